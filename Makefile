@@ -1,0 +1,52 @@
+# Every target works on a fresh machine: it needs Python 3.11+, make and the package registries, nothing else.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.8
+
+.PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || { echo "[1/3] virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "[2/3] uv $(UV_VERSION)"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "[3/3] packages, each checked against its hash in requirements.lock"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+up: $(READY)
+	$(BIN)/notify up
+
+demo: $(READY)
+	$(BIN)/notify demo
+
+test: $(READY)
+	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: $(READY)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: bench-ingress bench-audience bench-receipts bench-reports
+
+bench-ingress bench-audience bench-receipts bench-reports: bench-%: $(READY)
+	$(BIN)/python -m benchmarks.$*
+
+lock: $(READY)
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group pyproject.toml:dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,241 @@
+"""The ledger's tables, as SQLAlchemy Core knows them; Alembic's migrations create exactly these.
+
+Belongs here: columns, keys and indexes. Does not belong here: queries (one module per group of tables beside this one).
+
+Times are BIGINT microseconds since the epoch, UTC: the same on SQLite and PostgreSQL, and comparable without parsing.
+JSON columns are TEXT written and read with orjson, so that stored bytes are the same everywhere.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+# SQLite only numbers rows by itself in a column declared INTEGER.
+_SERIAL = BigInteger().with_variant(Integer(), "sqlite")
+
+# Small values that belong to the installation, such as the delivery secret.
+META = Table("meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+# A product, or an organization of one (then parent is the product).
+TENANTS = Table(
+    "tenants",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("parent", Text, ForeignKey("tenants.tenant")),
+    Column("name", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+# Names are unique per parent; products have none, and NULLs are distinct to SQL.
+Index(
+    "uq_tenants_product_name",
+    TENANTS.c.name,
+    unique=True,
+    sqlite_where=TENANTS.c.parent.is_(None),
+    postgresql_where=TENANTS.c.parent.is_(None),
+)
+Index("uq_tenants_parent_name", TENANTS.c.parent, TENANTS.c.name, unique=True)
+
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("key_id", Text, primary_key=True),
+    Column("tenant", Text, ForeignKey("tenants.tenant")),  # null for admin keys
+    Column("scope", Text, nullable=False),  # KeyScope
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+DEVICES = Table(
+    "devices",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("token", Text, primary_key=True),
+    Column("platform", Text, nullable=False),
+    Column("user_id", Text),
+    Column("topics", Text, nullable=False),  # JSON list, sorted
+    Column("app_version", Text),
+    Column("locale", Text),
+    Column("timezone", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("registered_at", BigInteger, nullable=False),  # the last time the app registered it
+    Column("revision", BigInteger, nullable=False),
+    Column("op", Text, nullable=False),  # RegistrationOp of the latest revision; anything but upsert is a tombstone
+    Column("drop_reason", Text),
+)
+Index(
+    "ix_devices_tenant_user_id",
+    DEVICES.c.tenant,
+    DEVICES.c.user_id,
+    sqlite_where=DEVICES.c.user_id.isnot(None),
+    postgresql_where=DEVICES.c.user_id.isnot(None),
+)
+
+REQUESTS = Table(
+    "requests",
+    METADATA,
+    Column("request_id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("notification_id", Text, nullable=False),
+    Column("body_sha256", Text, nullable=False),
+    Column("body", Text, nullable=False),  # canonical JSON
+    Column("type", Text, nullable=False),
+    Column("priority_rank", Integer, nullable=False),
+    Column("state", Text, nullable=False),  # RequestState
+    Column("mode", Text),  # DeliveryMode, once routed
+    Column("reason", Text),  # why it failed, expired or was unrouted
+    Column("accepted_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),  # send_at, or accepted_at
+    Column("expires_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("counts", Text, nullable=False),  # JSON: {channel: {outcome or "audience" or "pending": n}}
+    Column("lease_owner", Text),  # who routes it, or runs its broadcast
+    Column("lease_until", BigInteger),
+    UniqueConstraint("tenant", "notification_id"),
+)
+# The claim: open requests in order. Final ones drop out of the index, so it stays as small as the backlog.
+_OPEN = REQUESTS.c.state.in_(("accepted", "routed", "sending"))
+Index(
+    "ix_requests_open",
+    REQUESTS.c.state,
+    REQUESTS.c.priority_rank,
+    REQUESTS.c.due_at,
+    sqlite_where=_OPEN,
+    postgresql_where=_OPEN,
+)
+Index("ix_requests_tenant_accepted_at", REQUESTS.c.tenant, REQUESTS.c.accepted_at)
+
+# The drain's queue: one row per recipient of a small send, gone once its request is final.
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("delivery_id", Text, primary_key=True),
+    Column("request_id", Text, ForeignKey("requests.request_id"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("recipient", Text, nullable=False),  # JSON of the rest of Recipient
+    Column("priority_rank", Integer, nullable=False),
+    Column("state", Text, nullable=False),  # waiting | sending (the durable intent) | an Outcome when final
+    Column("attempt_no", Integer, nullable=False),  # attempts begun
+    Column("due_at", BigInteger, nullable=False),
+    Column("intended_at", BigInteger),  # when the current attempt's intent became durable
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+)
+_UNFINISHED = DELIVERIES.c.state.in_(("waiting", "sending"))
+Index(
+    "ix_deliveries_unfinished",
+    DELIVERIES.c.channel,
+    DELIVERIES.c.state,
+    DELIVERIES.c.priority_rank,
+    DELIVERIES.c.due_at,
+    sqlite_where=_UNFINISHED,
+    postgresql_where=_UNFINISHED,
+)
+Index("ix_deliveries_request_id", DELIVERIES.c.request_id)
+
+# A broadcast's recipients, cut into shards in the lake.
+SHARDS = Table(
+    "shards",
+    METADATA,
+    Column("request_id", Text, ForeignKey("requests.request_id"), primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("path", Text, nullable=False),  # below the lake root
+    Column("recipients", Integer, nullable=False),
+    Column("done_at", BigInteger),
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+)
+
+# A durable intent to send to some recipients of a shard, and later where their outcomes are.
+CHUNKS = Table(
+    "chunks",
+    METADATA,
+    Column("request_id", Text, primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("chunk", Integer, primary_key=True),  # counts up within the shard, retries included
+    Column("ordinals", LargeBinary, nullable=False),  # which rows of the shard: uint32 little-endian, zlib
+    Column("attempts", LargeBinary, nullable=False),  # the attempt number of each, uint16 little-endian, zlib
+    Column("intended_at", BigInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("state", Text, nullable=False),  # intended | recorded | ambiguous
+    Column("path", Text),  # the attempts file, named before it is written
+    Column("counts", Text),  # JSON {outcome: n}
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("audit_id", Text, primary_key=True),
+    Column("tenant", Text),
+    Column("request_id", Text),
+    Column("notification_id", Text),
+    Column("event", Text, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text),
+    Column("actor", Text, nullable=False),
+    Column("detail", Text),  # JSON
+    Column("at", BigInteger, nullable=False),
+)
+Index("ix_audit_request_id", AUDIT.c.request_id, AUDIT.c.audit_id)
+Index("ix_audit_tenant_at", AUDIT.c.tenant, AUDIT.c.at)
+
+# One row per role that at most one process may hold (the drain, the lander, the report writer).
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False),  # grows with each change of owner
+)
+
+# What the lake must come to know. Rows leave when their segment has landed.
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
+    Column("lake_table", Text, nullable=False),
+    Column(
+        "rows", Text, nullable=False
+    ),  # JSON list of rows of that table: many rows of one write share one outbox row
+    Column("at", BigInteger, nullable=False),
+    Column("segment_id", Text),
+)
+Index("ix_outbox_segment_id", OUTBOX.c.segment_id, OUTBOX.c.lake_table, OUTBOX.c.seq)
+
+# The lander's and the compactor's plan: a file is named here before it is written.
+SEGMENTS = Table(
+    "segments",
+    METADATA,
+    Column("segment_id", Text, primary_key=True),
+    Column("lake_table", Text, nullable=False),
+    Column("path", Text, nullable=False, unique=True),  # below the lake root
+    Column("state", Text, nullable=False),  # planned | landed | replaced
+    Column("replaced_by", Text),  # the segment that a compaction put these rows into
+    Column("row_count", BigInteger),
+    Column("planned_at", BigInteger, nullable=False),
+    Column("landed_at", BigInteger),
+)
+Index("ix_segments_lake_table_state", SEGMENTS.c.lake_table, SEGMENTS.c.state, SEGMENTS.c.planned_at)

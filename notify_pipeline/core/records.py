@@ -1,0 +1,150 @@
+"""Record types that rooms hand to each other: what a send asks for, and what one attempt gave.
+
+Belongs here: frozen dataclasses without behaviour beyond their own invariants, and their JSON form. Does not belong
+here: HTTP request models (``ingest_api``), Arrow schemas (``schemas``), rows of one ledger table (``ledger``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Outcome, Platform, Priority
+
+# FCM keeps a message four weeks at most; APNs has no shorter limit.
+# https://firebase.google.com/docs/cloud-messaging/customize-messages/setting-message-lifespan
+MAX_TTL_S = 2_419_200
+DEFAULT_TTL_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who a send is for. Exactly one of the kinds is set; a recipient who matches twice is addressed once."""
+
+    topics: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the recipient sees. ``data`` reaches the app as it is, all values text."""
+
+    title: str | None = None
+    body: str | None = None
+    link: str | None = None
+    image_url: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A send as the pipeline works on it: the accepted request, parsed."""
+
+    tenant: str
+    request_id: str
+    notification_id: str
+    type: str
+    audience: Audience
+    content: Content
+    accepted_at: datetime
+    expires_at: datetime
+    priority: Priority = Priority.NORMAL
+    category: str | None = None
+    importance: str | None = None
+    channels: frozenset[Channel] | None = None  # None: whatever reaches the recipient
+    send_at: datetime | None = None
+    collapse_key: str | None = None
+    retry: bool = True
+    dry_run: bool = False
+    on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One address on one channel; for push, a device token with what was registered beside it."""
+
+    address: str
+    platform: Platform
+    user_id: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+    app_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """How one provider call for one recipient ended, classified once by its channel.
+
+    Attributes:
+        outcome: The class of the answer.
+        provider_code: The provider's own word for it (``UNREGISTERED``, ``BadDeviceToken``, ``http_503``); for a
+            skipped or expired attempt, the reason.
+        sent_at: When the call began, microseconds since the epoch.
+        answered_at: When its end was known, likewise; None when it never was.
+        provider_message_id: The provider's id of an accepted message.
+        retry_after_s: How long the provider asked to wait.
+        drop_token: True only on the provider's unambiguous word that this token is dead.
+        unregistered_at: Since when, where the provider says so (APNs 410).
+    """
+
+    outcome: Outcome
+    provider_code: str | None
+    sent_at: int
+    answered_at: int | None
+    provider_message_id: str | None = None
+    retry_after_s: float | None = None
+    drop_token: bool = False
+    unregistered_at: datetime | None = None
+
+
+def notification_from_body(
+    body: Mapping[str, Any],
+    *,
+    tenant: str,
+    request_id: str,
+    notification_id: str,
+    accepted_at: datetime,
+    expires_at: datetime,
+) -> Notification:
+    """Build the notification from the canonical request body that the ingress validated and stored.
+
+    Args:
+        body: The JSON object as stored in the ledger: only keys the request model knows, absent where unset.
+        tenant: Owner.
+        request_id: The ledger's id.
+        notification_id: The tenant's id.
+        accepted_at: When the ingress accepted it.
+        expires_at: accepted_at (or send_at) plus ttl.
+
+    Returns:
+        The parsed notification.
+
+    Raises:
+        KeyError, ValueError: The stored body is not one the ingress could have written.
+    """
+    send_at = body.get("send_at")
+    channels = body.get("channels")
+    return Notification(
+        tenant=tenant,
+        request_id=request_id,
+        notification_id=notification_id,
+        type=body["type"],
+        audience=Audience(
+            topics=tuple(body.get("topics", ())),
+            users=tuple(body.get("users", ())),
+            devices=tuple(body.get("devices", ())),
+        ),
+        content=Content(**body.get("content", {})),
+        accepted_at=accepted_at,
+        expires_at=expires_at,
+        priority=Priority(body.get("priority", Priority.NORMAL)),
+        category=body.get("category"),
+        importance=body.get("importance"),
+        channels=None if channels is None else frozenset(Channel(c) for c in channels),
+        send_at=None if send_at is None else datetime.fromisoformat(send_at),
+        collapse_key=body.get("collapse_key"),
+        retry=body.get("retry", True),
+        dry_run=body.get("dry_run", False),
+        on_ambiguous=OnAmbiguous(body.get("on_ambiguous", OnAmbiguous.RESEND)),
+    )

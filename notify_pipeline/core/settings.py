@@ -1,0 +1,100 @@
+"""Every setting of a running system, from ``NOTIFY_*`` environment variables through one model.
+
+Belongs here: names, defaults, limits and what they mean. Does not belong here: reading a setting anywhere else, or
+anything that opens a file or a connection.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One process's view of the configuration. Make it once at start and hand it down."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTIFY_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=Path("data"), description="Holds everything a running system writes.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Ingress port; 0 = any free one.")
+    http_host: str = "127.0.0.1"
+    http_workers: int = Field(default=2, ge=1, description="Ingress processes.")
+    dagster_port: int = Field(default=3000, ge=0, le=65535, description="Dagster UI port; 0 = any free one.")
+    sandbox_port: int = Field(default=8090, ge=0, le=65535, description="Sandbox control port; 0 = any free one.")
+
+    ledger_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite below home.")
+    lake_root: str | None = Field(default=None, description="Folder or s3:// URL; default: below home.")
+    logs_root: str | None = Field(
+        default=None, description="Where CDN logs arrive; folder or s3:// URL; default: below home."
+    )
+    reports_root: Path | None = Field(default=None, description="Published report versions; default: below home.")
+    s3_endpoint_url: str | None = Field(default=None, description="For S3-compatible servers other than AWS.")
+
+    admin_key: SecretStr | None = Field(default=None, description="Fixes the admin key instead of making one.")
+    max_body_bytes: int = Field(default=1_048_576, description="Larger request bodies are 413.")
+    max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
+
+    provider_mode: Literal["sandbox", "real"] = Field(
+        default="sandbox", description="With no credentials, every channel speaks to the sandbox and says so."
+    )
+    sandbox_url: str | None = Field(
+        default=None, description="Set by `notify up` for its children: sandbox control URL."
+    )
+    fcm_credentials: Path | None = Field(
+        default=None, description="Service account JSON; sets FCM to the real service."
+    )
+    fcm_url: str | None = Field(default=None, description="Overrides https://fcm.googleapis.com.")
+    apns_key: Path | None = Field(default=None, description="The .p8 signing key; sets APNs to the real service.")
+    apns_key_id: str | None = None
+    apns_team_id: str | None = None
+    apns_topic: str | None = Field(default=None, description="The app's bundle id.")
+    apns_url: str | None = Field(default=None, description="Overrides https://api.push.apple.com.")
+    provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
+    receipt_url: str | None = Field(
+        default=None, description="Base URL that devices call: the CDN's. Default: sandbox or ingress."
+    )
+
+    inline_limit: int = Field(default=2_000, description="A send to more recipients than this is a broadcast.")
+    shard_size: int = Field(default=50_000, description="Recipients per mapped step; a step costs about a second.")
+    chunk_size: int = Field(
+        default=1_000, description="Recipients per durable intent: at most this many become ambiguous in a crash."
+    )
+    max_in_flight: int = Field(default=256, description="Concurrent requests per provider and process.")
+    drain_seconds: float = Field(default=600.0, description="A drain run ends after this long.")
+    drain_idle_seconds: float = Field(default=300.0, description="... or after this long without work.")
+    lease_seconds: float = Field(default=6.0, description="A dead worker's work is taken over after this long.")
+    retry_attempts: int = Field(default=6, description="Attempts per recipient, the first included.")
+    retry_base_s: float = Field(default=0.5, description="Upper bound of the first back-off (full jitter).")
+    retry_cap_s: float = Field(default=60.0, description="Upper bound of any back-off.")
+    request_timeout_s: float = Field(
+        default=10.0, description="A provider request without an answer by then is ambiguous."
+    )
+
+    lander_interval_s: float = Field(default=0.5, description="How often the lander looks for outbox rows.")
+    duckdb_memory: str = "1GB"
+    duckdb_threads: int = 2
+    settle_hours: float = Field(
+        default=3.0, description="A report settles when logs are read this far past its last attempt."
+    )
+    report_versions_kept: int = Field(default=50, description="Published report versions kept for as_of and readers.")
+
+    @property
+    def ledger_dsn(self) -> str:
+        """The ledger URL, with the default spelled out."""
+        return self.ledger_url or f"sqlite:///{self.home.resolve() / 'ledger' / 'ledger.db'}"
+
+    @property
+    def lake(self) -> str:
+        """The lake root, with the default spelled out."""
+        return self.lake_root or str(self.home.resolve() / "lake")
+
+    @property
+    def logs(self) -> str:
+        """The raw log root, with the default spelled out."""
+        return self.logs_root or str(self.home.resolve() / "logs")
+
+    @property
+    def reports(self) -> Path:
+        """The folder of published report versions, with the default spelled out."""
+        return self.reports_root or self.home.resolve() / "reports"

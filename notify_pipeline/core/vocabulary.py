@@ -1,0 +1,133 @@
+"""The closed sets of words that the API, the code, the tables and the docs share.
+
+Belongs here: enumerations whose values are stored or sent. Does not belong here: record types (``records``), Arrow
+schemas (``schemas``), anything that computes.
+"""
+
+from enum import StrEnum
+
+
+class RequestState(StrEnum):
+    """Where a send request stands. Each move is one audit row."""
+
+    ACCEPTED = "accepted"
+    ROUTED = "routed"
+    SENDING = "sending"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNROUTED = "unrouted"
+
+    @property
+    def is_final(self) -> bool:
+        """True when no further move is legal."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset(
+    {
+        RequestState.DONE,
+        RequestState.FAILED,
+        RequestState.CANCELLED,
+        RequestState.EXPIRED,
+        RequestState.UNROUTED,
+    }
+)
+
+
+class Outcome(StrEnum):
+    """How one attempt ended, as the attempts table records it."""
+
+    ACCEPTED = "accepted"
+    INVALID_RECIPIENT = "invalid_recipient"
+    THROTTLED = "throttled"
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    AMBIGUOUS = "ambiguous"
+    SKIPPED = "skipped"
+    DRY_RUN = "dry_run"
+    EXPIRED = "expired"
+
+    @property
+    def is_retryable(self) -> bool:
+        """True when the same delivery may be attempted again."""
+        return self in RETRYABLE_OUTCOMES
+
+
+RETRYABLE_OUTCOMES = frozenset({Outcome.THROTTLED, Outcome.TRANSIENT, Outcome.AMBIGUOUS})
+
+
+class Channel(StrEnum):
+    """A way to reach a recipient; one folder or module under ``channels/`` each."""
+
+    FCM = "fcm"
+    APNS = "apns"
+    EMAIL = "email"
+    SMS = "sms"
+    WEBSOCKET = "websocket"
+    INBOX = "inbox"
+
+
+class Platform(StrEnum):
+    """The kind of device behind a token; reports are per notification and platform."""
+
+    ANDROID = "android"
+    IOS = "ios"
+    WEB = "web"
+
+    @property
+    def channel(self) -> Channel:
+        """The channel that reaches this platform: APNs for iOS, FCM for Android and browsers."""
+        return Channel.APNS if self is Platform.IOS else Channel.FCM
+
+
+class Priority(StrEnum):
+    """Claim order: high before normal before low."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """Sort key, smallest first, as stored in the ledger."""
+        return (Priority.HIGH, Priority.NORMAL, Priority.LOW).index(self)
+
+
+class OnAmbiguous(StrEnum):
+    """What to do with a recipient whose last attempt ended without an answer."""
+
+    RESEND = "resend"
+    LEAVE = "leave"
+
+
+class KeyScope(StrEnum):
+    """What a key may do. ``admin`` keys belong to no tenant."""
+
+    ADMIN = "admin"
+    SECRET = "secret"  # noqa: S105 - the name of a scope, not a secret
+    PUBLISHABLE = "publishable"
+
+
+class ReceiptEvent(StrEnum):
+    """What a device's beacon says happened; also the last segment of the receipt routes."""
+
+    RECEIVED = "received"
+    OPENED = "opened"
+    CLICKED = "clicked"
+
+
+class RegistrationOp(StrEnum):
+    """Why a registration row was written."""
+
+    UPSERT = "upsert"
+    DELETE = "delete"
+    DROP = "drop"
+
+
+class DeliveryMode(StrEnum):
+    """How a request's recipients are sent: through the drain's queue, or as a broadcast of shards."""
+
+    DRAIN = "drain"
+    BROADCAST = "broadcast"
