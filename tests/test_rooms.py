@@ -1,0 +1,116 @@
+"""The rooms of the house: who may import whom, and how large a module may grow."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("ingest_api", "notify_pipeline")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+ROOMS = ("core", "delivery", "channels", "receipts", "reports", "defs", "sandbox", "commands")
+MAX_MODULE_LINES = 300
+MAX_FUNCTION_LINES = 40
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{_name(path)}:{node.lineno} imports relatively"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def _importers_of(package: str) -> set[str]:
+    return {_name(path) for path in MODULES if any(_within(name, package) for name in _imports(path))}
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(MODULES) > 40
+    assert all((ROOT / "notify_pipeline" / room).is_dir() for room in ROOMS)
+
+
+def test_only_defs_imports_dagster() -> None:
+    allowed = ("notify_pipeline.defs", "notify_pipeline.definitions")
+    assert [m for m in _importers_of("dagster") if not any(_within(m, a) for a in allowed)] == []
+
+
+def test_only_the_ingress_imports_flask() -> None:
+    assert [m for m in _importers_of("flask") if not _within(m, "ingest_api")] == []
+
+
+def test_the_pipeline_never_imports_the_ingress() -> None:
+    assert [m for m in _importers_of("ingest_api") if not _within(m, "ingest_api")] == []
+
+
+def test_the_ingress_imports_core_and_the_reading_side_of_reports_only() -> None:
+    allowed = ("notify_pipeline.core", "notify_pipeline.reports.reading")
+    bad = [
+        f"{_name(path)} imports {name}"
+        for path in MODULES
+        if _within(_name(path), "ingest_api")
+        for name in _imports(path)
+        if _within(name, "notify_pipeline")
+        and not any(_within(name, a) or name == a.rpartition(".")[0] for a in allowed)
+    ]
+    assert bad == []
+
+
+# Each room and the sibling rooms it may know; defs, commands and definitions bind everything together.
+SIBLINGS = {
+    "core": (),
+    "channels": ("core",),
+    "sandbox": ("core",),
+    "receipts": ("core",),
+    "reports": ("core",),
+    "delivery": ("core", "channels"),
+}
+
+
+@pytest.mark.parametrize("room", SIBLINGS)
+def test_rooms_know_only_what_they_may(room: str) -> None:
+    allowed = tuple(f"notify_pipeline.{r}" for r in (room, *SIBLINGS[room]))
+    bad = [
+        f"{_name(path)} imports {name}"
+        for path in MODULES
+        if _within(_name(path), f"notify_pipeline.{room}")
+        for name in _imports(path)
+        if _within(name, "notify_pipeline") and name != "notify_pipeline" and not any(_within(name, a) for a in allowed)
+    ]
+    assert bad == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_modules_say_what_they_are_and_stay_small(path: Path) -> None:
+    text = path.read_text()
+    if path.name == "__init__.py":
+        assert text == ""
+        return
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "the module does not say what belongs in it"
+    assert len(text.splitlines()) <= MAX_MODULE_LINES
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+def test_nothing_tracked_names_this_machine_or_a_registry() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "--hash=sha256:" in lock
