@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     reports_root: Path | None = Field(default=None, description="Published report versions; default: below home.")
     s3_endpoint_url: str | None = Field(default=None, description="For S3-compatible servers other than AWS.")
 
+    dagster_storage_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL for Dagster's own storage; default: SQLite below home."
+    )
+
     admin_key: SecretStr | None = Field(default=None, description="Fixes the admin key instead of making one.")
     max_body_bytes: int = Field(default=1_048_576, description="Larger request bodies are 413.")
     max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
@@ -61,6 +65,7 @@ class Settings(BaseSettings):
         default=1_000, description="Recipients per durable intent: at most this many become ambiguous in a crash."
     )
     max_in_flight: int = Field(default=256, description="Concurrent requests per provider and process.")
+    broadcast_processes: int = Field(default=2, ge=1, description="Shards of one broadcast that are sent side by side.")
     drain_seconds: float = Field(default=600.0, description="A drain run ends after this long.")
     drain_idle_seconds: float = Field(default=300.0, description="... or after this long without work.")
     lease_seconds: float = Field(default=6.0, description="A dead worker's work is taken over after this long.")
