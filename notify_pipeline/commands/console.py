@@ -1,0 +1,50 @@
+"""What all commands share towards the operator: one console, and errors as one clear line.
+
+Belongs here: output. Does not belong here: any command.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+# Text that is printed is data (paths, names), not markup.
+CONSOLE = Console(markup=False, highlight=False)
+_ERRORS = Console(stderr=True, highlight=False)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def failing_clearly(*expected: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a command: expected errors and bad settings become one line on stderr and exit code 1.
+
+    Args:
+        *expected: Errors that say all an operator needs. Any other is a defect and keeps its traceback.
+    """
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(command)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return command(*args, **kwargs)
+            except ValidationError as error:
+                for problem in error.errors(include_url=False, include_input=False):
+                    name = "_".join(str(part) for part in problem["loc"]).upper()
+                    _fail(f"NOTIFY_{name}: {problem['msg']}")
+                sys.exit(1)
+            except expected as error:
+                _fail(str(error))
+                sys.exit(1)
+
+        return wrapper
+
+    return decorate
+
+
+def _fail(text: str) -> None:
+    _ERRORS.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)

@@ -1,0 +1,117 @@
+"""``notify up``: a whole system on this machine, until it is told to stop.
+
+Belongs here: the order of things from an empty home to a running system and back, and what the operator reads of it.
+Does not belong here: processes (``processes``, ``supervisor``), their list (``stack``), files in the home (``home``).
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from notify_pipeline.commands.console import CONSOLE, failing_clearly
+from notify_pipeline.commands.up import home, stack
+from notify_pipeline.commands.up.processes import Guard, adopt_orphans
+from notify_pipeline.commands.up.supervisor import StartError, Supervisor
+from notify_pipeline.core.ledger import leases, tenants
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.settings import Settings
+
+# Not logs/: that is where the CDN's raw logs arrive.
+OUTPUT_FOLDER = "processes"
+DRAIN_LEASE = "drain"
+
+app = typer.Typer()
+
+
+@app.command()
+@failing_clearly(StartError, home.HomeTakenError)
+def up() -> None:
+    """Run everything: ingress, lander, Dagster and, without provider credentials, the sandbox. Ctrl-C stops it."""
+    settings = Settings()
+    settings = settings.model_copy(update={"home": settings.home.resolve()})
+    adopt_orphans()
+    with home.locked(settings.home) as lock:
+        (settings.home / "run.json").unlink(missing_ok=True)  # of a system that was killed
+        guard = Guard(lock)
+        try:
+            with Ledger.open(settings.ledger_dsn) as ledger:
+                key = _admin_key(settings, ledger)
+                _run(settings, ledger, guard, key)
+        finally:
+            guard.close()
+
+
+def _run(settings: Settings, ledger: Ledger, guard: Guard, key: str) -> None:
+    where = stack.choose_addresses(settings)
+    env = stack.child_environment(settings, where, home.prepare_dagster_home(settings))
+    specs = stack.children(settings, where, env, _lease_held(ledger))
+    output = settings.home / OUTPUT_FOLDER
+    supervisor = Supervisor(specs, output, guard, CONSOLE.print)
+    run_file = settings.home / "run.json"
+    with supervisor.signals_handled():
+        try:
+            if _start(supervisor, ledger):
+                home.write_run_file(
+                    settings.home,
+                    {"http": where.http, "dagster": where.dagster, "sandbox": where.sandbox, "admin_key": key},
+                )
+                _say_where(settings, where)
+                supervisor.watch()
+        finally:
+            run_file.unlink(missing_ok=True)
+            CONSOLE.print("stopping")
+            supervisor.stop()
+            shutil.rmtree(where.code_socket.parent, ignore_errors=True)
+    CONSOLE.print("stopped")
+
+
+def _admin_key(settings: Settings, ledger: Ledger) -> str:
+    key, made = home.admin_key(settings)
+    tenants.create_admin_key(ledger, key, datetime.now(UTC))
+    if made:
+        CONSOLE.print(f"admin key (shown once, kept in {settings.home / 'admin-key'}): {key}", soft_wrap=True)
+    return key
+
+
+def _start(supervisor: Supervisor, ledger: Ledger) -> bool:
+    """Start all, with a line per process; False when a signal came first."""
+    began = time.monotonic()
+    held = _lease_held(ledger)
+    columns = (SpinnerColumn(), TextColumn("{task.description:<12}"), TextColumn("{task.fields[state]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=CONSOLE, transient=True) as progress:
+        tasks = {
+            child.spec.name: progress.add_task(child.spec.name, total=1, state="waiting")
+            for child in supervisor.children
+        }
+        tasks[DRAIN_LEASE] = progress.add_task("first drain", total=1, state="waiting")
+
+        def show(name: str, state: str) -> None:
+            progress.update(tasks[name], state=state, completed=int(state == "ready"))
+
+        def drain_warm() -> bool:
+            warm = held(DRAIN_LEASE)
+            show(DRAIN_LEASE, "ready" if warm else "starting")
+            return warm
+
+        started = supervisor.start(show, drain_warm)
+    if started:
+        CONSOLE.print(f"ready after {time.monotonic() - began:.1f} s")
+    return started
+
+
+def _lease_held(ledger: Ledger) -> Callable[[str], bool]:
+    return lambda name: leases.holder(ledger, name, datetime.now(UTC)) is not None
+
+
+def _say_where(settings: Settings, where: stack.Addresses) -> None:
+    if where.sandbox is not None:
+        CONSOLE.print("no provider credentials: every channel speaks to the sandbox, nothing reaches a real device")
+    for name, url in (("API", where.http), ("Dagster", where.dagster), ("sandbox", where.sandbox)):
+        if url is not None:
+            CONSOLE.print(f"{name:<8} {url}", soft_wrap=True)
+    CONSOLE.print(f"API docs {where.http}/docs", soft_wrap=True)
+    CONSOLE.print(f"output of the processes: {settings.home / OUTPUT_FOLDER}", soft_wrap=True)

@@ -1,0 +1,139 @@
+"""Which processes a running system consists of, on which ports, with which environment.
+
+Belongs here: the list of children and what each needs. Does not belong here: starting them (``supervisor``).
+"""
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from notify_pipeline.commands.up import probes
+from notify_pipeline.commands.up.processes import ChildSpec
+from notify_pipeline.core.settings import Settings
+
+_LOOPBACK = "127.0.0.1"
+# Two steps of a broadcast, the drain, receipts and reports run beside each other: each takes a share, not the machine.
+_POLARS_THREADS = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of this system are to be found."""
+
+    http: str
+    dagster: str
+    sandbox: str | None
+    code_socket: Path
+
+
+def choose_addresses(settings: Settings) -> Addresses:
+    """Settle the ports: the configured ones, or any free ones where 0 is configured.
+
+    The code server listens on a UNIX socket in a folder of its own: a path below home could be too long for one (107
+    bytes), and a path that is never used again cannot be taken for the server of an earlier life.
+    """
+    sandbox = None
+    if settings.provider_mode == "sandbox":
+        sandbox = f"http://{_LOOPBACK}:{_port(settings.sandbox_port, _LOOPBACK)}"
+    return Addresses(
+        http=f"http://{settings.http_host}:{_port(settings.http_port, settings.http_host)}",
+        dagster=f"http://{_LOOPBACK}:{_port(settings.dagster_port, _LOOPBACK)}",
+        sandbox=sandbox,
+        code_socket=Path(tempfile.mkdtemp(prefix="notify-")) / "code.sock",
+    )
+
+
+def child_environment(settings: Settings, where: Addresses, dagster_home: Path) -> dict[str, str]:
+    """The environment of every child: ours, with what this system settled on spelled out."""
+    env = {
+        **os.environ,
+        "NOTIFY_HOME": str(settings.home.resolve()),
+        "NOTIFY_HTTP_PORT": port_of(where.http),
+        "NOTIFY_DAGSTER_PORT": port_of(where.dagster),
+        "DAGSTER_HOME": str(dagster_home.resolve()),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+    }
+    env.setdefault("POLARS_MAX_THREADS", _POLARS_THREADS)
+    if where.sandbox is not None:
+        env |= {"NOTIFY_SANDBOX_PORT": port_of(where.sandbox), "NOTIFY_SANDBOX_URL": where.sandbox}
+    env.pop("NOTIFY_ADMIN_KEY", None)  # the ledger holds its hash; no child needs it
+    return env
+
+
+def children(
+    settings: Settings, where: Addresses, env: dict[str, str], lease_held: Callable[[str], bool]
+) -> list[ChildSpec]:
+    """The children, in the order in which they are started."""
+    specs = [
+        ChildSpec("code-server", _code_server(where), env, probes.accepts(where.code_socket)),
+        ChildSpec("ingress", _ingress(settings, where), env, probes.http_answers(f"{where.http}/readyz")),
+        ChildSpec("lander", _notify("lander"), env, lambda: lease_held("lander")),
+        ChildSpec("daemon", _dagster_daemon(where), env, _dagster(where, probes.daemons_healthy), ("code-server",)),
+        ChildSpec("webserver", _webserver(where), env, _dagster(where, probes.code_loaded), ("code-server",)),
+    ]
+    if where.sandbox is not None:
+        specs.insert(0, ChildSpec("sandbox", _notify("sandbox"), env, probes.http_answers(f"{where.sandbox}/healthz")))
+    return specs
+
+
+def port_of(url: str) -> str:
+    """The port in one of our URLs, which always name it."""
+    return url.rpartition(":")[2]
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def _notify(*arguments: str) -> Sequence[str]:
+    return _python("notify_pipeline.cli", *arguments)
+
+
+def _ingress(settings: Settings, where: Addresses) -> Sequence[str]:
+    return _python(
+        "granian",
+        *("--interface", "wsgi", "--factory", "--host", settings.http_host, "--port", port_of(where.http)),
+        *("--workers", str(settings.http_workers), "--respawn-failed-workers", "--no-ws"),
+        "ingest_api.app:create_app",
+    )
+
+
+def _code_server(where: Addresses) -> Sequence[str]:
+    return _python(
+        "dagster",
+        *("api", "grpc", "--socket", str(where.code_socket), "--module-name", "notify_pipeline.definitions"),
+        *("--location-name", "notify", "--empty-working-directory", "--log-level", "warning"),
+    )
+
+
+def _dagster_daemon(where: Addresses) -> Sequence[str]:
+    return _python("dagster._daemon", "run", "--grpc-socket", str(where.code_socket))
+
+
+def _webserver(where: Addresses) -> Sequence[str]:
+    return _python(
+        "dagster_webserver",
+        *("--host", _LOOPBACK, "--port", port_of(where.dagster), "--grpc-socket", str(where.code_socket)),
+    )
+
+
+def _dagster(where: Addresses, question: Callable[[dict[str, object]], bool]) -> Callable[[], bool]:
+    def probe() -> bool:
+        state = probes.dagster_state(where.dagster)
+        return state is not None and question(state)
+
+    return probe
+
+
+def _port(configured: int, host: str) -> int:
+    if configured:
+        return configured
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
