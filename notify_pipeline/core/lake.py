@@ -241,9 +241,13 @@ class _S3(_Store):
             yield LakeFile(path, info["size"], info["ETag"].strip('"'), info["LastModified"].astimezone(UTC))
 
     def delete(self, paths: Sequence[str]) -> None:
-        for start in range(0, len(paths), _DELETE_BATCH):
-            keys = [f"{self._root}/{path}" for path in paths[start : start + _DELETE_BATCH]]
-            self._fs.bulk_delete(keys)
+        bucket = self._root.partition("/")[0]
+        keys = [f"{self._root}/{path}".partition("/")[2] for path in paths]
+        for start in range(0, len(keys), _DELETE_BATCH):
+            batch = {"Objects": [{"Key": key} for key in keys[start : start + _DELETE_BATCH]], "Quiet": True}
+            answer = self._fs.call_s3("delete_objects", Bucket=bucket, Delete=batch)
+            if errors := answer.get("Errors"):
+                raise OSError(f"S3 kept {len(errors)} objects, the first because: {errors[0]}")
 
 
 def _make_folder(folder: Path) -> None:
