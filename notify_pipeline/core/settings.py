@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     dagster_port: int = Field(default=3000, ge=0, le=65535, description="Dagster UI port; 0 = any free one.")
     sandbox_port: int = Field(default=8090, ge=0, le=65535, description="Sandbox control port; 0 = any free one.")
 
+    sandbox_cdn_flush_s: float = Field(default=2.0, gt=0, description="How often the sandbox's CDN writes log files.")
+
     ledger_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite below home.")
     lake_root: str | None = Field(default=None, description="Folder or s3:// URL; default: below home.")
     logs_root: str | None = Field(
