@@ -123,6 +123,16 @@ def pending_through(ledger: Ledger, lake_table: str, seq: int) -> int:
         return int(conn.execute(select(func.count()).select_from(waiting.subquery())).scalar_one())
 
 
+def is_empty(ledger: Ledger) -> bool:
+    """Tell whether nothing waits for the lake and no landing is half-done."""
+    waiting = select(OUTBOX.c.seq).limit(1)
+    half_done = (
+        select(SEGMENTS.c.segment_id).where(SEGMENTS.c.state == "planned", SEGMENTS.c.kind == "landing").limit(1)
+    )
+    with ledger.read() as conn:
+        return conn.execute(waiting).first() is None and conn.execute(half_done).first() is None
+
+
 def depth(ledger: Ledger) -> dict[str, int]:
     """Return how many rows wait for the lake, by table; for metrics."""
     query = select(OUTBOX.c.lake_table, func.sum(OUTBOX.c.row_count)).group_by(OUTBOX.c.lake_table)
