@@ -1,0 +1,42 @@
+"""The ingress application: ``granian --interface wsgi --factory ingest_api.app:create_app``.
+
+Belongs here: putting the groups together. Does not belong here: routes, and anything that opens a file or a connection
+before the first request.
+"""
+
+from importlib.metadata import version
+
+from flask import Flask
+
+from ingest_api import errors
+from ingest_api.devices.routes import GROUP as DEVICES
+from ingest_api.docs.routes import blueprint as docs_blueprint
+from ingest_api.endpoint import Group
+from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
+from ingest_api.operations.routes import GROUP as OPERATIONS
+from ingest_api.receipts.routes import GROUP as RECEIPTS
+from ingest_api.services import Services
+from ingest_api.tenants.routes import GROUP as TENANTS
+from notify_pipeline.core.settings import Settings
+
+GROUPS: tuple[Group, ...] = (TENANTS, DEVICES, NOTIFICATIONS, RECEIPTS, OPERATIONS)
+SERVICES = "notify-services"
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+    """Build the application. Opens nothing: each process opens its own handles at its first request.
+
+    Args:
+        settings: By default read from the environment.
+        services: Stands in for the handles in tests; then ``settings`` are its own.
+    """
+    services = services or Services(settings or Settings())
+    app = Flask("ingest_api", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
+    app.url_map.merge_slashes = False
+    app.extensions[SERVICES] = services
+    errors.install(app)
+    for group in GROUPS:
+        app.register_blueprint(group.blueprint(services))
+    app.register_blueprint(docs_blueprint(GROUPS, version("notify-pipeline")))
+    return app

@@ -1,0 +1,134 @@
+"""From bytes to validated models: bodies, query strings, path parameters, and the errors that name the field.
+
+Belongs here: reading and checking what a request carries. Does not belong here: the models (beside their routes), keys
+(``keys``).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from flask import Request
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from ingest_api.errors import ApiError, FieldError, bad_request, unprocessable
+
+Model = TypeVar("Model", bound=BaseModel)
+# Enough to mend a request; a body of a million wrong items shall not be answered by a million lines.
+MAX_DETAILS = 20
+_MAX_FIELD_LENGTH = 200
+
+
+def read_body(request: Request, model: type[Model]) -> Model:
+    """Read and validate a JSON body.
+
+    Raises:
+        ApiError: 415 for another content type, 413 when too large, 400 when it is not JSON, 422 when it does not fit.
+    """
+    if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
+        message = "The body must be application/json."
+        raise ApiError(415, "unsupported_media_type", message, [FieldError("Content-Type", message)])
+    raw = request.get_data(cache=False)
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise _body_error(error, raw) from error
+
+
+def read_query(request: Request, model: type[Model]) -> Model:
+    """Validate the query string; a parameter given twice is an error.
+
+    Raises:
+        ApiError: 422 naming the parameter.
+    """
+    if not request.query_string:
+        values: dict[str, str] = {}
+    else:
+        values = {}
+        for name, given in request.args.lists():
+            if len(given) > 1:
+                raise unprocessable(FieldError(_shown(name), "must be given once"))
+            values[name] = given[0]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise unprocessable(*_details(error.errors(include_url=False, include_input=False))) from error
+
+
+def read_path(adapters: Mapping[str, TypeAdapter[str]], values: Mapping[str, str]) -> None:
+    """Check path parameters.
+
+    Raises:
+        ApiError: 422 naming the parameter.
+    """
+    for name, value in values.items():
+        try:
+            adapters[name].validate_python(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            raise unprocessable(*(FieldError(name, _message(item)) for item in found)) from error
+
+
+def _body_error(error: ValidationError, raw: bytes) -> ApiError:
+    found = error.errors(include_url=False, include_input=False)
+    if found[0]["type"] != "json_invalid":
+        return unprocessable(*_details(found))
+    field = _lone_surrogate(raw)
+    if field is not None:
+        return unprocessable(FieldError(field, "must be Unicode text; it holds half of a surrogate pair"))
+    return bad_request(found[0]["msg"] + ".", "body", "malformed_json")
+
+
+def _details(found: list[ErrorDetails]) -> Iterator[FieldError]:
+    for item in found[:MAX_DETAILS]:
+        field = ".".join(str(part) for part in item["loc"] if part != "[key]") or "body"
+        yield FieldError(_shown(field), _message(item))
+    if len(found) > MAX_DETAILS:
+        yield FieldError("…", f"and {len(found) - MAX_DETAILS} more")
+
+
+def _message(item: ErrorDetails) -> str:
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        return "is not a known field"
+    if kind == "missing":
+        return "is required"
+    return item["msg"].removeprefix("Value error, ")
+
+
+def _shown(field: str) -> str:
+    """Return a caller's field name fit for an answer: bounded, and nothing JSON cannot carry."""
+    field = field.encode("utf-8", "replace").decode()
+    return field if len(field) <= _MAX_FIELD_LENGTH else field[:_MAX_FIELD_LENGTH] + "…"
+
+
+def _lone_surrogate(raw: bytes) -> str | None:
+    r"""Return the path of the text with a lone surrogate: ``"\ud800"`` is grammatical JSON that no store can hold."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return next(_surrogates(found, ()), None)
+
+
+def _surrogates(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    """Walk without recursion: the parser's own depth limit does not bound ours."""
+    waiting = [(value, path)]
+    while waiting:
+        item, where = waiting.pop()
+        if isinstance(item, str) and not _encodes(item):
+            yield ".".join(where) or "body"
+        elif isinstance(item, dict):
+            waiting.extend((v, (*where, k)) for k, v in item.items())
+            waiting.extend((k, where) for k in item)
+        elif isinstance(item, list):
+            waiting.extend((v, (*where, str(n))) for n, v in enumerate(item))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

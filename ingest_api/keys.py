@@ -1,0 +1,98 @@
+"""Who is calling, and whether they may.
+
+Belongs here: reading the key from a request, looking it up, comparing its scope with the route's. Does not belong here:
+making or storing keys (``core.ledger.tenants``).
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from flask import Request
+
+from ingest_api.errors import forbidden, unauthorized
+from notify_pipeline.core.ledger.tenants import KeyInfo
+from notify_pipeline.core.vocabulary import KeyScope
+
+# A key's row is read again after this long, so this is also how long a revoked key may still be let in by a process
+# that has just seen it. Reading it for every request costs a tenth of the ingress's rate.
+CACHE_S = 1.0
+# Far more keys than call within a second; beyond it the memory is forgotten at once, which costs one read per key.
+CACHE_KEYS = 4_096
+# Ours have 47 characters; nothing longer is worth hashing.
+_MAX_KEY_LENGTH = 256
+
+
+class Access(Enum):
+    """The kind of key a route takes, and the scopes that have the right."""
+
+    PUBLIC = frozenset[KeyScope]()
+    ADMIN = frozenset({KeyScope.ADMIN})
+    SECRET = frozenset({KeyScope.SECRET})
+    DEVICE = frozenset({KeyScope.SECRET, KeyScope.PUBLISHABLE})
+
+    @property
+    def scopes(self) -> frozenset[KeyScope]:
+        """The scopes with the right; none where no key is needed."""
+        return self.value
+
+
+class KeyRing:
+    """Finds keys, and remembers the good ones for a moment. Used from any thread."""
+
+    def __init__(self, find: Callable[[str], KeyInfo | None], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._find = find
+        self._monotonic = monotonic
+        self._known: dict[bytes, tuple[float, KeyInfo]] = {}
+        self._guard = threading.Lock()
+
+    def check(self, request: Request, access: Access) -> KeyInfo:
+        """Return the caller's key.
+
+        Raises:
+            ApiError: 401 when it is missing, unknown, revoked or its tenant is inactive; 403 without the right.
+        """
+        key = self._lookup(_presented(request))
+        if key is None or key.revoked or not key.active:
+            raise unauthorized("The key is not valid: unknown, revoked, or its owner is inactive.")
+        if key.scope not in access.value:
+            wanted = " or ".join(sorted(access.value))
+            raise forbidden(f"This needs a key of scope {wanted}; yours is {key.scope}.")
+        return key
+
+    def _lookup(self, plaintext: str) -> KeyInfo | None:
+        # By digest, so that no plaintext key stays in memory.
+        digest = hashlib.sha256(plaintext.encode("utf-8", "surrogateescape")).digest()
+        now = self._monotonic()
+        remembered = self._known.get(digest)
+        if remembered is not None and now < remembered[0]:
+            return remembered[1]
+        found = self._find(plaintext)
+        # Only good keys are remembered: whoever guesses shall not fill the memory.
+        if found is not None and found.active and not found.revoked:
+            with self._guard:
+                if len(self._known) >= CACHE_KEYS:
+                    self._known.clear()
+                self._known[digest] = (now + CACHE_S, found)
+        elif remembered is not None:
+            with self._guard:
+                self._known.pop(digest, None)
+        return found
+
+
+def _presented(request: Request) -> str:
+    header = request.environ.get("HTTP_AUTHORIZATION")
+    if header is None:
+        key: str = request.environ.get("HTTP_X_API_KEY", "")
+    else:
+        scheme, _, key = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise unauthorized("The Authorization header must be 'Bearer <key>'.")
+    key = key.strip()
+    if not key:
+        raise unauthorized("A key is needed: 'Authorization: Bearer <key>', or X-Api-Key.")
+    if len(key) > _MAX_KEY_LENGTH or not key.isascii():
+        raise unauthorized("The key is not valid: unknown, revoked, or its owner is inactive.")
+    return key

@@ -1,0 +1,103 @@
+"""What the routes work with, opened once per process and closed with it.
+
+Belongs here: the handles of one ingress process and their life. Does not belong here: what routes do with them.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from multiprocessing.util import Finalize
+
+from ingest_api.keys import KeyRing
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import tenants
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.receipt_log import ReceiptLog
+from notify_pipeline.core.settings import Settings
+
+# How often open receipt logs are looked at; they are due after a few seconds.
+_TICK_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The real clock: aware UTC."""
+    return datetime.now(UTC)
+
+
+class Services:
+    """One process's handles. Nothing is opened before ``open`` or the first use, so each forked child gets its own."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._opened = False
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        self.open()
+        return self._ledger
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """The keys."""
+        self.open()
+        return self._keys
+
+    @cached_property
+    def delivery_secret(self) -> bytes:
+        """What delivery ids are proven with."""
+        return self.ledger.secret("delivery")
+
+    @cached_property
+    def receipts(self) -> ReceiptLog:
+        """The receipt log."""
+        self.open()
+        return self._receipts
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake, for the readiness check only: its rows are written by the lander."""
+        return Lake(self.settings.lake, self.settings.s3_endpoint_url)
+
+    def open(self) -> None:
+        """Open everything that this process will write; harmless when open already."""
+        with self._guard:
+            if self._opened:
+                return
+            ledger = self._ledger = Ledger.open(self.settings.ledger_dsn, self.clock)
+            self._keys = KeyRing(lambda plaintext: tenants.find_key(ledger, plaintext))
+            logs = Lake(self.settings.logs, self.settings.s3_endpoint_url)
+            self._receipts = ReceiptLog(self.settings.home.resolve() / "ingress" / "receipts", logs)
+            self._ticker = threading.Thread(target=self._tick, name="receipt-log", daemon=True)
+            self._ticker.start()
+            # Also runs in forked workers, where atexit does not. What it would leave, the next process delivers.
+            self._finalizer = Finalize(self, self.close, exitpriority=100)
+            self._opened = True
+
+    def close(self) -> None:
+        """Deliver open logs and close the ledger; harmless when closed already."""
+        with self._guard:
+            if not self._opened or self._stop.is_set():
+                return
+            self._stop.set()
+            self._ticker.join()
+            try:
+                self._receipts.close()
+            finally:
+                self._finalizer.cancel()
+                self._ledger.close()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(_TICK_S):
+            try:
+                self._receipts.tick()
+            except OSError:
+                # The lines are safe where they are; a full disk or an absent store may be back at the next tick.
+                _log.exception("finished receipt logs could not be delivered; they are kept and tried again")
