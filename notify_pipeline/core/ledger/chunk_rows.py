@@ -1,0 +1,110 @@
+"""Chunks as the ledger stores them: sets of ordinals packed small.
+
+Belongs here: the row types of ``tables.CHUNKS`` and their binary columns. Does not belong here: transactions
+(``broadcasts``).
+"""
+
+import sys
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from notify_pipeline.core.vocabulary import Outcome
+
+# Speed over size: a chunk is written twice in its life and read after crashes only.
+_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """The intent to send to some recipients of a shard; ``path`` is where their attempts will be."""
+
+    request_id: str
+    shard: int
+    chunk: int
+    ordinals: Sequence[int]
+    attempts: Sequence[int]
+    intended_at: int
+    run_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow(NewChunk):
+    """A stored chunk: ``counts`` and ``retries`` are what it was settled with."""
+
+    state: str
+    counts: Mapping[Outcome, int]
+    retries: Sequence[tuple[int, int]]
+
+
+def new_chunk_values(new: NewChunk) -> dict[str, Any]:
+    """Return the row of a new chunk."""
+    return {
+        "request_id": new.request_id,
+        "shard": new.shard,
+        "chunk": new.chunk,
+        "ordinals": _pack("I", new.ordinals),
+        "attempts": _pack("H", new.attempts),
+        "intended_at": new.intended_at,
+        "run_id": new.run_id,
+        "state": "intended",
+        "path": new.path,
+    }
+
+
+def chunk_row(row: Mapping[Any, Any]) -> ChunkRow:
+    """Build a chunk from the columns of ``tables.CHUNKS``."""
+    counts = {} if row["counts"] is None else orjson.loads(row["counts"])
+    return ChunkRow(
+        request_id=row["request_id"],
+        shard=row["shard"],
+        chunk=row["chunk"],
+        ordinals=_unpack("I", row["ordinals"]),
+        attempts=_unpack("H", row["attempts"]),
+        intended_at=row["intended_at"],
+        run_id=row["run_id"],
+        path=row["path"],
+        state=row["state"],
+        counts={Outcome(name): number for name, number in counts.items()},
+        retries=() if row["retries"] is None else unpack_retries(row["retries"]),
+    )
+
+
+def pack_retries(retries: Sequence[tuple[int, int]]) -> bytes:
+    """Pack (ordinal, due at) pairs: all ordinals, then all times."""
+    ordinals, times = zip(*retries, strict=True)
+    return zlib.compress(_bytes("I", ordinals) + _bytes("q", times), _LEVEL)
+
+
+def unpack_retries(packed: bytes) -> list[tuple[int, int]]:
+    """Undo ``pack_retries``."""
+    raw = zlib.decompress(packed)
+    cut = len(raw) // 12 * 4  # four bytes of each ordinal, eight of each time
+    return list(zip(_array("I", raw[:cut]), _array("q", raw[cut:]), strict=True))
+
+
+def _pack(kind: str, numbers: Sequence[int]) -> bytes:
+    return zlib.compress(_bytes(kind, numbers), _LEVEL)
+
+
+def _unpack(kind: str, packed: bytes) -> Sequence[int]:
+    return _array(kind, zlib.decompress(packed))
+
+
+def _bytes(kind: str, numbers: Sequence[int]) -> bytes:
+    packed = array(kind, numbers)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _array(kind: str, raw: bytes) -> "array[int]":
+    numbers = array(kind, raw)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -1,0 +1,179 @@
+"""How far a request has come: its counts, and the move to its end when nobody is left to send to.
+
+Belongs here: adding to counts inside a transaction, and which end state they mean. Does not belong here: what is
+counted (``deliveries``, ``broadcasts``).
+
+Counts are {channel: {"audience": n, "pending": n, outcome: n, …}}; ``audience`` is always ``pending`` plus the
+outcomes. Recipients that no channel was found for are counted under ``none``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from notify_pipeline.core.ids import from_micros
+from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger.statements import Prepared
+from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
+from notify_pipeline.core.vocabulary import Outcome, RequestState
+
+Counts = dict[str, dict[str, int]]
+NO_CHANNEL = "none"
+AUDIENCE, PENDING = "audience", "pending"
+# Requests asked for in one statement; SQLite takes 32,766 parameters.
+PIECE = 1_000
+
+# Somebody got it, or may have.
+_REACHED = (Outcome.ACCEPTED, Outcome.DRY_RUN, Outcome.AMBIGUOUS)
+# In the order in which they name a failure: what an operator can act on first.
+_FAILURES = (Outcome.PERMANENT, Outcome.THROTTLED, Outcome.TRANSIENT, Outcome.INVALID_RECIPIENT)
+_SET_COUNTS = Prepared(
+    lambda _: (
+        update(REQUESTS)
+        .where(REQUESTS.c.request_id == bindparam("of_request"))
+        .values(counts=bindparam("counts"), updated_at=bindparam("updated_at"))
+    ),
+    ("updated_at", "counts", "of_request"),
+)
+_FINISH = Prepared(
+    lambda _: (
+        update(REQUESTS)
+        .where(REQUESTS.c.request_id == bindparam("of_request"))
+        .values(
+            state=bindparam("state"),
+            reason=bindparam("reason"),
+            updated_at=bindparam("updated_at"),
+            lease_owner=None,
+            lease_until=None,
+        )
+    ),
+    ("state", "reason", "updated_at", "lease_owner", "lease_until", "of_request"),
+)
+_FORGET = Prepared(
+    lambda _: delete(DELIVERIES).where(DELIVERIES.c.request_id == bindparam("of_request")), ("of_request",)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One request as a transaction found it, locked."""
+
+    request_id: str
+    tenant: str
+    notification_id: str
+    state: str
+    lease_owner: str | None
+    counts: Counts
+
+
+def standing(conn: Connection, request_ids: Sequence[str]) -> dict[str, Standing]:
+    """Lock these requests, always in one order so that nobody waits in a circle, and return how they stand."""
+    found: dict[str, Standing] = {}
+    ordered = sorted(set(request_ids))
+    columns = (
+        REQUESTS.c[name] for name in ("request_id", "tenant", "notification_id", "state", "lease_owner", "counts")
+    )
+    query = select(*columns).order_by(REQUESTS.c.request_id).with_for_update()
+    for start in range(0, len(ordered), PIECE):
+        for row in conn.execute(query.where(REQUESTS.c.request_id.in_(ordered[start : start + PIECE]))):
+            found[row[0]] = Standing(row[0], row[1], row[2], row[3], row[4], orjson.loads(row[5]))
+    return found
+
+
+def add(counts: Counts, changes: Mapping[str, Mapping[str, int]]) -> Counts:
+    """Return counts with changes added."""
+    result = {channel: dict(values) for channel, values in counts.items()}
+    for channel, values in changes.items():
+        mine = result.setdefault(channel, {})
+        for name, number in values.items():
+            mine[name] = mine.get(name, 0) + number
+    return result
+
+
+def pending(counts: Counts) -> int:
+    """Return how many recipients are still to be finished."""
+    return sum(values.get(PENDING, 0) for values in counts.values())
+
+
+def final_state(counts: Counts) -> tuple[RequestState, str | None]:
+    """Return the end state of a request whose recipients are all finished, and why if it is not ``done``.
+
+    Done: at least one got it, may have got it, or there was nobody to send to or nothing but skips. Expired: all that
+    were not skipped expired. Failed: the rest.
+    """
+    totals = {outcome: sum(values.get(outcome.value, 0) for values in counts.values()) for outcome in Outcome}
+    if any(totals[outcome] for outcome in _REACHED):
+        return RequestState.DONE, None
+    for outcome in _FAILURES:
+        if totals[outcome]:
+            return RequestState.FAILED, f"nobody was reached: {outcome.value}"
+    if totals[Outcome.EXPIRED]:
+        return RequestState.EXPIRED, "expired before anybody was reached"
+    return RequestState.DONE, None
+
+
+def apply(
+    conn: Connection, found: Mapping[str, Standing], changes: Mapping[str, Counts], now: int
+) -> dict[str, Counts]:
+    """Add finished recipients to their requests' counts, ``pending`` going down by as many; return the new counts."""
+    result: dict[str, Counts] = {}
+    for request_id, by_channel in changes.items():
+        done = {channel: {**values, PENDING: -sum(values.values())} for channel, values in by_channel.items() if values}
+        if done:
+            result[request_id] = add(found[request_id].counts, done)
+    _SET_COUNTS.run_many(
+        conn, [(now, orjson.dumps(counts).decode(), request_id) for request_id, counts in result.items()]
+    )
+    return result
+
+
+def end(
+    conn: Connection,
+    ended: Sequence[tuple[Standing, Counts]],
+    now: int,
+    actor: str,
+) -> None:
+    """Move requests whose recipients are all finished to their end, and forget their deliveries."""
+    entries: list[audit.Entry] = []
+    rows: list[tuple[Any, ...]] = []
+    for request, counts in ended:
+        state, reason = final_state(counts)
+        rows.append((str(state), reason, now, None, None, request.request_id))
+        detail: dict[str, Any] = {"counts": counts} if reason is None else {"counts": counts, "reason": reason}
+        entries.append(move_entry(request, (request.state, str(state)), now, actor, detail))
+    _FINISH.run_many(conn, rows)
+    _FORGET.run_many(conn, [(request.request_id,) for request, _ in ended])
+    audit.write(conn, entries, from_micros(now))
+
+
+def gave_up_entry(request: Standing, channel: str, reasons: Mapping[str, int], now: int, actor: str) -> audit.Entry:
+    """Return the audit entry of recipients that will not be attempted again although their outcome would allow it."""
+    return audit.Entry(
+        event="deliveries.gave_up",
+        actor=actor,
+        at=now,
+        tenant=request.tenant,
+        request_id=request.request_id,
+        notification_id=request.notification_id,
+        detail={"channel": channel, "reasons": dict(reasons)},
+    )
+
+
+def move_entry(
+    request: Standing, move: tuple[str, str], now: int, actor: str, detail: Mapping[str, Any] | None = None
+) -> audit.Entry:
+    """Return the audit entry of one move of a request, (from, to)."""
+    return audit.Entry(
+        event=f"request.{move[1]}",
+        actor=actor,
+        at=now,
+        tenant=request.tenant,
+        request_id=request.request_id,
+        notification_id=request.notification_id,
+        from_state=move[0],
+        to_state=move[1],
+        detail=detail,
+    )

@@ -1,0 +1,225 @@
+"""Requests on their way from accepted to sending: claimed by lease, then routed once.
+
+Belongs here: the claim, and the one transaction that stores a plan. Does not belong here: deciding the plan
+(``delivery.planning``), the queue that a plan fills (``deliveries``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, insert, or_, select, text, update
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import audit, outbox, progress
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.requests import RequestRow, to_row
+from notify_pipeline.core.ledger.statements import Prepared
+from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
+from notify_pipeline.core.vocabulary import DeliveryMode, RequestState
+
+# In the words of the partial index, literally: only then does SQLite know that the index covers the query.
+_OPEN = text("requests.state IN ('accepted', 'routed', 'sending')")
+_ACCEPTED, _ROUTED, _SENDING = (
+    str(state) for state in (RequestState.ACCEPTED, RequestState.ROUTED, RequestState.SENDING)
+)
+ACTOR = "drain"
+
+_DELIVERY = (
+    "delivery_id",
+    "request_id",
+    "channel",
+    "platform",
+    "address",
+    "recipient",
+    "priority_rank",
+    "state",
+    "attempt_no",
+    "due_at",
+)
+_QUEUE = Prepared(lambda _: insert(DELIVERIES).values({name: bindparam(name) for name in _DELIVERY}), _DELIVERY)
+_ROUTE = Prepared(
+    lambda _: (
+        update(REQUESTS)
+        .where(REQUESTS.c.request_id == bindparam("of_request"))
+        .values(
+            state=bindparam("state"),
+            mode=bindparam("mode"),
+            reason=bindparam("reason"),
+            updated_at=bindparam("updated_at"),
+            counts=bindparam("counts"),
+            lease_owner=None,
+            lease_until=None,
+        )
+    ),
+    ("state", "mode", "reason", "updated_at", "counts", "lease_owner", "lease_until", "of_request"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """One recipient of a small send. ``recipient`` is the JSON of what a channel needs beyond the address."""
+
+    delivery_id: str
+    channel: str
+    platform: str
+    address: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to become of one claimed request.
+
+    Attributes:
+        request_id: Which.
+        priority_rank: For the queue's order.
+        moves: The states that it goes through from accepted, in order; the last is where it stands then.
+        mode: How it is sent; None when it is not.
+        reason: Why it is not sent.
+        deliveries: The queue's new rows.
+        skipped: Attempts rows (for the lake) of recipients that get no call.
+        audiences: Audiences rows (for the lake).
+        counts: The request's counts from here on.
+        detail: For the audit.
+    """
+
+    request_id: str
+    priority_rank: int
+    moves: tuple[RequestState, ...]
+    mode: DeliveryMode | None = None
+    reason: str | None = None
+    deliveries: Sequence[NewDelivery] = ()
+    skipped: Sequence[Mapping[str, Any]] = ()
+    audiences: Sequence[Mapping[str, Any]] = ()
+    counts: progress.Counts = field(default_factory=dict)
+    detail: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    owner: str
+    now: int
+    until: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plans:
+    owner: str
+    now: datetime
+    plans: Sequence[Plan]
+
+
+def claim(ledger: Ledger, owner: str, now: datetime, lease_s: float, limit: int) -> list[RequestRow]:
+    """Lease accepted requests that are due, highest priority and then longest due first."""
+    at = to_micros(now)
+    return ledger.write(_claim, _Claim(owner, at, at + round(lease_s * 1e6), limit))
+
+
+def renew(ledger: Ledger, owner: str, request_ids: Sequence[str], now: datetime, lease_s: float) -> None:
+    """Extend the leases that the owner still holds on requests in planning."""
+    if request_ids:
+        ledger.write(_renew, (owner, tuple(request_ids), to_micros(now) + round(lease_s * 1e6)))
+
+
+def store(ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime) -> list[bool]:
+    """Store plans in one transaction; False for each request that the owner does not hold any more."""
+    return ledger.write(_store, _Plans(owner, now, plans)) if plans else []
+
+
+def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[RequestRow]]:
+    return [_claim_one(conn, item) for item in items]
+
+
+def _claim_one(conn: Connection, item: _Claim) -> list[RequestRow]:
+    query = (
+        select(REQUESTS)
+        .where(
+            _OPEN,
+            REQUESTS.c.state == _ACCEPTED,
+            REQUESTS.c.due_at <= item.now,
+            or_(REQUESTS.c.lease_until.is_(None), REQUESTS.c.lease_until <= item.now),
+        )
+        .order_by(REQUESTS.c.priority_rank, REQUESTS.c.due_at)
+        .limit(item.limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = conn.execute(query).mappings().all()
+    ids = [row["request_id"] for row in rows]
+    for start in range(0, len(ids), progress.PIECE):
+        conn.execute(
+            update(REQUESTS)
+            .where(REQUESTS.c.request_id.in_(ids[start : start + progress.PIECE]))
+            .values(lease_owner=item.owner, lease_until=item.until)
+        )
+    return [to_row(row) for row in rows]
+
+
+def _renew(conn: Connection, items: Sequence[tuple[str, tuple[str, ...], int]]) -> list[None]:
+    for owner, ids, until in items:
+        mine = (REQUESTS.c.request_id.in_(ids), REQUESTS.c.lease_owner == owner, REQUESTS.c.state == _ACCEPTED)
+        conn.execute(update(REQUESTS).where(*mine).values(lease_until=until))
+    return [None] * len(items)
+
+
+def _store(conn: Connection, items: Sequence[_Plans]) -> list[list[bool]]:
+    return [_store_batch(conn, item) for item in items]
+
+
+def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
+    found = progress.standing(conn, [plan.request_id for plan in item.plans])
+    mine = {
+        request_id
+        for request_id, request in found.items()
+        if request.state == _ACCEPTED and request.lease_owner == item.owner
+    }
+    plans = [plan for plan in item.plans if plan.request_id in mine]
+    now = to_micros(item.now)
+    _QUEUE.run_many(conn, [_queue_row(plan, each, now) for plan in plans for each in plan.deliveries])
+    _ROUTE.run_many(
+        conn,
+        [
+            (
+                str(plan.moves[-1]),
+                plan.mode,
+                plan.reason,
+                now,
+                orjson.dumps(plan.counts).decode(),
+                None,
+                None,
+                plan.request_id,
+            )
+            for plan in plans
+        ],
+    )
+    audit.write(conn, [entry for plan in plans for entry in _entries(found[plan.request_id], plan, now)], item.now)
+    outbox.add(conn, "audiences", [row for plan in plans for row in plan.audiences], item.now)
+    outbox.add(conn, "attempts", [row for plan in plans for row in plan.skipped], item.now)
+    return [plan.request_id in mine for plan in item.plans]
+
+
+def _queue_row(plan: Plan, new: NewDelivery, now: int) -> tuple[Any, ...]:
+    return (
+        new.delivery_id,
+        plan.request_id,
+        new.channel,
+        new.platform,
+        new.address,
+        new.recipient,
+        plan.priority_rank,
+        "waiting",
+        0,
+        now,
+    )
+
+
+def _entries(request: progress.Standing, plan: Plan, now: int) -> list[audit.Entry]:
+    states = (_ACCEPTED, *(str(state) for state in plan.moves))
+    last = {**(plan.detail or {}), **({"reason": plan.reason} if plan.reason else {})} or None
+    return [
+        progress.move_entry(request, move, now, ACTOR, last if move[1] == states[-1] else None)
+        for move in zip(states, states[1:], strict=False)
+    ]

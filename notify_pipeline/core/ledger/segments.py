@@ -1,0 +1,61 @@
+"""What the lake holds of one landing table, by the ledger's word.
+
+Belongs here: reading which files have landed. Does not belong here: planning or writing them (``core.lander``,
+``core.compaction``).
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.tables import SEGMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class LandedSegments:
+    """The readable segments of one table at one moment.
+
+    Attributes:
+        paths: Path below the lake root by segment id, of segments that have landed and were not replaced.
+        sources: For a segment made by a compaction, the segments whose rows it holds, as far as still known.
+    """
+
+    paths: dict[str, str]
+    sources: dict[str, tuple[str, ...]]
+
+    def not_in(self, known: Set[str]) -> dict[str, str]:
+        """Return the segments that may hold a row which no segment in ``known`` holds.
+
+        A compacted segment is left out only where every segment that it was made of is known.
+        """
+        return {segment: path for segment, path in self.paths.items() if not self._covered(segment, known)}
+
+    def _covered(self, segment: str, known: Set[str]) -> bool:
+        waiting = [segment]
+        while waiting:
+            one = waiting.pop()
+            if one in known:
+                continue
+            sources = self.sources.get(one)
+            if not sources:
+                return False
+            waiting += sources
+        return True
+
+
+def landed(ledger: Ledger, lake_table: str) -> LandedSegments:
+    """Return the segments of a landing table that can be read now, in one consistent view."""
+    query = select(SEGMENTS.c.segment_id, SEGMENTS.c.path, SEGMENTS.c.state, SEGMENTS.c.replaced_by).where(
+        SEGMENTS.c.lake_table == lake_table, SEGMENTS.c.state.in_(("landed", "replaced"))
+    )
+    paths: dict[str, str] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    with ledger.read() as conn:
+        for segment, path, state, replaced_by in conn.execute(query):
+            if state == "landed":
+                paths[segment] = path
+            elif replaced_by is not None:
+                sources[replaced_by] = (*sources.get(replaced_by, ()), segment)
+    return LandedSegments(paths, sources)
