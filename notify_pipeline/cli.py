@@ -46,6 +46,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # it prints local variables: keys and tokens among them
     help="A notification pipeline whose delivery truth is data. Settings come from NOTIFY_* variables.",
 )
 

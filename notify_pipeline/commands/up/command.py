@@ -48,8 +48,8 @@ def up() -> None:
 def _run(settings: Settings, ledger: Ledger, guard: Guard, key: str) -> None:
     where = stack.choose_addresses(settings)
     env = stack.child_environment(settings, where, home.prepare_dagster_home(settings))
-    specs = stack.children(settings, where, env, _lease_held(ledger))
     output = settings.home / OUTPUT_FOLDER
+    specs = stack.children(settings, where, env, output)
     supervisor = Supervisor(specs, output, guard, CONSOLE.print)
     run_file = settings.home / "run.json"
     with supervisor.signals_handled():

@@ -5,7 +5,6 @@ Belongs here: those files. Does not belong here: the ledger's content, processes
 
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,9 @@ from typing import Any
 
 import orjson
 
+from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import KeyScope
 
 # An instance file beside the package: the checkout's, or the wheel's copy.
 _DAGSTER_YAML = (
@@ -108,7 +109,7 @@ def admin_key(settings: Settings) -> tuple[str, bool]:
     path = settings.home / "admin-key"
     if path.exists():
         return path.read_text().strip(), False
-    key = f"admin_{secrets.token_urlsafe(32)}"
+    key = tenants.new_key(KeyScope.ADMIN)
     write_private(path, key.encode() + b"\n")
     return key, True
 

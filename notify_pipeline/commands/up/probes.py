@@ -38,6 +38,12 @@ def accepts(path: Path) -> Callable[[], bool]:
     return probe
 
 
+def output_grows(path: Path) -> Callable[[], bool]:
+    """A probe: more has been written to this file than there was when the probe was made."""
+    before = path.stat().st_size if path.exists() else 0
+    return lambda: path.exists() and path.stat().st_size > before
+
+
 def get(url: str) -> bytes | None:
     """The body of a 200 answer, else None."""
     return _request("GET", url, None)

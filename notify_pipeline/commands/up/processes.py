@@ -39,6 +39,7 @@ class ChildSpec:
         env: The whole environment.
         ready: Tells whether the started child does its work. Must be quick and must not raise.
         needs: Names of the children that must be ready before this one starts.
+        outlives: Ends only after all that do not: others need it while they end.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ChildSpec:
     env: Mapping[str, str]
     ready: Callable[[], bool]
     needs: tuple[str, ...] = ()
+    outlives: bool = False
 
 
 class Guard:

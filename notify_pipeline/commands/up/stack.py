@@ -66,19 +66,23 @@ def child_environment(settings: Settings, where: Addresses, dagster_home: Path) 
     return env
 
 
-def children(
-    settings: Settings, where: Addresses, env: dict[str, str], lease_held: Callable[[str], bool]
-) -> list[ChildSpec]:
-    """The children, in the order in which they are started."""
+def children(settings: Settings, where: Addresses, env: dict[str, str], output: Path) -> list[ChildSpec]:
+    """The children, in the order in which they are started; ``output`` is the folder of their output files.
+
+    Dagster's daemon and webserver wait for the code server: three processes that create Dagster's storage at once leave
+    it broken.
+    """
+    landing = probes.output_grows(output / "lander.log")
     specs = [
         ChildSpec("code-server", _code_server(where), env, probes.accepts(where.code_socket)),
         ChildSpec("ingress", _ingress(settings, where), env, probes.http_answers(f"{where.http}/readyz")),
-        ChildSpec("lander", _notify("lander"), env, lambda: lease_held("lander")),
+        ChildSpec("lander", _notify("lander"), env, landing, outlives=True),
         ChildSpec("daemon", _dagster_daemon(where), env, _dagster(where, probes.daemons_healthy), ("code-server",)),
         ChildSpec("webserver", _webserver(where), env, _dagster(where, probes.code_loaded), ("code-server",)),
     ]
     if where.sandbox is not None:
-        specs.insert(0, ChildSpec("sandbox", _notify("sandbox"), env, probes.http_answers(f"{where.sandbox}/healthz")))
+        answers = probes.http_answers(f"{where.sandbox}/healthz")
+        specs.insert(0, ChildSpec("sandbox", _notify("sandbox"), env, answers, outlives=True))
     return specs
 
 
@@ -105,21 +109,27 @@ def _ingress(settings: Settings, where: Addresses) -> Sequence[str]:
 
 
 def _code_server(where: Addresses) -> Sequence[str]:
-    return _python(
-        "dagster",
+    # Without -P: Dagster drops the first entry of sys.path as "the script's folder", whatever it is.
+    return [
+        *(sys.executable, "-m", "dagster"),
         *("api", "grpc", "--socket", str(where.code_socket), "--module-name", "notify_pipeline.definitions"),
         *("--location-name", "notify", "--empty-working-directory", "--log-level", "warning"),
-    )
+        *("--log-format", "json"),
+    ]
 
 
 def _dagster_daemon(where: Addresses) -> Sequence[str]:
-    return _python("dagster._daemon", "run", "--grpc-socket", str(where.code_socket))
+    return _python(
+        "dagster._daemon",
+        *("run", "--grpc-socket", str(where.code_socket), "--log-level", "warning", "--log-format", "json"),
+    )
 
 
 def _webserver(where: Addresses) -> Sequence[str]:
     return _python(
         "dagster_webserver",
         *("--host", _LOOPBACK, "--port", port_of(where.dagster), "--grpc-socket", str(where.code_socket)),
+        *("--log-format", "json"),
     )
 
 

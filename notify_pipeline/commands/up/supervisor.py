@@ -99,7 +99,10 @@ class Supervisor:
     def stop(self) -> None:
         """End all children and their descendants."""
         signals = self._signals
-        killed = end_children(self.children, _STOP_S, lambda: self._signals > signals)
+        killed = []
+        for outlives in (False, True):
+            stage = [child for child in self.children if child.spec.outlives is outlives]
+            killed += end_children(stage, _STOP_S, lambda: self._signals > signals)
         if killed:
             self._say(f"had to be killed: {', '.join(sorted(killed))}")
 
