@@ -1,0 +1,203 @@
+"""Topic audiences against a plain model: the latest revision of a token decides, however rows are spread over files."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import devices, leases
+from notify_pipeline.core.ledger.devices import Registration
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.vocabulary import Platform
+from notify_pipeline.delivery import audience, audience_base
+from notify_pipeline.delivery.audience import AudienceReader, NotLanded, rebuild_base
+from tests.delivery.lakes import T0, Landing, row
+
+
+def tokens(reader: AudienceReader, *topics: str, tenant: str = "t1") -> list[str]:
+    return sorted(token for frame in reader.topics(tenant, topics).batches() for token in frame["token"].to_list())
+
+
+@pytest.fixture
+def landing(lake: Lake, sqlite_ledger: Ledger) -> Landing:
+    return Landing(lake, sqlite_ledger)
+
+
+@pytest.fixture
+def reader(landing: Landing) -> AudienceReader:
+    return AudienceReader(landing.lake, landing.ledger)
+
+
+def rebuild(landing: Landing) -> audience.BaseReport:
+    return rebuild_base(landing.lake, landing.ledger, T0)
+
+
+AWKWARD = ["breaking/uk", "a b", "50%", "*", "..", "topic=x", "ümläut", "[x]?", "x" * 400, "x" * 399 + "y"]
+
+
+def test_topics_of_any_spelling_are_found_before_and_after_a_rebuild(landing: Landing, reader: AudienceReader) -> None:
+    landing.land(*(row(f"d{i}", 1, [topic]) for i, topic in enumerate(AWKWARD)))
+    for _ in range(2):
+        assert [tokens(reader, topic) for topic in AWKWARD] == [[f"d{i}"] for i in range(len(AWKWARD))]
+        assert rebuild(landing).devices == len(AWKWARD)
+    assert tokens(reader, "unknown") == []
+    assert tokens(reader, "breaking/uk", tenant="t2") == []
+
+
+def test_news_override_the_base_and_a_removal_is_final(landing: Landing, reader: AudienceReader) -> None:
+    landing.land(*(row(f"d{i}", 1, ["a", "b"]) for i in range(4)))
+    rebuild(landing)
+    landing.land(row("d0", 2, [], op="delete"), row("d1", 2, ["b"]), row("d2", 3, ["a"]), row("new", 1, ["a"]))
+    landing.land(row("d2", 2, []))
+    expected = ["d2", "d3", "new"]
+    assert tokens(reader, "a") == expected
+    report = rebuild(landing)
+    assert (report.changed, report.folded, report.devices) == (True, 2, 4)
+    assert tokens(reader, "a") == expected
+    assert not rebuild(landing).changed
+
+
+def test_everybody_is_addressed_once_over_several_topics(landing: Landing, reader: AudienceReader) -> None:
+    landing.land(row("d0", 1, ["a", "b", "c"]), row("d1", 1, ["b"]), row("d2", 1, ["c", "a"]), row("d3", 1, ["d"]))
+    for _ in range(2):
+        assert tokens(reader, "a", "b", "c", "a") == ["d0", "d1", "d2"]
+        rebuild(landing)
+    landing.land(row("d4", 1, ["a", "c"]))
+    assert tokens(reader, "c", "a") == ["d0", "d2", "d4"]
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["sources known", "sources forgotten"])
+def test_a_compaction_of_folded_and_new_rows_changes_nothing(
+    landing: Landing, reader: AudienceReader, forget: bool
+) -> None:
+    old = landing.land(row("d0", 1, ["a"]), row("d1", 1, ["a"]))
+    gone = landing.land(row("d0", 2, [], op="drop"), row("d1", 2, ["b"]))
+    rebuild(landing)
+    merged = landing.compact(old, gone)
+    if forget:
+        landing.ledger.write(_forget, (old, gone))
+    assert (tokens(reader, "a"), tokens(reader, "b")) == ([], ["d1"])
+    new = landing.land(row("d1", 3, ["a", "b"]))
+    landing.compact(merged, new)
+    assert (tokens(reader, "a"), tokens(reader, "b")) == (["d1"], ["d1"])
+    rebuild(landing)
+    assert (tokens(reader, "a"), tokens(reader, "b")) == (["d1"], ["d1"])
+
+
+def _forget(conn: object, items: Sequence[tuple[str, ...]]) -> list[None]:
+    from notify_pipeline.core.ledger.tables import SEGMENTS
+
+    for item in items:
+        conn.execute(SEGMENTS.delete().where(SEGMENTS.c.segment_id.in_(item)))  # type: ignore[attr-defined]
+    return [None] * len(items)
+
+
+def test_a_reader_that_streams_an_old_version_is_not_disturbed(landing: Landing, reader: AudienceReader) -> None:
+    landing.land(*(row(f"d{i}", 1, ["a"]) for i in range(10)))
+    rebuild(landing)
+    batches = reader.topics("t1", ["a"]).batches(3)
+    first = next(batches)
+    landing.land(row("d0", 2, [], op="delete"))
+    rebuild(landing)
+    assert first.height + sum(frame.height for frame in batches) == 10
+    assert tokens(reader, "a") == [f"d{i}" for i in range(1, 10)]
+
+
+def test_old_versions_go_and_a_version_number_is_never_used_again(landing: Landing) -> None:
+    versions = []
+    for revision in range(1, 6):
+        landing.land(row("d0", revision, ["a"]))
+        versions.append(rebuild(landing).version)
+    assert versions == sorted(set(versions))
+    left = {file.path.split("/")[1] for file in landing.lake.list("audience/")}
+    assert left == {f"version={n}" for n in versions[-3:]}
+
+
+def test_only_one_rebuild_runs_at_a_time(landing: Landing, reader: AudienceReader) -> None:
+    landing.land(row("d0", 1, ["a"]))
+    held = leases.acquire(landing.ledger, "audience-base", "somebody", 60, T0)
+    assert held is not None
+    assert rebuild(landing).stopped_reason == "another rebuild is running"
+    assert tokens(reader, "a") == ["d0"]
+    leases.release(landing.ledger, held)
+    assert rebuild(landing).changed
+
+
+def test_the_lower_bound_never_exceeds_the_audience(landing: Landing, reader: AudienceReader) -> None:
+    landing.land(*(row(f"d{i}", 1, ["a"]) for i in range(10)))
+    rebuild(landing)
+    assert reader.topics("t1", ["a"]).at_least == 10
+    landing.land(*(row(f"d{i}", 2, [], op="delete") for i in range(4)))
+    assert reader.topics("t1", ["a"]).at_least == 6 == len(tokens(reader, "a"))
+
+
+def test_waiting_for_the_lander_ends_when_time_is_up(sqlite_ledger: Ledger) -> None:
+    audience.wait_until_landed(sqlite_ledger, 1.0, lambda: T0, lambda _: None)
+    devices.register(sqlite_ledger, "t1", Registration("d0", Platform.IOS, topics=["a"]), T0)
+    mark = audience.high_water(sqlite_ledger)
+    assert not audience.has_landed(sqlite_ledger, mark)
+    ticks: Iterator[int] = iter(range(100))
+    with pytest.raises(NotLanded, match="1 registrations had not landed after 2 s"):
+        audience.wait_until_landed(sqlite_ledger, 2.0, lambda: T0 + timedelta(seconds=next(ticks)), lambda _: None)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("land"),
+            st.lists(
+                st.tuples(
+                    st.integers(0, 5),
+                    st.lists(st.sampled_from("abc"), unique=True),
+                    st.sampled_from(["upsert", "upsert", "delete"]),
+                ),
+                min_size=1,
+                max_size=6,
+            ),
+        ),
+        st.tuples(st.just("rebuild"), st.none()),
+        st.tuples(st.just("compact"), st.integers(2, 4)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, late=st.randoms(use_true_random=False))
+def test_the_latest_revision_decides_in_any_order_of_landing(steps: list[tuple[str, object]], late: object) -> None:
+    with TemporaryDirectory() as folder, Ledger.open(f"sqlite:///{Path(folder) / 'ledger.db'}") as ledger:
+        landing = Landing(Lake(f"{folder}/lake"), ledger)
+        reader = AudienceReader(landing.lake, ledger)
+        model: dict[str, tuple[int, list[str], str]] = {}
+        written: list[str] = []
+        held: list[dict[str, object]] = []
+        for step, argument in steps:
+            if step == "land":
+                for number, topics, op in argument:  # type: ignore[attr-defined]
+                    token = f"d{number}"
+                    revision = model.get(token, (0, [], ""))[0] + 1
+                    model[token] = (revision, topics, op)
+                    held.append(row(token, revision, topics, op))
+                late.shuffle(held)  # type: ignore[attr-defined]
+                written.append(landing.land(*held))
+                held = []
+            elif step == "rebuild":
+                rebuild(landing)
+            elif len(written) >= 2:
+                count = min(int(str(argument)), len(written))
+                written = [*written[count:], landing.compact(*written[:count])]
+            for asked in (["a"], ["b", "c"], ["c", "a", "b"]):
+                expected = sorted(t for t, (_, topics, op) in model.items() if op == "upsert" and {*topics} & {*asked})
+                assert tokens(reader, *asked) == expected
+
+
+def test_a_long_topic_name_is_a_legal_and_distinct_folder() -> None:
+    names = {audience_base.folder_name(topic) for topic in AWKWARD}
+    assert len(names) == len(AWKWARD)
+    assert all(len(name.encode()) < 255 and "/" not in name and "*" not in name for name in names)
