@@ -37,6 +37,10 @@ class Settings(BaseSettings):
         default=None, description="PostgreSQL for Dagster's own storage; default: SQLite below home."
     )
 
+    run_history_hours: float = Field(
+        default=24.0, gt=0, description="Finished runs of the routine (drains, receipts, reports) leave Dagster after this."
+    )
+
     admin_key: SecretStr | None = Field(default=None, description="Fixes the admin key instead of making one.")
     max_body_bytes: int = Field(default=1_048_576, description="Larger request bodies are 413.")
     max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
