@@ -70,6 +70,20 @@ class Settings(BaseSettings):
     chunk_size: int = Field(
         default=1_000, description="Recipients per durable intent: at most this many become ambiguous in a crash."
     )
+    chunks_in_flight: int = Field(
+        default=4, ge=1, description="Chunks of a shard that are sent at once, so that the provider never waits for us."
+    )
+    drain_batch: int = Field(
+        default=512, ge=1, description="Deliveries per channel that a drain has claimed and not recorded, at most."
+    )
+    poll_seconds: float = Field(default=0.05, gt=0, description="How often an idle drain looks for work.")
+    landing_wait_s: float = Field(
+        default=30.0, description="A topic send waits this long for registrations accepted before it to land."
+    )
+    token_drop_share: float = Field(
+        default=0.25, description="When more than this share of answers says that a token is dead, dropping stops."
+    )
+    token_drop_sample: int = Field(default=200, ge=1, description="... judged on at least this many answers.")
     max_in_flight: int = Field(default=256, description="Concurrent requests per provider and process.")
     broadcast_processes: int = Field(default=2, ge=1, description="Shards of one broadcast that are sent side by side.")
     drain_seconds: float = Field(default=600.0, description="A drain run ends after this long.")
