@@ -170,7 +170,7 @@ def _prepare(new: NewRequest) -> _Prepared:
 
 def _accept(conn: Connection, items: Sequence[_Prepared]) -> list[Accepted | Exception]:
     inserted = _INSERT.run_many(conn, [item.stored for item in items])
-    # The usual case is told by the count alone; PostgreSQL's callers come one by one, where the count is exact too.
+    # The usual case, nobody sent any of these before, is told by the count alone.
     fresh = items if inserted == len(items) else [item for item in items if _is_mine(conn, item)]
     if fresh:
         now = from_micros(fresh[0].accepted_at)

@@ -56,10 +56,9 @@ class _Ticket:
         self.done.acquire()
 
     def settle(self, outcome: Any) -> None:
-        if isinstance(outcome, Exception):
-            self.error = outcome
-        else:
-            self.result = outcome
+        # Both, always: a batch that is run again must not leave the first run's verdict.
+        failed = isinstance(outcome, Exception)
+        self.error, self.result = (outcome, None) if failed else (None, outcome)
 
 
 class FileLock:
@@ -164,11 +163,22 @@ class GroupCommit:
                 _refuse([ticket])
 
 
+class _BatchFailed(Exception):
+    """A handler raised on the short way; the transaction is undone and the long way finds out whose item it was."""
+
+
 def _transact(conn: Connection, batch: list[_Ticket]) -> None:
+    groups = _by_handler(batch)
     try:
-        with conn.begin():
-            for handler, tickets in _by_handler(batch):
-                _run_batch(conn, handler, tickets)
+        try:
+            # Savepoints would cost more than everything else a small transaction does, and failures are rare.
+            with conn.begin():
+                for handler, tickets in groups:
+                    _run_bare(conn, handler, tickets)
+        except _BatchFailed:
+            with conn.begin():
+                for handler, tickets in groups:
+                    _run_guarded(conn, handler, tickets)
     except Exception as error:  # every caller is told, each with an exception of its own
         for ticket in batch:
             ticket.error = WriteFailed(f"the transaction was rolled back: {error}")
@@ -182,24 +192,38 @@ def _by_handler(batch: list[_Ticket]) -> list[tuple[AnyHandler, list[_Ticket]]]:
     return list(groups.items())
 
 
-def _run_batch(conn: Connection, handler: AnyHandler, tickets: list[_Ticket]) -> None:
+def _run_bare(conn: Connection, handler: AnyHandler, tickets: list[_Ticket]) -> None:
+    try:
+        outcomes = _run(conn, handler, tickets)
+    except Exception as error:
+        raise _BatchFailed from error
+    for ticket, outcome in zip(tickets, outcomes, strict=True):
+        ticket.settle(outcome)
+
+
+def _run_guarded(conn: Connection, handler: AnyHandler, tickets: list[_Ticket]) -> None:
     """Run one handler over its items; if that fails, over each item alone, so that only the bad one fails."""
     savepoint = conn.begin_nested()
     try:
-        outcomes = handler(conn, [ticket.item for ticket in tickets])
-        if len(outcomes) != len(tickets):
-            raise RuntimeError(f"{handler!r} gave {len(outcomes)} results for {len(tickets)} items")
+        outcomes = _run(conn, handler, tickets)
     except Exception as error:
         savepoint.rollback()
         if len(tickets) == 1:
-            tickets[0].error = error
+            tickets[0].settle(error)
             return
         for ticket in tickets:
-            _run_batch(conn, handler, [ticket])
+            _run_guarded(conn, handler, [ticket])
         return
     savepoint.commit()
     for ticket, outcome in zip(tickets, outcomes, strict=True):
         ticket.settle(outcome)
+
+
+def _run(conn: Connection, handler: AnyHandler, tickets: list[_Ticket]) -> Sequence[Any]:
+    outcomes = handler(conn, [ticket.item for ticket in tickets])
+    if len(outcomes) != len(tickets):
+        raise RuntimeError(f"{handler!r} gave {len(outcomes)} results for {len(tickets)} items")
+    return outcomes
 
 
 def _release(batch: list[_Ticket]) -> None:

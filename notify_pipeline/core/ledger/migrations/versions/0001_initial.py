@@ -46,7 +46,6 @@ def _audit() -> None:
         sa.PrimaryKeyConstraint("audit_id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_request_id", "audit", ["request_id", "audit_id"], unique=False)
-    op.create_index("ix_audit_tenant_at", "audit", ["tenant", "at"], unique=False)
 
 
 def _chunks() -> None:
