@@ -1,0 +1,151 @@
+"""FCM HTTP v1 requests: a notification as FCM wants it, for Android and for browsers.
+
+Belongs here: the payload, its limits, the request that carries it. Does not belong here: answers (``errors``), access
+tokens (``credentials``), sending (``push``).
+
+Sources: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages and
+https://firebase.google.com/docs/cloud-messaging/customize-messages/collapsible-message-types
+
+Android gets data messages. A notification message is shown by the system without waking the app, so that no beacon
+would be called, and it ignores the collapse key, so that a resend would show twice; with a data message the app does
+both. Its title and body are then data keys. Browsers get notification and data: there the service worker is woken for
+both kinds. FCM stores four different collapse keys per device that is offline, and drops others.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from firebase_admin import messaging
+
+from notify_pipeline.channels import splice
+from notify_pipeline.channels.base import ContentRejected, Message, Verdict
+from notify_pipeline.channels.fcm.errors import classify
+from notify_pipeline.channels.payload import collapse_key, data_keys, short_hash
+from notify_pipeline.channels.transport import Answer, Headers
+from notify_pipeline.core.records import MAX_TTL_S, Notification
+from notify_pipeline.core.vocabulary import Channel, Platform, Priority
+
+# "4096 bytes for most messages ... This includes both the keys and the values."
+# https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode
+MAX_PAYLOAD_BYTES = 4096
+_RESERVED_KEYS = frozenset({"from", "message_type", "notification"})
+_RESERVED_PREFIXES = ("google.", "gcm.")
+# RFC 8030 section 5.3.
+_URGENCY = {Priority.HIGH: "high", Priority.NORMAL: "normal", Priority.LOW: "low"}
+
+
+@dataclass(frozen=True, slots=True)
+class FcmMessage(Message):
+    """A format string with holes for ``ttl``, ``token`` and ``d``."""
+
+    body: bytes
+
+
+class FcmCodec:
+    """Speaks FCM for one Firebase project (a ``push.Codec``)."""
+
+    name = Channel.FCM
+    provider = "fcm"
+    can_dry_run = True
+    # No form is documented; all tokens seen are of these, which mean themselves in JSON.
+    address = re.compile(r"[A-Za-z0-9_:.\-]{1,4096}")
+
+    def __init__(self, project: str, receipt_url: str) -> None:
+        """Args: project: Firebase project id. receipt_url: base of the beacons, without a trailing slash."""
+        self._path = f"/v1/projects/{project}/messages:send"
+        self._receipt_url = receipt_url
+
+    def prepare(self, notification: Notification, platform: Platform) -> FcmMessage:
+        """See ``ChannelSender.prepare``."""
+        token, delivery_id, ttl = splice.Hole(), splice.Hole(), splice.Hole()
+        data = data_keys(notification, platform, self.provider, self._receipt_url, delivery_id)
+        for key in data:
+            if key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES):
+                raise ContentRejected("reserved_data_key", f"FCM keeps the data key {key!r} for itself")
+        build = _web if platform is Platform.WEB else _android
+        try:
+            # The target is set below: this one's only use is that the library insists on one.
+            message = orjson.loads(str(build(notification, data)))
+        except ValueError as error:
+            raise ContentRejected("invalid_content", str(error)) from None
+        _check_size(message)
+        del message["topic"]
+        message["token"] = token.mark
+        if platform is Platform.WEB:
+            message["webpush"]["headers"]["TTL"] = ttl.mark
+        else:
+            message["android"]["ttl"] = f"{ttl.mark}s"
+        request: dict[str, Any] = {"message": message}
+        if notification.dry_run:
+            request["validate_only"] = True
+        holes = {"token": token, "d": delivery_id, "ttl": ttl}
+        return FcmMessage(notification, platform, splice.template(splice.encode(request), holes))
+
+    def headers(self, message: Message, bearer: str) -> Headers:
+        """Return the headers that all requests of this message share."""
+        return (("authorization", f"Bearer {bearer}"), ("content-type", "application/json"))
+
+    def renderer(self, message: Message, now: datetime) -> Callable[[str, str], tuple[str, bytes]]:
+        """Return what gives an address's path and body; the time to live counts from now."""
+        if not isinstance(message, FcmMessage):
+            raise TypeError("this message was prepared by another channel")
+        left = int((message.notification.expires_at - now).total_seconds())
+        ttl = str(min(max(left, 0), MAX_TTL_S)).encode()
+        path, body = self._path, message.body
+
+        def render(address: str, delivery_id: str) -> tuple[str, bytes]:
+            return path, body % {b"token": address.encode(), b"d": delivery_id.encode(), b"ttl": ttl}
+
+        return render
+
+    def classify(self, answer: Answer, now: datetime) -> Verdict:
+        """See ``errors.classify``."""
+        return classify(answer, now)
+
+
+def _android(notification: Notification, data: dict[str, str]) -> messaging.Message:
+    content = notification.content
+    shown = {"title": content.title, "body": content.body}
+    return messaging.Message(
+        data=data | {key: value for key, value in shown.items() if value is not None},
+        android=messaging.AndroidConfig(
+            collapse_key=collapse_key(notification),
+            priority="high" if notification.priority is Priority.HIGH else "normal",
+            ttl=timedelta(0),
+        ),
+        topic="unset",
+    )
+
+
+def _web(notification: Notification, data: dict[str, str]) -> messaging.Message:
+    content, key = notification.content, collapse_key(notification)
+    shown = None
+    if content.title is not None or content.body is not None:
+        shown = messaging.WebpushNotification(
+            title=content.title, body=content.body, image=content.image_url, tag=short_hash(key)
+        )
+    # FCM takes nothing but https here; other links are the service worker's to open.
+    link = content.link if content.link and content.link.startswith("https://") else None
+    return messaging.Message(
+        data=data,
+        webpush=messaging.WebpushConfig(
+            # RFC 8030 section 5.4: a topic is at most 32 characters of base64url.
+            headers={"TTL": "0", "Urgency": _URGENCY[notification.priority], "Topic": short_hash(key)},
+            notification=shown,
+            fcm_options=messaging.WebpushFCMOptions(link=link) if link else None,
+        ),
+        topic="unset",
+    )
+
+
+def _check_size(message: dict[str, Any]) -> None:
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in message["data"].items())
+    shown = message.get("webpush", {}).get("notification")
+    if shown:
+        size += len(splice.encode(shown))
+    if size > MAX_PAYLOAD_BYTES:
+        raise ContentRejected("payload_too_large", f"{size} bytes of payload, FCM takes {MAX_PAYLOAD_BYTES}")

@@ -1,0 +1,55 @@
+"""What every push carries beside what is shown: who it is, and the address that the device calls when it arrives.
+
+Belongs here: the data keys of a push on any provider, the beacon's URL, collapse keys. Does not belong here: where a
+provider wants them put (``fcm``, ``apns``).
+"""
+
+import base64
+import hashlib
+from urllib.parse import quote, urlencode
+
+from notify_pipeline.channels.splice import Hole
+from notify_pipeline.core.records import Notification
+from notify_pipeline.core.vocabulary import Platform, ReceiptEvent
+
+
+def data_keys(
+    notification: Notification, platform: Platform, provider: str, receipt_url: str, delivery_id: Hole
+) -> dict[str, str]:
+    """Return the app's data: the sender's own keys, and ours, which the sender's cannot override.
+
+    Ours are ``notificationId``, ``platform``, ``provider``, ``d`` (the delivery id), ``receipt`` (what the device
+    calls on arrival; the other beacons differ in their last path segment only), and where they are set ``link`` and
+    ``image_url``.
+    """
+    query = {
+        "notificationId": notification.notification_id,
+        "platform": platform.value,
+        "provider": provider,
+        "d": delivery_id.mark,
+    }
+    content = notification.content
+    ours = {
+        **query,
+        "receipt": f"{receipt_url}/notification/{ReceiptEvent.RECEIVED}?{urlencode(query, quote_via=quote, safe='')}",
+        "link": content.link,
+        "image_url": content.image_url,
+    }
+    return {**content.data, **{key: value for key, value in ours.items() if value is not None}}
+
+
+def collapse_key(notification: Notification) -> str:
+    """Return the sender's collapse key, or one of this notification's own.
+
+    With its own key, a notification that is sent again because the first answer was lost replaces itself on the
+    device instead of showing twice.
+    """
+    if notification.collapse_key:
+        return notification.collapse_key
+    return "n-" + short_hash(f"{notification.tenant}\0{notification.notification_id}")
+
+
+def short_hash(text: str) -> str:
+    """Return 32 base64url characters (24 bytes of SHA-256) that stand for any text."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return base64.urlsafe_b64encode(digest[:24]).decode()

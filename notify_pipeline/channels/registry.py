@@ -1,0 +1,184 @@
+"""Opening the channels: which provider each speaks to, the real one or the sandbox, and with which credentials.
+
+Belongs here: turning settings into senders. Does not belong here: what a sender does.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import requests
+import requests.utils
+
+from notify_pipeline.channels.apns.credentials import ProviderTokens
+from notify_pipeline.channels.apns.message import ApnsCodec
+from notify_pipeline.channels.base import ChannelSender, Clock
+from notify_pipeline.channels.curl_transport import CurlTransport
+from notify_pipeline.channels.fcm.credentials import OAuthTokens
+from notify_pipeline.channels.fcm.message import FcmCodec
+from notify_pipeline.channels.push import PushSender
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import Channel
+
+log = logging.getLogger(__name__)
+
+FCM_URL = "https://fcm.googleapis.com"
+APNS_URL = "https://api.push.apple.com"
+# The sandbox may be starting beside us.
+_SANDBOX_TRIES = 20
+_SANDBOX_PAUSE_S = 0.5
+_SANDBOX_TIMEOUT_S = 5.0
+
+
+class ChannelsMisconfigured(Exception):
+    """The settings name no provider that could be spoken to, or half of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FcmTarget:
+    url: str
+    ca: Path
+    service_account: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _ApnsTarget:
+    url: str
+    ca: Path
+    key: Path
+    key_id: str
+    team_id: str
+    topic: str
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_channels(settings: Settings, clock: Clock = _utc_now) -> AsyncIterator[dict[Channel, ChannelSender]]:
+    """Open a sender for every channel that the settings allow, and close them at the end.
+
+    A channel with credentials speaks to the real provider. One without speaks to the sandbox and a log line says so;
+    with ``provider_mode`` real it is left out instead.
+
+    Args:
+        settings: This process's configuration.
+        clock: Tells the time to time-to-live, tokens and time stamps.
+
+    Raises:
+        ChannelsMisconfigured: Credentials are incomplete, no channel is left, or there is no sandbox.
+        CredentialsRejected: A credential file cannot be used.
+    """
+    sandbox = await _ask_sandbox(settings) if _needs_sandbox(settings) else None
+    fcm, apns = _fcm_target(settings, sandbox), _apns_target(settings, sandbox)
+    if fcm is None and apns is None:
+        raise ChannelsMisconfigured("provider_mode is real, and no channel has credentials")
+    receipt_url = _receipt_url(settings, sandbox)
+    async with AsyncExitStack() as stack:
+        senders: dict[Channel, ChannelSender] = {}
+        if fcm is not None:
+            senders[Channel.FCM] = _open_fcm(fcm, settings, receipt_url, clock)
+            stack.push_async_callback(senders[Channel.FCM].aclose)
+        if apns is not None:
+            senders[Channel.APNS] = _open_apns(apns, settings, receipt_url, clock)
+            stack.push_async_callback(senders[Channel.APNS].aclose)
+        yield senders
+
+
+def _open_fcm(target: _FcmTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
+    tokens = OAuthTokens(target.service_account, ca=target.ca, clock=clock)
+    return PushSender(FcmCodec(tokens.project, receipt_url), tokens, _transport(target, settings), clock)
+
+
+def _open_apns(target: _ApnsTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
+    tokens = ProviderTokens(target.key, key_id=target.key_id, team_id=target.team_id, clock=clock)
+    return PushSender(ApnsCodec(target.topic, receipt_url), tokens, _transport(target, settings), clock)
+
+
+def _transport(target: _FcmTarget | _ApnsTarget, settings: Settings) -> CurlTransport:
+    return CurlTransport(
+        target.url.rstrip("/"),
+        ca=target.ca,
+        max_in_flight=settings.max_in_flight,
+        timeout_s=settings.request_timeout_s,
+    )
+
+
+def _needs_sandbox(settings: Settings) -> bool:
+    if settings.provider_mode == "real":
+        return False
+    return settings.fcm_credentials is None or settings.apns_key is None
+
+
+async def _ask_sandbox(settings: Settings) -> Mapping[str, str]:
+    """Return what the sandbox says of itself: addresses and credential files."""
+    url = settings.sandbox_url or f"http://127.0.0.1:{settings.sandbox_port}"
+    problem = ""
+    for attempt in range(_SANDBOX_TRIES):
+        if attempt:
+            await asyncio.sleep(_SANDBOX_PAUSE_S)
+        try:
+            answer = await asyncio.to_thread(_get_json, url)
+        except (requests.RequestException, ValueError) as error:
+            problem = str(error)
+            continue
+        return answer
+    raise ChannelsMisconfigured(f"no credentials are set, and no sandbox answers at {url}: {problem}")
+
+
+def _get_json(url: str) -> Mapping[str, str]:
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy knows no way to a sandbox on this machine
+        response = session.get(f"{url.rstrip('/')}/", timeout=_SANDBOX_TIMEOUT_S)
+        response.raise_for_status()
+        answer = response.json()
+    if not isinstance(answer, dict):
+        raise ValueError(f"{url} does not describe a sandbox")
+    return answer
+
+
+def _fcm_target(settings: Settings, sandbox: Mapping[str, str] | None) -> _FcmTarget | None:
+    if settings.fcm_credentials is not None:
+        ca = settings.provider_ca or Path(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        return _FcmTarget(settings.fcm_url or FCM_URL, ca, settings.fcm_credentials)
+    if sandbox is None:
+        log.warning("fcm: not opened, NOTIFY_FCM_CREDENTIALS is not set")
+        return None
+    url = settings.fcm_url or sandbox["fcm_url"]
+    log.warning("fcm: no credentials are set, so this speaks to the sandbox at %s: no real device gets anything", url)
+    return _FcmTarget(url, settings.provider_ca or Path(sandbox["ca"]), Path(sandbox["service_account"]))
+
+
+def _apns_target(settings: Settings, sandbox: Mapping[str, str] | None) -> _ApnsTarget | None:
+    if settings.apns_key is not None:
+        key_id, team_id, topic = settings.apns_key_id, settings.apns_team_id, settings.apns_topic
+        if not key_id or not team_id or not topic:
+            raise ChannelsMisconfigured(
+                "NOTIFY_APNS_KEY also needs NOTIFY_APNS_KEY_ID, NOTIFY_APNS_TEAM_ID and NOTIFY_APNS_TOPIC"
+            )
+        ca = settings.provider_ca or Path(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        return _ApnsTarget(settings.apns_url or APNS_URL, ca, settings.apns_key, key_id, team_id, topic)
+    if sandbox is None:
+        log.warning("apns: not opened, NOTIFY_APNS_KEY is not set")
+        return None
+    url = settings.apns_url or sandbox["apns_url"]
+    log.warning("apns: no credentials are set, so this speaks to the sandbox at %s: no real device gets anything", url)
+    return _ApnsTarget(
+        url=url,
+        ca=settings.provider_ca or Path(sandbox["ca"]),
+        key=Path(sandbox["apns_key"]),
+        key_id=sandbox["apns_key_id"],
+        team_id=sandbox["apns_team_id"],
+        topic=sandbox["apns_topic"],
+    )
+
+
+def _receipt_url(settings: Settings, sandbox: Mapping[str, str] | None) -> str:
+    """Return where devices call: the CDN's address, or whoever stands in for it."""
+    ingress = f"http://{settings.http_host}:{settings.http_port}"
+    return (settings.receipt_url or (sandbox or {}).get("receipt_url") or ingress).rstrip("/")
