@@ -3,9 +3,11 @@
 Belongs here: turning Dagster's interrupt into a stop event. Does not belong here: the work.
 """
 
+import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import dagster as dg
@@ -33,18 +35,37 @@ def run_stoppable(work: Callable[[threading.Event], T]) -> T:
         Exception: Whatever the work raised.
     """
     stop = threading.Event()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="op") as pool:
-        future = pool.submit(work, stop)
-        try:
-            while True:
-                try:
-                    return future.result(timeout=_LOOK_UP_S)
-                except TimeoutError:
-                    if future.done():  # it ended just now, or the work itself raised a time-out
-                        return future.result()
-        except dg.DagsterExecutionInterruptedError:
-            stop.set()
-            future.result()
-            raise
-        finally:
-            stop.set()
+    future: Future[T] = Future()
+    thread = threading.Thread(target=_work, args=(work, stop, future), name="op")
+    try:
+        with _signals_held():
+            thread.start()
+        while not future.done():
+            wait([future], timeout=_LOOK_UP_S)
+    except dg.DagsterExecutionInterruptedError:
+        stop.set()
+        thread.join()
+        if future.exception() is not None:
+            future.result()  # it did not end in an orderly way: that is what the operator must see
+        raise
+    return future.result()
+
+
+def _work(work: Callable[[threading.Event], T], stop: threading.Event, future: "Future[T]") -> None:
+    try:
+        future.set_result(work(stop))
+    except BaseException as error:  # handed to the main thread whole
+        future.set_exception(error)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back for a moment: one in the middle of a thread's start leaves it neither started nor not.
+
+    The new thread inherits this, so that signals go on reaching the main thread.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

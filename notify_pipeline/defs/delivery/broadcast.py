@@ -1,0 +1,137 @@
+"""Broadcasts: one run per large send, a mapped step per shard, and the sensor that starts and restarts them.
+
+Belongs here: job and sensor. Does not belong here: snapshot, shards and sending (``delivery.broadcast``), when a run is
+due (``broadcast_watch``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import broadcasts
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import Priority
+from notify_pipeline.defs import lanes
+from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
+from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated, name_process
+from notify_pipeline.defs.interrupts import run_stoppable
+from notify_pipeline.delivery import broadcast as broadcast_work
+
+JOB = "broadcast"
+# Dagster's queue starts higher numbers first.
+_QUEUE_PRIORITY = {Priority.HIGH: "10", Priority.NORMAL: "0", Priority.LOW: "-10"}
+# A step whose process was killed is started again too; after these the run fails, and the sensor starts another.
+_RETRY = dg.RetryPolicy(max_retries=5, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+# Loaded once per run instead of once per step. None of these starts a thread when it is imported.
+_PRELOAD = ["notify_pipeline.definitions", "dagster._core.executor.multiprocess"]
+
+
+@dg.op(out=dg.DynamicOut(int), retry_policy=_RETRY, description="Fixes who gets it: the audience, cut into shards.")
+def snapshot_audience(
+    context: dg.OpExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
+    lake: dg.ResourceParam[Lake],
+) -> Iterator[dg.DynamicOutput[int]]:
+    """Yield the numbers of the shards."""
+    name_process("notify-shard")
+    work = delivery_context(settings, ledger, lake, context.run_id)
+    with errors_translated(settings.lease_seconds):
+        shards = broadcast_work.snapshot(work, _request_id(context))
+    context.log.info(f"{sum(shard.recipients for shard in shards)} recipients in {len(shards)} shards")
+    for shard in shards:
+        yield dg.DynamicOutput(shard.shard, mapping_key=f"{shard.shard:05d}")
+
+
+@dg.op(retry_policy=_RETRY, description="Sends one shard, but for the recipients whose outcome is recorded.")
+def send_shard(
+    context: dg.OpExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
+    lake: dg.ResourceParam[Lake],
+    shard: int,
+) -> int:
+    """Send it; give its number on."""
+    name_process("notify-shard")
+    work = delivery_context(settings, ledger, lake, context.run_id)
+    request_id = _request_id(context)
+    with errors_translated(settings.lease_seconds):
+        totals = run_stoppable(lambda stop: broadcast_work.send_shard(work, request_id, shard, stop))
+    context.add_output_metadata(asdict(totals))
+    return shard
+
+
+@dg.op(retry_policy=_RETRY, description="Moves the request to its end, once all shards are done.")
+def finish_broadcast(
+    context: dg.OpExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
+    lake: dg.ResourceParam[Lake],
+    shards: list[int],
+) -> None:
+    """Finish it."""
+    name_process("notify-shard")
+    work = delivery_context(settings, ledger, lake, context.run_id)
+    with errors_translated(settings.lease_seconds):
+        state = broadcast_work.finish(work, _request_id(context))
+    context.add_output_metadata({"state": str(state), "shards": len(shards)})
+
+
+def make_broadcast_job(settings: Settings) -> dg.JobDefinition:
+    """The job; how many shards are sent side by side is a setting."""
+    executor = dg.multiprocess_executor.configured(
+        {
+            "max_concurrent": settings.broadcast_processes,
+            "start_method": {"forkserver": {"preload_modules": _PRELOAD}},
+        }
+    )
+
+    @dg.job(
+        name=JOB,
+        executor_def=executor,
+        tags=lanes.tag(lanes.BROADCAST),
+        description="One large send. Started by a sensor with the request's id in the tag notify/request_id.",
+    )
+    def broadcast() -> None:
+        finish_broadcast(snapshot_audience().map(send_shard).collect())
+
+    return broadcast
+
+
+@dg.sensor(
+    job_name=JOB,
+    minimum_interval_seconds=1,  # the sensor loop is 5 s; more here would be added to it
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts a run for each large send, and another when that died.",
+)
+def launch_broadcasts(
+    context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Request the runs that are due."""
+    now = datetime.now(UTC)
+    waiting = broadcasts.due(ledger, now)
+    for due in waiting:
+        number = next_number(_runs_of(context.instance, due.request_id), due.lease_alive, now)
+        if number is not None:
+            yield dg.RunRequest(
+                run_key=f"{due.request_id}:{number}",
+                tags={REQUEST_TAG: due.request_id, "dagster/priority": _QUEUE_PRIORITY[due.priority]},
+            )
+    if not waiting:
+        yield dg.SkipReason("no broadcast is due")
+
+
+def _runs_of(instance: dg.DagsterInstance, request_id: str) -> list[BroadcastRun]:
+    records = instance.get_run_records(dg.RunsFilter(job_name=JOB, tags={REQUEST_TAG: request_id}))
+    return [BroadcastRun(record.update_timestamp if record.dagster_run.is_finished else None) for record in records]
+
+
+def _request_id(context: dg.OpExecutionContext) -> str:
+    request_id = context.run.tags.get(REQUEST_TAG)
+    if not request_id:
+        raise dg.Failure(f"this run has no tag {REQUEST_TAG}: it does not say what to send", allow_retries=False)
+    return str(request_id)

@@ -1,0 +1,18 @@
+"""The maintenance room's definitions, put together.
+
+Belongs here: the list. Does not belong here: the definitions.
+"""
+
+import dagster as dg
+
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.defs.maintenance import audience, tidy
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """Jobs, schedules and sensors of maintenance."""
+    return dg.Definitions(
+        jobs=[audience.rebuild_audience_base, tidy.tidy],
+        schedules=[audience.hourly, tidy.hourly],
+        sensors=[audience.rebuild_when_the_delta_is_large],
+    )

@@ -1,0 +1,46 @@
+"""Removing what nobody needs any more: scratch files of processes that died, Dagster's record of routine runs.
+
+Belongs here: job and schedule. Does not belong here: deciding what a scratch file is (``core.lake``), which runs go
+(``history``).
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.defs import lanes
+from notify_pipeline.defs.maintenance.history import forget_runs
+
+# Nobody writes one file for longer than this.
+SCRATCH_AGE = timedelta(hours=6)
+
+
+@dg.op(description="Deletes scratch files and old routine runs.")
+def remove_leftovers(
+    context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]
+) -> None:
+    """Remove them."""
+    now = datetime.now(UTC)
+    files = lake.delete_tmp(SCRATCH_AGE, now)
+    runs = forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours))
+    context.add_output_metadata({"scratch_files": files, "runs": runs})
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags=lanes.tag(lanes.MAINTENANCE),
+    description="Removes scratch files of processes that died, and routine runs from Dagster's storage.",
+)
+def tidy() -> None:
+    """One op."""
+    remove_leftovers()
+
+
+hourly = dg.ScheduleDefinition(
+    job=tidy,
+    cron_schedule="35 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)

@@ -1,0 +1,37 @@
+"""A long op ends in an orderly way when its run is interrupted."""
+
+import os
+import signal
+import threading
+
+import dagster as dg
+import pytest
+from dagster._core.errors import raise_execution_interrupts
+from dagster._utils.interrupts import capture_interrupts
+
+from notify_pipeline.defs.interrupts import run_stoppable
+
+
+def test_returns_what_the_work_returns() -> None:
+    assert run_stoppable(lambda stop: stop.is_set()) is False
+
+
+def test_raises_what_the_work_raises_time_outs_included() -> None:
+    def work(stop: threading.Event) -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        run_stoppable(work)
+
+
+def test_an_interrupt_lets_the_work_end_itself_and_is_raised_after_that() -> None:
+    ended = []
+
+    def work(stop: threading.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(30), "nobody set the event"
+        ended.append("in an orderly way")
+
+    with pytest.raises(dg.DagsterExecutionInterruptedError), capture_interrupts(), raise_execution_interrupts():
+        run_stoppable(work)
+    assert ended == ["in an orderly way"]
