@@ -44,8 +44,11 @@ class _Store(ABC):
     """What differs between a folder and S3."""
 
     @abstractmethod
-    def create(self, path: str) -> Any:
-        """Return a context manager that yields a binary file; the path shows it once the block ends well."""
+    def create(self, path: str, *, once: bool = False) -> Any:
+        """Return a context manager that yields a binary file; the path shows it once the block ends well.
+
+        With ``once``, FileExistsError at the end of the block when the path shows a file already.
+        """
 
     @abstractmethod
     def open(self, path: str) -> IO[bytes]:
@@ -58,6 +61,10 @@ class _Store(ABC):
     @abstractmethod
     def walk(self, prefix: str) -> Iterator[LakeFile]:
         """Yield every file at or below a prefix that ends at a folder or a name."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders directly below a folder, in any order."""
 
     @abstractmethod
     def delete(self, paths: Sequence[str]) -> None:
@@ -78,6 +85,21 @@ class Lake:
         """Write a Parquet file (zstd). The same table gives the same bytes, as long as pyarrow is the same."""
         with self.writer(path, table.schema) as writer:
             writer.write_table(table)
+
+    def write_once(self, path: str, table: pa.Table) -> bool:
+        """Write a Parquet file unless there is one of this path already; tell whether it was written.
+
+        Of several writers, however late, exactly one succeeds: what was read from the path stays true.
+        """
+        try:
+            with (
+                self._store.create(path, once=True) as file,
+                pq.ParquetWriter(file, table.schema, compression="zstd") as writer,
+            ):
+                writer.write_table(table)
+        except FileExistsError:
+            return False
+        return True
 
     @contextmanager
     def writer(self, path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
@@ -117,6 +139,10 @@ class Lake:
         found = self._store.walk(prefix.strip("/"))
         return sorted((f for f in found if f.path.endswith(suffix) and not _is_tmp(f.path)), key=lambda f: f.path)
 
+    def folders(self, prefix: str = "") -> Sequence[str]:
+        """Return the names of the folders directly below a folder, sorted; none when it is not there."""
+        return sorted(self._store.folders(prefix.strip("/")))
+
     def delete(self, paths: Iterable[str]) -> None:
         """Delete files; those that are not there are no error."""
         self._store.delete(list(paths))
@@ -155,7 +181,7 @@ class _Folder(_Store):
         self._root = root.resolve()
 
     @contextmanager
-    def create(self, path: str) -> Iterator[IO[bytes]]:
+    def create(self, path: str, *, once: bool = False) -> Iterator[IO[bytes]]:
         final = self._root / path
         _make_folder(final.parent)
         tmp = final.with_name(f".{final.name}.{uuid.uuid4().hex}{_TMP_SUFFIX}")
@@ -164,7 +190,11 @@ class _Folder(_Store):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            tmp.replace(final)
+            if once:
+                final.hardlink_to(tmp)  # unlike a rename, refuses to replace
+                tmp.unlink()
+            else:
+                tmp.replace(final)
         except BaseException:
             tmp.unlink(missing_ok=True)
             raise
@@ -194,6 +224,13 @@ class _Folder(_Store):
             path = (folder / name).relative_to(self._root).as_posix()
             yield LakeFile(path, stat.st_size, f"{stat.st_mtime_ns}-{stat.st_size}", modified)
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        try:
+            with os.scandir(self._root / prefix) as entries:
+                yield from (entry.name for entry in entries if entry.is_dir())
+        except FileNotFoundError:
+            return
+
     def delete(self, paths: Sequence[str]) -> None:
         for path in paths:
             (self._root / path).unlink(missing_ok=True)
@@ -221,11 +258,12 @@ class _S3(_Store):
         return self._made[1]
 
     @contextmanager
-    def create(self, path: str) -> Iterator[IO[bytes]]:
-        # One put, or one multipart upload where it is large; either way the object appears whole.
+    def create(self, path: str, *, once: bool = False) -> Iterator[IO[bytes]]:
+        # One put, or one multipart upload where it is large; either way the object appears whole. "create" puts with
+        # If-None-Match, and raises FileExistsError on its 412.
         buffer = io.BytesIO()
         yield buffer
-        self._fs.pipe_file(f"{self._root}/{path}", buffer.getvalue())
+        self._fs.pipe_file(f"{self._root}/{path}", buffer.getvalue(), mode="create" if once else "overwrite")
 
     def open(self, path: str) -> IO[bytes]:
         file: IO[bytes] = self._fs.open(f"{self._root}/{path}", "rb")
@@ -239,6 +277,15 @@ class _S3(_Store):
         for key, info in self._fs.find(start, detail=True, refresh=True).items():
             path = key.removeprefix(f"{self._root}/")
             yield LakeFile(path, info["size"], info["ETag"].strip('"'), info["LastModified"].astimezone(UTC))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        start = f"{self._root}/{prefix}".rstrip("/")
+        try:
+            for info in self._fs.ls(start, detail=True, refresh=True):
+                if info["type"] == "directory":
+                    yield info["name"].rstrip("/").rpartition("/")[2]
+        except FileNotFoundError:
+            return
 
     def delete(self, paths: Sequence[str]) -> None:
         bucket = self._root.partition("/")[0]

@@ -1,6 +1,7 @@
 """The lake's contract, in a folder and on an S3 server."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def test_the_same_table_gives_the_same_bytes(lake: Lake) -> None:
     lake.write("one.parquet", TABLE)
     lake.write("two.parquet", TABLE)
     assert lake.read_bytes("one.parquet") == lake.read_bytes("two.parquet")
+
+
+def test_folders(lake: Lake) -> None:
+    assert lake.folders() == [] == lake.folders("t")
+    for path in ("t/b.parquet", "t/a/c.parquet", "t/a/d/e.parquet", "u/d.parquet"):
+        lake.write(path, TABLE)
+    assert lake.folders() == ["t", "u"]
+    assert lake.folders("t") == ["a"]
+    assert lake.folders("t/a/") == ["d"]
 
 
 def test_listing(lake: Lake) -> None:
@@ -129,3 +139,20 @@ def test_partition_paths() -> None:
     assert [h.hour for h in hours] == [10, 11]
     assert hours_between(NOW, NOW - timedelta(seconds=1)) == []
     assert [h.hour for h in hours_between(NOW, NOW + timedelta(minutes=31))] == [10, 11]
+
+
+def test_a_file_written_once_stays_as_it_is(lake: Lake) -> None:
+    first, second = pa.table({"a": [1]}), pa.table({"a": [2]})
+    assert lake.write_once("t/x.parquet", first)
+    assert not lake.write_once("t/x.parquet", second)
+    assert lake.read("t/x.parquet") == first
+    assert [file.path for file in lake.list("t")] == ["t/x.parquet"]
+    lake.write("t/x.parquet", second)
+    assert lake.read("t/x.parquet") == second
+
+
+def test_of_many_writers_of_one_file_exactly_one_succeeds(lake: Lake) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        wrote = list(pool.map(lambda n: lake.write_once("t/x.parquet", pa.table({"a": [n]})), range(8)))
+    assert sum(wrote) == 1
+    assert lake.read("t/x.parquet")["a"].to_pylist() == [wrote.index(True)]
