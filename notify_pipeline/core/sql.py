@@ -1,0 +1,13 @@
+"""SQL kept in ``.sql`` files beside the module that runs it.
+
+Belongs here: finding and remembering such a file's text. Does not belong here: any query.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache(maxsize=256)
+def sql_text(module_file: str, name: str) -> str:
+    """Return the text of a query in the ``sql`` folder beside a module (pass its ``__file__``)."""
+    return (Path(module_file).parent / "sql" / name).read_text()

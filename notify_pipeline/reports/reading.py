@@ -1,0 +1,214 @@
+"""The reading side of the reports: what the ingress asks for.
+
+Belongs here: attaching the current version read-only, moving on when the pointer changes, the queries. Does not belong
+here: building or publishing (``build``, ``versions``), HTTP.
+
+Each version is attached under a name of its own to one in-memory database. A query holds the version it began with;
+an older version is detached when its last query has ended. Cursors are per query, so threads do not meet.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from notify_pipeline.core.ids import from_micros
+from notify_pipeline.core.sql import sql_text
+from notify_pipeline.reports.versions import Version, current
+
+Row = dict[str, Any]
+# Positions of the descending list: acceptance in microseconds, notification id.
+Position = tuple[int, str]
+
+_DESCRIPTION = (
+    "notification_id",
+    "request_id",
+    "type",
+    "category",
+    "priority",
+    "title",
+    "topics",
+    "is_dry_run",
+    "state",
+    "accepted_at",
+    "finished_at",
+    "received_through",
+    "settled",
+)
+MEASURES = (
+    "audience",
+    "attempted",
+    "accepted",
+    "failed",
+    "invalid",
+    "ambiguous",
+    "skipped",
+    "expired",
+    "dry_run",
+    "received",
+    "opened",
+    "clicked",
+    "hits",
+    "first_accepted_at",
+    "last_accepted_at",
+    "p50_s",
+    "p90_s",
+    "p99_s",
+    "share_120s",
+)
+
+
+@dataclass
+class _Attached:
+    version: Version
+    name: str
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFilter:
+    """Which notifications to list; None means any. ``since`` is inclusive, ``until`` exclusive, both of acceptance."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    type: str | None = None
+    platform: str | None = None
+    include_dry_run: bool = False
+
+
+class ReportReader:
+    """Answers report queries from the version that the pointer names. Thread-safe; make one per process."""
+
+    def __init__(self, root: Path, memory_limit: str = "256MB", threads: int = 2) -> None:
+        """Open nothing yet: the first query attaches.
+
+        Args:
+            root: The reports root.
+            memory_limit: DuckDB's for this process.
+            threads: DuckDB's for this process.
+        """
+        self._root = root
+        self._lock = threading.Lock()
+        self._attached: _Attached | None = None
+        config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory_limit, "threads": threads}
+        self._db = duckdb.connect(":memory:", config=config)
+        self._db.execute("SET TimeZone = 'UTC'")
+
+    def close(self) -> None:
+        """Release every version."""
+        self._db.close()
+
+    def version(self) -> Version | None:
+        """Return the version that the next query will read, None before the first is published."""
+        return current(self._root)
+
+    def list(self, tenant: str, where: ReportFilter, limit: int, after: Position | None = None) -> list[Row]:
+        """Return notifications, newest first, each with its figures over all platforms and per platform.
+
+        Args:
+            tenant: Whose.
+            where: The filter.
+            limit: At most this many.
+            after: The position of the last row of the page before.
+
+        Returns:
+            One dict per notification: its description, ``totals`` and ``platforms``. With a platform filter, only
+            notifications with recipients on that platform, and only that platform's row.
+        """
+        parameters = {
+            "tenant": tenant,
+            "since": where.since,
+            "until": where.until,
+            "type": where.type,
+            "platform": where.platform,
+            "include_dry_run": where.include_dry_run,
+            "after_at": from_micros(after[0]) if after else None,
+            "after_id": after[1] if after else None,
+            "limit": limit,
+        }
+        with self._cursor() as cursor:
+            if cursor is None:
+                return []
+            found = _rows(cursor.execute(sql_text(__file__, "list_notifications.sql"), parameters))
+            return _with_platforms(cursor, tenant, found, where.platform)
+
+    def one(self, tenant: str, notification_id: str) -> Row | None:
+        """Return one notification's report, None when there is none (yet)."""
+        with self._cursor() as cursor:
+            if cursor is None:
+                return None
+            parameters = {"tenant": tenant, "notification_id": notification_id}
+            found = _rows(cursor.execute(sql_text(__file__, "one_notification.sql"), parameters))
+            reports = _with_platforms(cursor, tenant, found, None)
+            return reports[0] if reports else None
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        attached = self._take()
+        if attached is None:
+            yield None
+            return
+        cursor = self._db.cursor()
+        try:
+            cursor.execute(f"USE {attached.name}")
+            yield cursor
+        finally:
+            cursor.close()
+            self._give_back(attached)
+
+    def _take(self) -> _Attached | None:
+        with self._lock:
+            while True:
+                version = current(self._root)
+                held = self._attached
+                if version is None or (held is not None and held.version.number == version.number):
+                    break
+                name = f"v{version.number}"
+                try:
+                    path = str(version.path).replace("'", "''")
+                    self._db.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
+                except duckdb.IOException:
+                    # Published and pruned again since we read the pointer; the pointer has moved on.
+                    if current(self._root) == version:
+                        raise
+                    continue
+                self._attached = _Attached(version, name)
+                if held is not None and held.users == 0:
+                    self._db.execute(f"DETACH {held.name}")
+                break
+            if self._attached is not None:
+                self._attached.users += 1
+            return self._attached
+
+    def _give_back(self, attached: _Attached) -> None:
+        with self._lock:
+            attached.users -= 1
+            if attached.users == 0 and attached is not self._attached:
+                self._db.execute(f"DETACH {attached.name}")
+
+
+def _with_platforms(
+    cursor: duckdb.DuckDBPyConnection, tenant: str, found: "list[Row]", platform: str | None
+) -> "list[Row]":
+    """Turn flat rows into reports with their platforms."""
+    wanted = {"tenant": tenant, "ids": [row["notification_id"] for row in found], "platform": platform}
+    reports = {
+        row["notification_id"]: {name: row[name] for name in _DESCRIPTION}
+        | {"totals": {name: row[name] for name in MEASURES}, "platforms": []}
+        for row in found
+    }
+    if reports:
+        for row in _rows(cursor.execute(sql_text(__file__, "platforms_of.sql"), wanted)):
+            measures = {name: row[name] for name in ("platform", "provider", *MEASURES)}
+            reports[row["notification_id"]]["platforms"].append(measures)
+    return list(reports.values())
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection) -> "list[Row]":
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]

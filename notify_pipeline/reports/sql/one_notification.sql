@@ -1,0 +1,2 @@
+-- Parameters: tenant, notification_id.
+SELECT * FROM notifications WHERE notification_id = $notification_id AND tenant = $tenant
