@@ -142,6 +142,11 @@ class Ledger:
         return self._secrets[name]
 
     @property
+    def waiting(self) -> int:
+        """How many writes of this process wait for the next group commit; for metrics. 0 on PostgreSQL."""
+        return 0 if self._writer is None else self._writer.waiting
+
+    @property
     def lock_path(self) -> Path:
         """The file whose lock serialises SQLite's writers, beside the database."""
         return Path(str(self.url.database)).with_suffix(".lock")

@@ -97,14 +97,19 @@ class GroupCommit:
         """False once it was closed, or its thread died."""
         return not self._closed
 
-    def submit(self, handler: AnyHandler, item: Any, wait_s: float = WAIT_S) -> Any:
+    @property
+    def waiting(self) -> int:
+        """How many items wait for the next transaction, the one that its thread has in hand not counted."""
+        return self._queue.qsize()
+
+    def submit(self, handler: AnyHandler, item: Any) -> Any:
         """Hand one item to its handler inside the next transaction and return its result once that is durable."""
         if self._closed:
             raise LedgerClosed("the ledger is closed")
         ticket = _Ticket(handler, item)
         self._queue.put(ticket)
-        if not ticket.done.acquire(timeout=wait_s):
-            raise LedgerBusy(f"no writer took this within {wait_s} s; it may still be stored")
+        if not ticket.done.acquire(timeout=WAIT_S):
+            raise LedgerBusy(f"no writer took this within {WAIT_S} s; it may still be stored")
         if ticket.error is not None:
             raise ticket.error
         return ticket.result
@@ -114,8 +119,7 @@ class GroupCommit:
         if not self._closed:
             self._closed = True
             self._queue.put(None)
-            self._thread.join()
-            self._lock.close()
+        self._thread.join()
 
     def abandon(self) -> None:
         """Let go of the parent's descriptor in a forked child, where the thread does not exist."""
@@ -140,6 +144,7 @@ class GroupCommit:
             self._closed = True
             _refuse(batch)
             self._refuse_queued()
+            self._lock.close()
 
     def _fill(self, batch: list[_Ticket]) -> bool:
         """Take what waits, now that the lock is ours; False when the queue was told to end."""
@@ -180,6 +185,8 @@ def _transact(conn: Connection, batch: list[_Ticket]) -> None:
                 for handler, tickets in groups:
                     _run_guarded(conn, handler, tickets)
     except Exception as error:  # every caller is told, each with an exception of its own
+        # After a COMMIT that failed (a full disk), SQLAlchemy takes the transaction for ended, but SQLite does not.
+        conn.connection.rollback()
         for ticket in batch:
             ticket.error = WriteFailed(f"the transaction was rolled back: {error}")
             ticket.error.__cause__ = error
