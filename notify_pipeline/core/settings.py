@@ -4,6 +4,7 @@ Belongs here: names, defaults, limits and what they mean. Does not belong here: 
 anything that opens a file or a connection.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,9 @@ class Settings(BaseSettings):
         default=None, description="PostgreSQL for Dagster's own storage; default: SQLite below home."
     )
 
+    receipts_from: datetime = Field(
+        default=datetime(2026, 1, 1, tzinfo=UTC), description="The first hour of logs; earlier ones are not looked at."
+    )
     run_history_hours: float = Field(
         default=24.0, gt=0, description="Finished runs of the routine (drains, receipts, reports) leave Dagster after this."
     )
