@@ -1,0 +1,34 @@
+"""``notify demo``.
+
+Belongs here: options and exit codes. Does not belong here: the demo (``run``).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from notify_pipeline.commands.demo.run import run_demo
+from notify_pipeline.commands.demo.system import SystemNotReadyError
+from notify_pipeline.commands.demo.traffic import UnexpectedAnswerError
+from notify_pipeline.core.settings import Settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(help="Send real traffic through a whole system in a home of its own, and compare every figure.")
+def demo(
+    devices: Annotated[
+        int, typer.Option(min=2_002, help="How many devices register; more than the inline limit.")
+    ] = 20_000,
+    home: Annotated[Path | None, typer.Option(help="Emptied first. Default: demo/ below NOTIFY_HOME.")] = None,
+) -> None:
+    """Exit 0 only if everything reconciles."""
+    console = Console()
+    try:
+        code = run_demo(home or Settings().home / "demo", console, devices)
+    except (SystemNotReadyError, UnexpectedAnswerError) as error:
+        console.print(f"[red]demo failed:[/] {error}", soft_wrap=True)
+        raise typer.Exit(1) from error
+    raise typer.Exit(code)

@@ -1,0 +1,60 @@
+"""Finding and killing the parts of a running system."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process below a supervisor: its id, its kernel name and its command line."""
+
+    pid: int
+    comm: str
+    command: str
+
+    def kill(self) -> bool:
+        """Send SIGKILL; tell whether it was still there."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def processes(root: int) -> Iterator[Process]:
+    """Yield all descendants of a process."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    queue = list(children.get(root, ()))
+    while queue:
+        pid = queue.pop()
+        queue.extend(children.get(pid, ()))
+        try:
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+            comm = Path(f"/proc/{pid}/comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        yield Process(pid, comm, raw.replace(b"\0", b" ").decode(errors="replace").strip())
+
+
+def wait_for(done: Callable[[], T], seconds: float, what: str) -> T:
+    """Poll until the condition holds and return what it gave; an AssertionError names what never came."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if result := done():
+            return result
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.1)
