@@ -5,12 +5,14 @@ Belongs here: output. Does not belong here: any command.
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 
 # Text that is printed is data (paths, names), not markup.
 CONSOLE = Console(markup=False, highlight=False)
@@ -18,6 +20,19 @@ _ERRORS = Console(stderr=True, highlight=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+def steps(items: Sequence[T], what: str) -> Iterator[T]:
+    """Go through items with a progress bar that vanishes at the end."""
+    yield from track(items, description=what, console=CONSOLE, transient=True)
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show that something is going on whose length nobody knows."""
+    with CONSOLE.status(what):
+        yield
 
 
 def failing_clearly(*expected: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:

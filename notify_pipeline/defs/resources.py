@@ -11,6 +11,7 @@ import dagster as dg
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.receipts.logs import Logs
 
 
 @dg.resource(description="The settings as the environment has them when the run starts.")
@@ -34,10 +35,10 @@ def lake(context: dg.InitResourceContext) -> Lake:
 
 
 @dg.resource(required_resource_keys={"settings"}, description="The store that raw CDN logs arrive in.")
-def logs(context: dg.InitResourceContext) -> Lake:
-    """Point at its root: the same kind of store as the lake, elsewhere."""
+def logs(context: dg.InitResourceContext) -> Logs:
+    """Point at its root."""
     found = _settings(context)
-    return Lake(found.logs, found.s3_endpoint_url)
+    return Logs(found.logs, found.s3_endpoint_url)
 
 
 def make_resources() -> dict[str, object]:

@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import orjson
+
 from notify_pipeline.commands.up.processes import Child, ChildSpec, Guard, end_children
 
+# Which processes there are now, for `notify status`.
+STATE_FILE = "state.json"
 _STEP_S = 0.1
 _PROBE_S = 0.3
 # Six Python processes with large imports start on two cores; a loaded machine takes several times its usual 10 s.
@@ -41,6 +45,8 @@ class Supervisor:
             say: Takes a line for the operator.
         """
         self.children = [Child(spec, output / f"{spec.name}.log", guard) for spec in specs]
+        self._state_file = output / STATE_FILE
+        self._state: dict[str, dict[str, int | None]] = {}
         self._say = say
         self._stop = threading.Event()
         self._signals = 0
@@ -122,6 +128,15 @@ class Supervisor:
                 on_death(child)
             if child.restart_at is not None and time.monotonic() >= child.restart_at:
                 child.start()
+        self._write_state()
+
+    def _write_state(self) -> None:
+        state = {child.spec.name: {"pid": child.pid, "deaths": child.deaths} for child in self.children}
+        if state != self._state:
+            self._state = state
+            scratch = self._state_file.with_suffix(".tmp")
+            scratch.write_bytes(orjson.dumps(state))
+            scratch.replace(self._state_file)
 
     def _give_up_on_hopeless(self, child: Child) -> None:
         if child.deaths >= _HOPELESS_DEATHS:

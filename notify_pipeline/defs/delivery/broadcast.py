@@ -5,7 +5,6 @@ due (``broadcast_watch``).
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -15,7 +14,7 @@ from notify_pipeline.core.ledger import broadcasts
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Priority
-from notify_pipeline.defs import lanes
+from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
 from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated, name_process
 from notify_pipeline.defs.interrupts import run_stoppable
@@ -61,7 +60,7 @@ def send_shard(
     request_id = _request_id(context)
     with errors_translated(settings.lease_seconds):
         totals = run_stoppable(lambda stop: broadcast_work.send_shard(work, request_id, shard, stop))
-    context.add_output_metadata(asdict(totals))
+    context.add_output_metadata(metadata.of(totals))
     return shard
 
 

@@ -4,7 +4,6 @@ Belongs here: job and sensor. Does not belong here: claiming and sending (``deli
 (``drain_watch``).
 """
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,7 +12,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import leases
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs import lanes
+from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.delivery.drain_watch import DrainRun, decide
 from notify_pipeline.defs.delivery.work import delivery_context, errors_translated, name_process
 from notify_pipeline.defs.interrupts import run_stoppable
@@ -35,7 +34,7 @@ def send_what_is_due(
     with errors_translated(settings.lease_seconds):
         totals = run_stoppable(lambda stop: drain_work.run_drain(work, stop))
     context.log.info(f"drain ended: {totals.stopped_reason}")
-    context.add_output_metadata(asdict(totals))
+    context.add_output_metadata(metadata.of(totals))
 
 
 @dg.job(

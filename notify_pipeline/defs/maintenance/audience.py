@@ -3,7 +3,6 @@
 Belongs here: job, schedule and sensor. Does not belong here: the base (``delivery.audience``).
 """
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -12,7 +11,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import segments
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.schemas import REGISTRATIONS
-from notify_pipeline.defs import lanes
+from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.delivery import audience, audience_base
 
 JOB = "rebuild_audience_base"
@@ -27,7 +26,7 @@ def rebuild_base(
     context: dg.OpExecutionContext, ledger: dg.ResourceParam[Ledger], lake: dg.ResourceParam[Lake]
 ) -> None:
     """Rebuild it."""
-    context.add_output_metadata(asdict(audience.rebuild_base(lake, ledger, datetime.now(UTC))))
+    context.add_output_metadata(metadata.of(audience.rebuild_base(lake, ledger, datetime.now(UTC))))
 
 
 @dg.job(

@@ -1,0 +1,71 @@
+"""Receipts as an asset, a partition per hour of logs, and the raw logs that it is made of.
+
+Belongs here: the assets and their job. Does not belong here: parsing (``receipts``), when an hour is due (``sensor``).
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.defs import lanes, metadata
+from notify_pipeline.receipts.hours import process_hour
+from notify_pipeline.receipts.logs import Logs
+
+JOB = "receipts"
+KEY_FORMAT = "%Y-%m-%d-%H:%M"
+# The hour under way, whose logs arrive while it lasts, and the next.
+_OPEN_HOURS = 2
+# A store that is away for a moment must not cost the run; one that is away for longer is the sensor's to try again.
+_RETRY = dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+RAW_LOGS = dg.AssetSpec(
+    "cdn_logs",
+    group_name="receipts",
+    description="Raw log files as the CDN writes them, below <source>/date=YYYY-MM-DD/hour=HH/.",
+)
+
+
+def hourly(settings: Settings) -> dg.HourlyPartitionsDefinition:
+    """The hours: from the first one of the settings to the next one, since hosts' clocks differ."""
+    first = settings.receipts_from.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return dg.HourlyPartitionsDefinition(start_date=first, timezone="UTC", fmt=KEY_FORMAT, end_offset=_OPEN_HOURS)
+
+
+def key_of(hour: datetime) -> str:
+    """The partition key of an hour."""
+    return hour.astimezone(UTC).strftime(KEY_FORMAT)
+
+
+def make_receipts(settings: Settings) -> dg.AssetsDefinition:
+    """The asset; which hours there are is a setting."""
+
+    @dg.asset(
+        partitions_def=hourly(settings),
+        deps=[RAW_LOGS],
+        group_name="receipts",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=_RETRY,
+        description="Typed events in the lake, one Parquet file per log file. Running an hour again changes nothing.",
+    )
+    def receipts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], logs: dg.ResourceParam[Logs]) -> None:
+        window = context.partition_time_window
+        hour = window.start
+        while hour < window.end:
+            report = process_hour(lake, logs, hour)
+            context.add_asset_metadata(metadata.of(report), partition_key=key_of(hour))
+            hour += timedelta(hours=1)
+
+    return receipts
+
+
+def make_job(asset: dg.AssetsDefinition) -> dg.UnresolvedAssetJobDefinition:
+    """The job that processes hours; also what a backfill runs."""
+    return dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.assets(asset),
+        executor_def=dg.in_process_executor,
+        tags=lanes.tag(lanes.RECEIPTS),
+        description="Brings the lake in line with the log files of one or many hours. Sends nothing.",
+    )
