@@ -15,11 +15,12 @@ from ingest_api.endpoint import Group
 from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
 from ingest_api.operations.routes import GROUP as OPERATIONS
 from ingest_api.receipts.routes import GROUP as RECEIPTS
+from ingest_api.reports.routes import GROUP as REPORTS
 from ingest_api.services import Services
 from ingest_api.tenants.routes import GROUP as TENANTS
 from notify_pipeline.core.settings import Settings
 
-GROUPS: tuple[Group, ...] = (TENANTS, DEVICES, NOTIFICATIONS, RECEIPTS, OPERATIONS)
+GROUPS: tuple[Group, ...] = (TENANTS, DEVICES, NOTIFICATIONS, RECEIPTS, REPORTS, OPERATIONS)
 SERVICES = "notify-services"
 
 

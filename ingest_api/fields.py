@@ -86,7 +86,8 @@ def _iso_text(value: object) -> object:
     return value
 
 
-def _utc(moment: datetime) -> datetime:
+def to_utc(moment: datetime) -> datetime:
+    """Return the same moment in UTC; one that has no such date is a ValueError."""
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
@@ -94,7 +95,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 # Not strict, because the check before it has taken the place of the JSON parser that strictness looks for.
-UtcTime = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_utc)]
+UtcTime = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(to_utc)]
 
 
 @cache

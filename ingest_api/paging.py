@@ -6,10 +6,12 @@ Belongs here: packing and unpacking positions. Does not belong here: what the or
 import base64
 import binascii
 import re
+from datetime import datetime
 
 import orjson
 
-from ingest_api.errors import FieldError, unprocessable
+from ingest_api.errors import ApiError, FieldError, unprocessable
+from notify_pipeline.core.ids import from_micros
 
 # Far beyond any position; stops a hostile cursor before it is parsed.
 _MAX_LENGTH = 400
@@ -30,7 +32,7 @@ def unpack(cursor: str | None, *kinds: type) -> tuple[object, ...] | None:
     """
     if cursor is None:
         return None
-    fault = unprocessable(FieldError("cursor", "is not a cursor of this list"))
+    fault = _foreign()
     if len(cursor) > _MAX_LENGTH:
         raise fault
     try:
@@ -42,3 +44,19 @@ def unpack(cursor: str | None, *kinds: type) -> tuple[object, ...] | None:
     if any(isinstance(part, str) and not _TEXT.match(part) for part in position):
         raise fault
     return tuple(position)
+
+
+def moment(micros: object) -> datetime:
+    """Return the time that a position names, in microseconds since the epoch.
+
+    Raises:
+        ApiError: 422 naming ``cursor`` when it is none that a list of ours could have had.
+    """
+    try:
+        return from_micros(int(str(micros)))
+    except (ValueError, OverflowError, OSError) as error:
+        raise _foreign() from error
+
+
+def _foreign() -> ApiError:
+    return unprocessable(FieldError("cursor", "is not a cursor of this list"))

@@ -16,6 +16,7 @@ from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.receipt_log import ReceiptLog
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.reports.reading import ReportReader
 
 # How often open receipt logs are looked at; they are due after a few seconds.
 _TICK_S = 1.0
@@ -65,6 +66,11 @@ class Services:
     def lake(self) -> Lake:
         """The lake, for the readiness check only: its rows are written by the lander."""
         return Lake(self.settings.lake, self.settings.s3_endpoint_url)
+
+    @cached_property
+    def reports(self) -> ReportReader:
+        """The published reports."""
+        return ReportReader(self.settings.reports, self.settings.duckdb_memory, self.settings.duckdb_threads)
 
     def open(self) -> None:
         """Open everything that this process will write; harmless when open already."""

@@ -23,8 +23,8 @@ from ingest_api.notifications.models import (
     RequestShown,
     SendAccepted,
 )
-from ingest_api.paging import pack, unpack
-from notify_pipeline.core.ids import from_micros, new_id, to_micros
+from ingest_api.paging import moment, pack, unpack
+from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.ledger import audit, requests
 from notify_pipeline.core.records import DEFAULT_TTL_S
 
@@ -102,7 +102,7 @@ def list_notifications(call: Call, query: ListQuery) -> Response:
         states=() if query.state is None else (query.state,),
         type=query.type,
         limit=query.limit + 1,
-        after=None if after is None else (_moment(after[0]), str(after[1])),
+        after=None if after is None else (moment(after[0]), str(after[1])),
     )
     page = rows[: query.limit]
     more = len(rows) > len(page)
@@ -210,10 +210,3 @@ def _shown(row: requests.RequestRow) -> dict[str, Any]:
         "status_url": f"/requests/{row.request_id}",
         "channels": row.counts,
     }
-
-
-def _moment(micros: object) -> datetime:
-    try:
-        return from_micros(int(str(micros)))
-    except (ValueError, OverflowError, OSError) as error:
-        raise unprocessable(FieldError("cursor", "is not a cursor of this list")) from error
