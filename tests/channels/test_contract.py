@@ -17,7 +17,7 @@ from tests.channels.peer import Hang
 Run = Callable[[Callable[[Harness], Awaitable[None]]], None]
 
 
-@pytest.fixture(params=CHANNELS.values(), ids=CHANNELS)
+@pytest.fixture(params=list(CHANNELS.values()), ids=list(CHANNELS))
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs a coroutine function on the channel, open."""
     opened: Open = request.param

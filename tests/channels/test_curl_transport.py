@@ -194,7 +194,7 @@ def test_a_refusal_by_goaway_spares_what_came_before_it(tmp_path: Path) -> None:
 def test_silence_ends_in_unknown_after_the_time_out(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda seen: Hang() if number_of(seen) % 2 else Reply()) as peer:
-            transport = transport_to(peer, timeout_s=0.3)
+            transport = transport_to(peer, timeout_s=1)
             ends = await post(transport, requests(10))
             assert ends.kinds() == {"Answer": 5, "Unknown": 5}
             assert {end.reason for end in ends.values() if isinstance(end, Unknown)} == {"timeout"}

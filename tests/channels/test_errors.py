@@ -153,7 +153,8 @@ def test_apns_credentials(status: int, reason: str, renews: bool) -> None:
 def test_apns_says_since_when_a_token_is_dead() -> None:
     verdict = apns(apns_answer(410, "Unregistered", timestamp=1_700_000_000_123), NOW)
     assert verdict.unregistered_at == datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
-    for hostile in (True, "1700000000123", -1, 0, 1e300, 10**18, None, [], {}):
+    hostile_values: tuple[object, ...] = (True, "1700000000123", -1, 0, 1e300, 10**18, None, [], {})
+    for hostile in hostile_values:
         verdict = apns(apns_answer(410, "Unregistered", timestamp=hostile), NOW)
         assert verdict.drop_token
         assert verdict.unregistered_at is None

@@ -131,5 +131,10 @@ class OAuthTokens:
             except (google.auth.exceptions.GoogleAuthError, requests.RequestException) as error:
                 kind = type(error).__name__
                 raise CredentialsRejected("token_endpoint", f"cannot be asked: {kind}") from None
-        expiry: datetime = self._credential.expiry  # naive UTC, says google-auth
+            except (TypeError, ValueError, AttributeError):
+                # What the library does with a good status and a body that is not what it expects.
+                raise CredentialsRejected("token_endpoint", "it answered nonsense") from None
+        expiry: datetime | None = self._credential.expiry  # naive UTC, says google-auth
+        if not self._credential.token or expiry is None:
+            raise CredentialsRejected("token_endpoint", "it answered without a token or without its lifetime")
         return str(self._credential.token), expiry.replace(tzinfo=UTC)

@@ -1,0 +1,192 @@
+"""The channels against the sandbox's own reading of the providers' rules; its log is the truth to compare with."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import requests
+
+from notify_pipeline.channels.base import ChannelSender
+from notify_pipeline.channels.registry import ChannelsMisconfigured, open_channels
+from notify_pipeline.core.ids import DeliveryIds
+from notify_pipeline.core.records import AttemptResult, Content, Notification, Recipient
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, Priority
+from notify_pipeline.sandbox.faults import Faults, ProviderFaults
+from notify_pipeline.sandbox.server import Sandbox
+from notify_pipeline.sandbox.tokens import apns_token, fcm_token
+from tests.channels.harness import notification
+
+TOKENS = {Platform.ANDROID: fcm_token, Platform.WEB: fcm_token, Platform.IOS: apns_token}
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, **changes: object
+) -> AsyncIterator[tuple[Sandbox, Settings, dict[Channel, ChannelSender]]]:
+    settings = Settings(home=folder, sandbox_port=0)
+    async with Sandbox(settings) as sandbox:
+        settings = settings.model_copy(update={"sandbox_url": sandbox.addresses["control_url"], **changes})
+        async with open_channels(settings) as channels:
+            yield sandbox, settings, channels
+
+
+async def send(sender: ChannelSender, platform: Platform, count: int, sent: Notification) -> dict[str, AttemptResult]:
+    addresses = [TOKENS[platform](str(number)) for number in range(count)]
+    ids = DeliveryIds(b"s" * 32, sent.tenant, sent.notification_id, sender.name)
+    results: dict[str, AttemptResult] = {}
+
+    def report(index: int, result: AttemptResult) -> None:
+        assert addresses[index] not in results
+        results[addresses[index]] = result
+
+    recipients = [Recipient(address, platform) for address in addresses]
+    message = sender.prepare(sent, platform)
+    await sender.send(message, recipients, [ids.of(address) for address in addresses], report)
+    assert len(results) == count
+    return results
+
+
+async def truth(sandbox: Sandbox) -> list[dict[str, Any]]:
+    response = await asyncio.to_thread(requests.get, sandbox.addresses["control_url"] + "/log?since=0", timeout=10)
+    return [orjson.loads(line) for line in response.text.splitlines()]
+
+
+def test_the_stand_ins_accept_what_we_send(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as (sandbox, _, channels):
+            assert set(channels) == {Channel.FCM, Channel.APNS}
+            for platform in Platform:
+                for content in (Content("Tïtle", "Body"), Content(data={"k": "v"})):
+                    for priority in Priority:
+                        sent = notification(content=content, priority=priority, category="c")
+                        results = await send(channels[platform.channel], platform, 5, sent)
+                        assert {result.outcome for result in results.values()} == {Outcome.ACCEPTED}
+            lines = await truth(sandbox)
+            assert len(lines) == len(Platform) * 2 * len(Priority) * 5
+            assert {line["notification_id"] for line in lines} == {"notification-1"}
+            assert len({line["d"] for line in lines}) == 10, "the same in every attempt"
+            receipt = lines[0]["body"]["message"]["data"]["receipt"]
+            assert receipt.startswith(sandbox.addresses["receipt_url"] + "/notification/received?")
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    said = [record.message for record in caplog.records if "no credentials are set" in record.message]
+    assert len(said) == 2
+
+
+def test_the_largest_payload_that_we_let_through_is_accepted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as (_, _, channels):
+            for platform, size in ((Platform.ANDROID, 3500), (Platform.WEB, 3400), (Platform.IOS, 3400)):
+                sent = notification(content=Content("T", "x" * size))
+                results = await send(channels[platform.channel], platform, 1, sent)
+                assert {result.outcome for result in results.values()} == {Outcome.ACCEPTED}
+
+    asyncio.run(main())
+
+
+def test_a_dry_run_reaches_no_device(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as (sandbox, _, channels):
+            for platform in Platform:
+                results = await send(channels[platform.channel], platform, 3, notification(dry_run=True))
+                assert {result.outcome for result in results.values()} == {Outcome.DRY_RUN}
+            lines = await truth(sandbox)
+            assert [line["dry_run"] for line in lines] == [True] * 6
+            assert {line["channel"] for line in lines} == {"fcm"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("platform", [Platform.ANDROID, Platform.IOS])
+def test_under_faults_our_record_agrees_with_the_truth(tmp_path: Path, platform: Platform) -> None:
+    """No request is sent twice, nothing accepted was not processed, nothing processed is called anything else."""
+
+    async def main() -> None:
+        faults = ProviderFaults(
+            unregistered=0.05,
+            throttled=0.05,
+            unavailable=0.05,
+            internal=0.02,
+            reset=0.02,
+            reset_after_processing=0.02,
+            hang=0.01,
+            retry_after_s=3,
+            latency_ms=1,
+        )
+        async with opened(tmp_path, request_timeout_s=1.0, max_in_flight=32) as (sandbox, _, channels):
+            sandbox.book.set(Faults(fcm=faults, apns=faults))
+            results = await send(channels[platform.channel], platform, 1500, notification())
+            seen: Counter[str] = Counter()
+            processed: Counter[str] = Counter()
+            dead: set[str] = set()
+            for line in await truth(sandbox):
+                if line["recipient"] is not None:
+                    seen[line["recipient"]] += 1
+                    processed[line["recipient"]] += line["processed"]
+                    if line["status"] in (404, 410):
+                        dead.add(line["recipient"])
+            assert max(seen.values()) == 1
+            for address, result in results.items():
+                if result.outcome is Outcome.ACCEPTED:
+                    assert processed[address] == 1
+                elif result.outcome is not Outcome.AMBIGUOUS:
+                    assert processed[address] == 0, result
+                assert not result.drop_token or address in dead
+                if result.outcome is Outcome.THROTTLED:
+                    assert result.retry_after_s == 3
+            outcomes = {result.outcome for result in results.values()}
+            assert outcomes == {
+                Outcome.ACCEPTED,
+                Outcome.AMBIGUOUS,
+                Outcome.INVALID_RECIPIENT,
+                Outcome.THROTTLED,
+                Outcome.TRANSIENT,
+            }
+
+    asyncio.run(main())
+
+
+def test_real_mode_needs_credentials(tmp_path: Path) -> None:
+    async def main(settings: Settings, message: str) -> None:
+        with pytest.raises(ChannelsMisconfigured, match=message):
+            async with open_channels(settings):
+                pass
+
+    asyncio.run(main(Settings(home=tmp_path, provider_mode="real"), "no channel has credentials"))
+    half = Settings(home=tmp_path, provider_mode="real", apns_key=tmp_path / "k.p8", apns_key_id="K")
+    asyncio.run(main(half, "NOTIFY_APNS_TEAM_ID"))
+
+
+def test_credentials_lead_to_the_real_service_or_where_the_settings_say(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as (sandbox, settings, _):
+            told = sandbox.addresses
+            settings = settings.model_copy(
+                update={
+                    "provider_mode": "real",
+                    "sandbox_url": "http://127.0.0.1:1",
+                    "apns_key": Path(told["apns_key"]),
+                    "apns_key_id": told["apns_key_id"],
+                    "apns_team_id": told["apns_team_id"],
+                    "apns_topic": told["apns_topic"],
+                    "apns_url": told["apns_url"],
+                    "provider_ca": Path(told["ca"]),
+                    "receipt_url": "https://cdn.example/",
+                }
+            )
+            async with open_channels(settings) as channels:
+                assert set(channels) == {Channel.APNS}
+                results = await send(channels[Channel.APNS], Platform.IOS, 2, notification())
+                assert {result.outcome for result in results.values()} == {Outcome.ACCEPTED}
+            (first, _) = await truth(sandbox)
+            assert first["body"]["receipt"].startswith("https://cdn.example/notification/received?")
+
+    asyncio.run(main())
