@@ -109,7 +109,10 @@ def _lease_held(ledger: Ledger) -> Callable[[str], bool]:
 
 def _say_where(settings: Settings, where: stack.Addresses) -> None:
     if where.sandbox is not None:
-        CONSOLE.print("no provider credentials: every channel speaks to the sandbox, nothing reaches a real device")
+        CONSOLE.print(
+            "no provider credentials: every channel speaks to the sandbox, nothing reaches a real device",
+            soft_wrap=True,
+        )
     for name, url in (("API", where.http), ("Dagster", where.dagster), ("sandbox", where.sandbox)):
         if url is not None:
             CONSOLE.print(f"{name:<8} {url}", soft_wrap=True)

@@ -6,6 +6,7 @@ Belongs here: the assets and their job. Does not belong here: parsing (``receipt
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
@@ -13,7 +14,7 @@ from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.receipts.hours import process_hour
 from notify_pipeline.receipts.logs import Logs
 
-JOB = "receipts"
+JOB = "process_receipts"
 KEY_FORMAT = "%Y-%m-%d-%H:%M"
 # The hour under way, whose logs arrive while it lasts, and the next.
 _OPEN_HOURS = 2
@@ -60,7 +61,7 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
     return receipts
 
 
-def make_job(asset: dg.AssetsDefinition) -> dg.UnresolvedAssetJobDefinition:
+def make_job(asset: dg.AssetsDefinition) -> UnresolvedAssetJobDefinition:
     """The job that processes hours; also what a backfill runs."""
     return dg.define_asset_job(
         JOB,
