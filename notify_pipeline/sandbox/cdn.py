@@ -131,6 +131,7 @@ class Cdn:
         async with self._flushing:
             self._round += 1
             taken, self._pending = self._pending, []
+            last = self._truth.last
             late, self._late = self._late, []
             faults = self._book.current.cdn
             draws = random.Random(self._book.random.random())  # noqa: S311 - repeatable on purpose
@@ -144,7 +145,7 @@ class Cdn:
             arrived = [line for due, line in late if everything or due <= self._round]
             self._late += [(due, line) for due, line in late if not everything and due > self._round]
             try:
-                return await asyncio.to_thread(self._write, now, arrived, faults, draws, self._clock())
+                files = await asyncio.to_thread(self._write, now, arrived, faults, draws, self._clock())
             except OSError:
                 # Nothing is lost: the next round tries again. Some lines may then appear twice, as they do in life.
                 self._pending = now + arrived + self._pending
@@ -153,6 +154,8 @@ class Cdn:
                     raise
                 log.exception("CDN log files could not be written; they are tried again")
                 return 0
+            self._mark(min((line.number - 1 for _, line in self._late), default=last))
+            return files
 
     def _write(
         self, lines: list[_Line], late: list[_Line], faults: CdnFaults, draws: random.Random, now: datetime
@@ -171,12 +174,9 @@ class Cdn:
             self._store.write_bytes(f"{folder}/{name}", data)
             self.counts["lines"] += len(texts)
         self.counts["files"] += len(files)
-        self._mark()
         return len(files)
 
-    def _mark(self) -> None:
-        unwritten = [line.number for _, line in self._late] + [line.number for line in self._pending[:1]]
-        through = min(unwritten) - 1 if unwritten else self._truth.last
+    def _mark(self, through: int) -> None:
         temporary = self._state.with_suffix(".tmp")
         temporary.write_bytes(orjson.dumps({"through": through}))
         temporary.replace(self._state)

@@ -100,7 +100,10 @@ class Control:
         return self._get_faults(request)
 
     async def _flush(self, request: HttpRequest) -> Response:
-        files = await self._cdn.flush(everything=True)
+        try:
+            files = await self._cdn.flush(everything=True)
+        except OSError as problem:
+            return _error(503, "logs_unwritable", f"the log root could not be written, nothing is lost: {problem}")
         return _json({"files": files})
 
     def _token(self, request: HttpRequest) -> Response:

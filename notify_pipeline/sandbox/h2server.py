@@ -23,7 +23,7 @@ from notify_pipeline.sandbox.h2connection import CONNECTION_WINDOW, new_connecti
 from notify_pipeline.sandbox.wire import MAX_BODY, Ending, Request, Service, Session, Verdict
 
 # A connection that said GOAWAY is closed at the latest after this, even if streams still hang.
-_GOAWAY_GRACE_S = 2.0
+_GOAWAY_GRACE_S = 10.0
 # Length 8, type 7, no flags, stream 0 (RFC 9113 section 6.8).
 _GOAWAY_HEAD = bytes((0, 0, 8, 7, 0, 0, 0, 0, 0))
 

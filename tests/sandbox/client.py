@@ -3,6 +3,7 @@
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,15 @@ class Answer:
         return orjson.loads(self.body)
 
 
+class _Patient(h2.connection.H2Connection):
+    """h2 forbids everything after a GOAWAY; a client must take the answers that it still allows."""
+
+    def _receive_goaway_frame(self, frame: Any) -> Any:
+        event = h2.events.ConnectionTerminated()
+        event.error_code, event.last_stream_id = frame.error_code, frame.last_stream_id
+        return [], [event]
+
+
 class Client:
     """Opens streams on one connection and reads until each has ended, was reset, or the connection is gone."""
 
@@ -41,7 +51,7 @@ class Client:
         raw = socket.create_connection((host, int(port)), timeout=10)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(raw, server_hostname=host)
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.h2 = _Patient(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.local_settings.initial_window_size = 1 << 20
         self.acknowledge = acknowledge
         self.answers: dict[int, Answer] = {}
@@ -50,6 +60,8 @@ class Client:
         self.max_streams: list[int] = []
         self.h2.initiate_connection()
         self.flush()
+        while not self.gone and self.h2.outbound_flow_control_window <= 65_535:
+            self.read()  # the server's settings and its window
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +148,7 @@ class Peer:
         self.addresses = addresses
         self.url = addresses["control_url"]
         self._access: str | None = None
+        self._provider: str | None = None
 
     def get(self, path: str) -> Any:
         answer = requests.get(self.url + path, timeout=30)
@@ -146,6 +159,17 @@ class Peer:
         answer = requests.get(self.url + path, timeout=60)
         assert answer.status_code == 200, answer.text
         return [orjson.loads(line) for line in answer.content.splitlines()]
+
+    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        """Ask again and again, for ten seconds at most."""
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} never came"
+            time.sleep(0.02)
+
+    def settle(self) -> None:
+        """Wait until all devices have called all their beacons."""
+        self.wait_for("rest", lambda: self.get("/stats")["devices"]["pending"] == 0)
 
     def faults(self, **faults: Any) -> None:
         answer = requests.put(self.url + "/faults", json=faults, timeout=30)
@@ -190,8 +214,10 @@ class Peer:
         return jwt.encode(content, pem, "ES256", headers={"kid": kid or self.addresses["apns_key_id"]})
 
     def apns_headers(self, **changes: str | None) -> dict[str, str]:
+        if self._provider is None:
+            self._provider = self.provider_token()
         headers: dict[str, str | None] = {
-            "authorization": f"bearer {self.provider_token()}",
+            "authorization": f"bearer {self._provider}",
             "apns-topic": self.addresses["apns_topic"],
             "apns-push-type": "alert",
             "apns-priority": "10",
