@@ -246,11 +246,12 @@ SEGMENTS = Table(
     METADATA,
     Column("segment_id", Text, primary_key=True),
     Column("lake_table", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # landing | compaction
+    Column("kind", Text, nullable=False),  # landing | compaction | adopted (written without a plan)
     Column("path", Text, nullable=False, unique=True),  # below the lake root
     Column("partition_at", BigInteger, nullable=False),  # when the hour of its partition begins
     Column("state", Text, nullable=False),  # planned | landed | replaced (by a compaction; its file goes)
     Column("replaced_by", Text),  # the segment that a compaction put these rows into
+    Column("deleted_at", BigInteger),  # when the file of a replaced one was deleted
     Column("row_count", BigInteger),
     Column("planned_at", BigInteger, nullable=False),
     Column("landed_at", BigInteger),

@@ -187,6 +187,7 @@ def _segments() -> None:
         sa.Column("partition_at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("replaced_by", sa.Text(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("row_count", sa.BigInteger(), nullable=True),
         sa.Column("planned_at", sa.BigInteger(), nullable=False),
         sa.Column("landed_at", sa.BigInteger(), nullable=True),
