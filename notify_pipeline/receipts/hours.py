@@ -1,0 +1,167 @@
+"""One hour's log files brought into the lake: a Parquet file of events per log file, and one of quarantined lines.
+
+Belongs here: which results exist, which are stale, and writing them. Does not belong here: parsing (``files``), finding
+out which hours changed (``logs``), anything that sends.
+"""
+
+import hashlib
+import os
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from notify_pipeline.core.lake import Lake, LakeFile, partition
+from notify_pipeline.core.partitions import hour_start
+from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS, LakeTable
+from notify_pipeline.receipts.fast import BlockParser
+from notify_pipeline.receipts.files import ParsedFile, parse_file, to_parquet
+from notify_pipeline.receipts.logs import Logs
+
+# Metadata keys of a receipts file.
+SOURCE_FILE: Final = "source_file"
+SOURCE_ETAG: Final = "source_etag"
+LINES: Final = "lines"
+OTHER: Final = "other_lines"
+QUARANTINED: Final = "quarantined_lines"
+
+
+@dataclass(frozen=True, slots=True)
+class HourReport:
+    """What processing an hour did. Counts of lines are of the files parsed this time.
+
+    Attributes:
+        hour: The hour.
+        files: Log files of the hour.
+        parsed: Those parsed now; the others had been before.
+        removed: Results removed because their log file was replaced.
+        lines: Lines read.
+        events: Lines that are beacons of ours.
+        other: Lines of other traffic, and blank ones.
+        quarantined: Lines, and rests of damaged files, put into quarantine.
+        reasons: How many of these by reason.
+    """
+
+    hour: datetime
+    files: int
+    parsed: int
+    removed: int
+    lines: int
+    events: int
+    other: int
+    quarantined: int
+    reasons: dict[str, int]
+
+
+def process_hour(
+    lake: Lake, logs: Logs, hour: datetime, *, reparse: bool = False, threads: int | None = None
+) -> HourReport:
+    """Bring the lake in line with one hour's log files.
+
+    Running it again, or in several processes at once, gives byte-identical files. A log file whose content changed
+    replaces its former result; one that disappeared keeps it, since raw logs are kept for less long than the lake.
+
+    Args:
+        lake: Takes the results.
+        logs: The raw logs.
+        hour: Any moment of the hour.
+        reparse: Parse files again that already were, as after a change of the parser.
+        threads: How many files are parsed side by side; default: one per CPU.
+
+    Returns:
+        What was done.
+    """
+    files = logs.files(hour)
+    keyed = {result_key(file): file for file in files}
+    done = _keys(lake, RECEIPTS, hour)
+    todo = [(key, file) for key, file in keyed.items() if reparse or key not in done]
+    local = threading.local()
+
+    def work(task: tuple[str, LakeFile]) -> _FileCounts:
+        parser = getattr(local, "parser", None) or BlockParser()
+        local.parser = parser
+        key, file = task
+        parsed = parse_file(file.path, logs.read(file.path), hour, parser)
+        _store(lake, hour, key, file, parsed)
+        return _FileCounts.of(parsed)
+
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        counts = list(pool.map(work, todo))
+    removed = _remove_replaced(lake, hour, done - keyed.keys(), {file.path for file in files})
+    reasons: Counter[str] = Counter()
+    for one in counts:
+        reasons.update(one.reasons)
+    return HourReport(
+        hour=hour_start(hour),
+        files=len(files),
+        parsed=len(counts),
+        removed=removed,
+        lines=sum(one.lines for one in counts),
+        events=sum(one.events for one in counts),
+        other=sum(one.other for one in counts),
+        quarantined=reasons.total(),
+        reasons=dict(sorted(reasons.items())),
+    )
+
+
+def result_key(file: LakeFile) -> str:
+    """Return the name of a log file's results: it follows from path and ETag, so new content has a new name."""
+    return hashlib.sha256(f"{file.path}{file.etag}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class _FileCounts:
+    lines: int
+    events: int
+    other: int
+    reasons: Counter[str]
+
+    @classmethod
+    def of(cls, parsed: ParsedFile) -> "_FileCounts":
+        reasons = Counter(parsed.quarantine["reason"].to_pylist())
+        return cls(parsed.lines, parsed.events.num_rows, parsed.other, reasons)
+
+
+def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedFile) -> None:
+    """Write both results; the receipts come last, because their presence says that the file is done."""
+    notes = {
+        SOURCE_FILE: file.path,
+        SOURCE_ETAG: file.etag,
+        LINES: str(parsed.lines),
+        OTHER: str(parsed.other),
+        QUARANTINED: str(parsed.quarantine.num_rows),
+    }
+    quarantine = _path(QUARANTINE, hour, key)
+    if parsed.quarantine.num_rows:
+        lake.write_bytes(quarantine, to_parquet(parsed.quarantine, notes))
+    else:
+        lake.delete([quarantine])
+    lake.write_bytes(_path(RECEIPTS, hour, key), to_parquet(parsed.events, notes))
+
+
+def _remove_replaced(lake: Lake, hour: datetime, keys: set[str], sources: set[str]) -> int:
+    """Remove results whose log file is still there, with other content."""
+    replaced = [key for key in sorted(keys) if _source_of(lake, _path(RECEIPTS, hour, key)) in sources]
+    # The receipts go last: as long as they are there, the next run finds the rest.
+    lake.delete([_path(QUARANTINE, hour, key) for key in replaced])
+    lake.delete([_path(RECEIPTS, hour, key) for key in replaced])
+    return len(replaced)
+
+
+def _source_of(lake: Lake, path: str) -> str | None:
+    try:
+        notes = lake.read(path, columns=[]).schema.metadata or {}
+    except FileNotFoundError:  # another process was faster
+        return None
+    source: bytes | None = notes.get(SOURCE_FILE.encode())
+    return None if source is None else source.decode()
+
+
+def _path(table: LakeTable, hour: datetime, key: str) -> str:
+    return f"{partition(table, hour)}/{key}.parquet"
+
+
+def _keys(lake: Lake, table: LakeTable, hour: datetime) -> set[str]:
+    return {file.path.rpartition("/")[2].removesuffix(".parquet") for file in lake.list(partition(table, hour))}

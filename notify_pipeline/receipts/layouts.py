@@ -1,0 +1,235 @@
+"""Where the varying fields stand in a log's lines, how that is learnt, and how lines are cut there.
+
+Belongs here: layouts and skeletons (a line with its varying fields taken out). Does not belong here: what a line means
+(``lines``), the parse of a whole block (``fast``).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+
+from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
+from notify_pipeline.receipts.lines import MAX_LINE_BYTES, Event, LineRefusedError, parse_line
+
+# The date and time of a stamp; the rest of it is a fraction and a zone.
+SECOND_LENGTH: Final = len("2026-11-21T06:33:00")
+_DELIVERY_ID: Final = rf"^[0-9a-f]{{{DELIVERY_ID_LENGTH}}}$"
+# A notification id of these characters means itself in JSON and in a query string.
+_NOTIFICATION: Final = r"notificationId=([A-Za-z0-9._~-]+)"
+_NOTIFICATION_HERE: Final = "notificationId=\x01"
+# Above one distinct skeleton in so many lines, notification ids are taken out too, which costs two more passes.
+_CROWDED: Final = 16
+_FOREVER: Final = 2**63 - 1
+_PIECES: Final = ("before", "between", "after")
+# Between the pieces of a skeleton. Raw control characters never stand in a line of JSON.
+_JOINT: Final = "\x02"
+# A piece that holds one of these differs between notifications, even if not in the sample; ``between`` the slots always
+# holds the path or the query's name at least.
+_VARYING: Final = (b"/notification/", b"notificationId", b"platform", b"provider")
+_QUERY_KEY: Final = re.compile(rb'"querystring": ?"')
+# Members of a flat JSON object without escapes or control characters: valid for certain.
+KEY: Final = r'"[^"\\\x00-\x1f]*": ?'
+VALUE: Final = r'("[^"\\\x00-\x1f]*"|true|false|null|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?)'
+_TAIL: Final = rf"^(, ?{KEY}{VALUE})*\}}$"
+_OUR_KEYS: Final = ['"datetime"', '"event"', '"querystring"']
+# Two fillings: a field that gives back both of them is the slot, not a text that happened to be there.
+_SAMPLES: Final = (
+    ("2001-02-03T04:05:06Z", "0123456789abcdef0123456789abcdef01234567", "sample"),
+    ("2002-03-04T05:06:07Z", "89abcdef0123456789abcdef0123456789abcdef", "other"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the time and the delivery id stand in a line, and what surrounds them.
+
+    Attributes:
+        stamp_at: Where the time begins; a negative position counts from the line's end.
+        stamp_length: Its length with fraction and zone.
+        id_at: Where the delivery id begins, likewise.
+        stamp_first: Whether the time comes before the id.
+        query_key: ``"querystring":"`` as the line writes it, where the line is first cut after that field: what follows
+            (status, user agent, address) differs in length and kind. Empty when the line is taken whole.
+        fixed: The bytes before, between and after the two slots, where they are the same in every line.
+    """
+
+    stamp_at: int
+    stamp_length: int
+    id_at: int
+    stamp_first: bool
+    query_key: bytes = b""
+    fixed: tuple[bytes | None, ...] = (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a skeleton says about all its lines. Without a notification id, each line has its own."""
+
+    event: str
+    notification_id: str | None
+    platform: str
+    provider: str
+
+
+def layouts_of(raw: bytes, latest: int) -> list[Layout]:
+    """Return the layouts that one line may be an example of; none unless it is an event."""
+    try:
+        event = parse_line(raw, latest)
+    except LineRefusedError:
+        return []
+    if not isinstance(event, Event):
+        return []
+    stamp_at, id_at = raw.find(event.stamp.encode()), raw.rfind(event.delivery_id.encode())
+    if stamp_at < 0 or id_at < 0:
+        return []
+    ends = {b"": len(raw)}
+    if key := _QUERY_KEY.search(raw):
+        ends[key.group()] = raw.find(b'"', key.end()) + 1
+    return [
+        Layout(stamp, len(event.stamp), identity, stamp_at < id_at, query_key)
+        for query_key, end in ends.items()
+        for stamp in (stamp_at, stamp_at - end)
+        for identity in (id_at, id_at - end)
+    ]
+
+
+def choose(layouts: Iterable[Layout], sample: pl.DataFrame) -> Layout | None:
+    """Return the layout, with its fixed bytes, that most of a sample (column raw) has; None if none has any."""
+    fits = [(cut_lines(layout, sample), layout) for layout in layouts]
+    fits = [(cut, layout) for cut, layout in fits if not cut.is_empty()]
+    if not fits:
+        return None
+    cut, layout = max(fits, key=lambda fit: (fit[0].height, repr(fit[1])))
+    return replace(layout, fixed=tuple(_fixed(cut[name]) for name in _PIECES))
+
+
+def _fixed(piece: pl.Series) -> bytes | None:
+    """Return the piece when all lines surely share it: one notification's lines also share what others' have not."""
+    text: bytes = piece[0]
+    return text if piece.n_unique() == 1 and not any(word in text for word in _VARYING) else None
+
+
+def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
+    """Cut the lines that a layout may fit.
+
+    Args:
+        layout: Where to cut.
+        lines: Columns raw, ASCII only, and any others.
+
+    Returns:
+        The other columns, delivery_id (checked), the binary columns second and zone (unchecked), and before, between
+        and after: what is left of the line. Lines that cannot have this layout are missing.
+    """
+    size = pl.col("size")
+    stamp, identity = _position(layout.stamp_at), _position(layout.id_at)
+    slots = [(stamp, layout.stamp_length), (identity, DELIVERY_ID_LENGTH)]
+    if not layout.stamp_first:
+        slots.reverse()
+    (first, first_length), (second, second_length) = slots
+    middle = first + first_length
+    raw, last = pl.col("raw"), second + second_length
+    pieces = {
+        "before": raw.bin.slice(0, first),
+        "between": raw.bin.slice(middle, (size * 0 + second - middle).clip(0)),
+        "after": raw.bin.slice(last, (size - last).clip(0)),
+    }
+    same = [pieces[name] == pl.lit(text) for name, text in zip(pieces, layout.fixed, strict=True) if text is not None]
+    return (
+        lines.lazy()
+        .filter(raw.bin.size() <= MAX_LINE_BYTES)
+        .with_columns(size=_end(layout.query_key))
+        .filter(
+            size >= last,
+            size + first >= size,
+            size + middle <= size + second,
+            *same,
+        )
+        .with_columns(delivery_id=raw.bin.slice(identity, DELIVERY_ID_LENGTH).cast(pl.String))
+        .filter(pl.col("delivery_id").str.contains(_DELIVERY_ID))
+        .with_columns(
+            second=raw.bin.slice(stamp, SECOND_LENGTH),
+            zone=raw.bin.slice(stamp + SECOND_LENGTH, max(0, layout.stamp_length - SECOND_LENGTH)),
+            **pieces,
+        )
+        .filter(_harmless(raw.bin.slice(size)) if layout.query_key else pl.lit(True))
+        .drop("raw", "size")
+        .collect(engine="in-memory")
+    )
+
+
+def add_skeletons(layout: Layout, cut: pl.DataFrame) -> pl.DataFrame:
+    """Put the pieces that vary into one binary column skeleton; notification_here holds the id where it was cut out."""
+    names = [name for name, text in zip(_PIECES, layout.fixed, strict=True) if text is None]
+    cut = cut.drop(set(_PIECES) - set(names))
+    if len(names) == 1:
+        cut = cut.rename({names[0]: "skeleton"})
+    else:
+        cut = cut.with_columns(
+            skeleton=pl.concat_str(pl.col(names).cast(pl.String), separator=_JOINT).cast(pl.Binary)
+        ).drop(names)
+    crowded = cut["skeleton"].n_unique() * _CROWDED > cut.height
+    if not crowded:
+        return cut.with_columns(notification_here=pl.lit(None, pl.String)).filter(pl.col("skeleton").is_not_null())
+    text = pl.col("skeleton").cast(pl.String)
+    return cut.with_columns(
+        notification_here=text.str.extract(_NOTIFICATION),
+        skeleton=text.str.replace(_NOTIFICATION, _NOTIFICATION_HERE).cast(pl.Binary),
+    ).filter(pl.col("skeleton").is_not_null())
+
+
+def parse_skeleton(layout: Layout, skeleton: bytes) -> Fields | None:
+    """Parse what a layout's lines have in common; None when they are not all events with our slots in the right fields.
+
+    That is sound because a slot that holds a checked time, 40 hex digits or an unreserved notification id can be
+    exchanged for another such value without changing what JSON or percent-decoding make of the rest.
+    """
+    first, second = (_filled(layout, skeleton, sample) for sample in _SAMPLES)
+    return first if first == second else None
+
+
+def _filled(layout: Layout, skeleton: bytes, sample: tuple[str, str, str]) -> Fields | None:
+    stamp, delivery_id, notification = sample
+    varying = skeleton.split(_JOINT.encode())
+    if len(varying) != layout.fixed.count(None):
+        return None
+    rest = iter(varying)
+    before, between, after = (next(rest) if text is None else text for text in layout.fixed)
+    slots = [stamp.encode(), delivery_id.encode()]
+    if not layout.stamp_first:
+        slots.reverse()
+    line = before + slots[0] + between + slots[1] + after + (b"}" if layout.query_key else b"")
+    here = line.count(b"\x01")
+    if here > 1:
+        return None
+    try:
+        event = parse_line(line.replace(b"\x01", notification.encode()), _FOREVER)
+    except LineRefusedError:
+        return None
+    if not isinstance(event, Event) or (event.stamp, event.delivery_id) != (stamp, delivery_id):
+        return None
+    if here and event.notification_id != notification:
+        return None
+    return Fields(event.event, None if here else event.notification_id, event.platform, event.provider)
+
+
+def _end(query_key: bytes) -> pl.Expr:
+    """Return where the part of the line that is cut ends: after the query string's closing quote, or at the end."""
+    raw = pl.col("raw")
+    if not query_key:
+        return raw.bin.size().cast(pl.Int64)
+    value = raw.cast(pl.String).str.find(query_key.decode(), literal=True).cast(pl.Int64) + len(query_key)
+    quote = raw.bin.slice(value).cast(pl.String).str.find('"', literal=True).cast(pl.Int64)
+    return value + quote + 1
+
+
+def _harmless(tail: pl.Expr) -> pl.Expr:
+    """Tell whether what follows the query string is further members that can be left out."""
+    text = tail.cast(pl.String)
+    return text.str.contains(_TAIL) & ~text.str.contains_any(_OUR_KEYS)
+
+
+def _position(at: int) -> pl.Expr:
+    return pl.lit(at, pl.Int64) if at >= 0 else pl.col("size") + at

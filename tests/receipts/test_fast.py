@@ -1,0 +1,175 @@
+"""The vectorised parse gives exactly what the line-by-line parse gives, for any mix of lines."""
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.receipts import fast
+from notify_pipeline.receipts.fast import BlockParser
+from notify_pipeline.receipts.lines import Event, LineRefusedError, parse_line
+from tests.receipts.samples import HOUR, delivery_id, line, query
+from tests.receipts.test_lines import BAD_LINES, LATEST
+
+
+def expected(lines: list[bytes]) -> tuple[list[tuple[Any, ...]], list[tuple[int, str]], int]:
+    """Parse line by line."""
+    events, refused, other = [], [], 0
+    for number, raw in enumerate(lines):
+        try:
+            event = parse_line(raw, LATEST)
+        except LineRefusedError as error:
+            refused.append((number, error.reason.value))
+            continue
+        if isinstance(event, Event):
+            fields = (event.event, event.notification_id, event.platform, event.provider, event.delivery_id, event.at)
+            events.append(fields)
+        else:
+            other += 1
+    return events, refused, other
+
+
+def check(lines: list[bytes], parser: BlockParser | None = None) -> None:
+    """Compare the two ways."""
+    data = b"".join(raw + b"\n" for raw in lines)
+    parsed = (parser or BlockParser()).parse(data, LATEST)
+    got = (parsed.events.rows(), [(r.line, r.reason.value) for r in parsed.refused], parsed.other)
+    assert got == expected(lines)
+    assert parsed.lines == len(lines)
+
+
+@pytest.fixture(autouse=True)
+def always_vectorised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few lines are otherwise not worth a layout."""
+    monkeypatch.setattr(fast, "_FEW", 0)
+
+
+ids = st.integers(0, 5).map(lambda n: delivery_id(str(n)))
+notifications = st.sampled_from(["n1", "N-2_.~", "a/b c", "ü", "a&b=c", 'q"q', "back\\slash", "0", "sample", "other"])
+moments = st.integers(-3_600_000, 7_300_000).map(lambda ms: HOUR + timedelta(milliseconds=ms))
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> str:
+    """Query strings of ours, mostly well formed."""
+    fields = [
+        ("notificationId", draw(notifications)),
+        ("platform", draw(st.sampled_from(["ios", "android", "web", "mars"]))),
+        ("provider", draw(st.sampled_from(["apns", "fcm"]))),
+        ("d", draw(ids)),
+    ]
+    if draw(st.booleans()):
+        fields = draw(st.permutations(fields))
+    if draw(st.integers(0, 9)) == 0:
+        fields.append(
+            draw(st.sampled_from([("x", delivery_id("x")), ("d", delivery_id("y")), ("xnotificationId", "n1")]))
+        )
+    if draw(st.integers(0, 9)) == 0:
+        fields = fields[1:]
+    return draw(st.sampled_from(["", "?"])) + "&".join(f"{name}={quote(value, safe='')}" for name, value in fields)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> bytes:
+    """Log lines of ours in all forms, and of other traffic."""
+    timespec = draw(st.sampled_from(["seconds", "milliseconds", "microseconds"]))
+    stamp = draw(moments).isoformat(timespec=timespec)
+    fields: list[tuple[str, Any]] = [
+        ("datetime", draw(st.sampled_from([stamp, stamp.replace("+00:00", "Z"), stamp[:-6], "never"]))),
+        ("event", draw(st.sampled_from([f"/notification/{e}" for e in ("received", "opened", "x")] + ["/", "/é"]))),
+        ("querystring", draw(queries())),
+    ]
+    tails: list[tuple[str, Any]] = [
+        ("status", 204),
+        ("user_agent", draw(st.text(max_size=5))),
+        ("event", "/notification/opened"),
+        ("datetime", "2026-11-21T06:00:00Z"),
+        ("ip", "10.0.0.0"),
+        ("deep", {"event": "/notification/received"}),
+        ("ratio", 0.25),
+        ("id", delivery_id("tail")),
+    ]
+    if draw(st.booleans()):
+        fields += draw(st.lists(st.sampled_from(tails), max_size=3))
+    if draw(st.integers(0, 9)) == 0:
+        fields = draw(st.permutations(fields))
+    colon, comma = draw(st.sampled_from([(b":", b","), (b": ", b", "), (b":", b",")]))
+    members = comma.join(orjson.dumps(name) + colon + orjson.dumps(value) for name, value in fields)
+    raw = b"{" + members + b"}"
+    return raw[: draw(st.integers(0, len(raw)))] if draw(st.integers(0, 19)) == 0 else raw
+
+
+garbage = st.sampled_from([raw for raw, _ in BAD_LINES]) | st.binary(max_size=60).map(
+    lambda raw: raw.replace(b"\n", b"")
+)
+# A trailing \r belongs to the line's end, to whichever way reads it.
+any_line = (records() | records() | records() | garbage).map(lambda raw: raw.rstrip(b"\r"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(any_line, max_size=30), st.integers(1, 10))
+def test_both_ways_agree(lines: list[bytes], times: int) -> None:
+    check(lines * times)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(any_line, max_size=10), max_size=6))
+def test_what_was_learnt_changes_nothing(blocks: list[list[bytes]]) -> None:
+    parser = BlockParser()
+    for lines in blocks:
+        check(lines, parser)
+
+
+def test_texts_that_look_like_slots() -> None:
+    trick = [
+        line(
+            f"notificationId=n&platform=ios&provider=apns&d=0123456789abcdef0123456789abcdef01234567&x={delivery_id('a')}"
+        ),
+        line(f"xnotificationId=evil&notificationId=sample&platform=ios&provider=apns&d={delivery_id('a')}"),
+        line(query(), note=delivery_id("b")),
+        line(query() + "&d"),
+        b"\x01" + line(),
+        line().replace(b"n1", b"n\x01"),
+        line().replace(b"n1", b"n\x02"),
+    ]
+    plain = [line(query(f"n{n}", str(n))) for n in range(40)]
+    check(plain + trick * 20)
+    check(trick * 20 + plain)
+    for one in trick:
+        check([one] * 30)
+
+
+def test_every_notification_of_its_own_takes_the_third_slot() -> None:
+    check([line(query(f"single-{n}", str(n)), status=204, user_agent=f"agent {n}") for n in range(500)])
+
+
+def test_a_usual_log_leaves_nothing_to_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest: list[int] = []
+    one_by_one = fast._one_by_one
+    monkeypatch.setattr(
+        fast, "_one_by_one", lambda frame, latest: rest.append(frame.height) or one_by_one(frame, latest)
+    )
+    for more in ({}, {"status": 204, "user_agent": "App/1 (iOS; 1)", "client_ip": "10.0.0.0", "pop": "LCY"}):
+        lines = []
+        for n in range(300):
+            platform, provider = ("ios", "apns") if n % 3 else ("android", "fcm")
+            event = f"/notification/{('received', 'opened', 'clicked')[n % 7 % 3]}"
+            tail = {key: f"{value}{n % 11}" for key, value in more.items()}
+            moment = HOUR + timedelta(milliseconds=n)
+            lines.append(line(query(f"n{n % 5}", str(n), platform, provider), event, moment, **tail))
+            lines.append(line(f"x={n}", "/article", moment, **tail))
+        check(lines)
+    assert rest == [0, 0]
+
+
+def test_lines_beyond_the_files_hour_are_refused_in_both_ways() -> None:
+    latest = to_micros(HOUR)
+    data = b"".join(line(query("n1", str(n)), at=HOUR + timedelta(seconds=n - 20)) + b"\n" for n in range(40))
+    parsed = BlockParser().parse(data, latest)
+    assert parsed.events.height == 21
+    assert [r.reason.value for r in parsed.refused] == ["future_time"] * 19
