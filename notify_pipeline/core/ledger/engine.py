@@ -32,10 +32,10 @@ Handler = Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]]
 
 # Two processes under the file lock never contend; this covers tools that open the file beside us.
 BUSY_TIMEOUT_MS = 10_000
-# Per process; PostgreSQL's default is 100 connections for everybody.
-_POSTGRES_POOL = {"pool_size": 4, "max_overflow": 12, "pool_timeout": 30.0}
+# Per process; PostgreSQL's default is 100 connections for everybody. No overflow: those would be made anew each time.
+_POSTGRES_POOL = {"pool_size": 16, "max_overflow": 0, "pool_timeout": 30.0}
 # SQLite connections are cheap to keep and dear to make; one for each of many threads.
-_SQLITE_POOL = {"pool_size": 32, "max_overflow": 96, "pool_timeout": 30.0}
+_SQLITE_POOL = {"pool_size": 128, "max_overflow": 0, "pool_timeout": 30.0}
 # serialization_failure, deadlock_detected: the transaction is undone and may be run again.
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
