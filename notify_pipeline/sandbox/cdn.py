@@ -16,13 +16,15 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import orjson
 
+from notify_pipeline.core.partitions import partition
+from notify_pipeline.core.receipt_log import receipt_line
 from notify_pipeline.sandbox.faults import CdnFaults, FaultBook
 from notify_pipeline.sandbox.standin import Clock
 from notify_pipeline.sandbox.truthlog import TruthLog
@@ -162,10 +164,10 @@ class Cdn:
     ) -> int:
         files: dict[str, list[bytes]] = {}
         for line in lines:
-            files.setdefault(_partition(line.at), []).extend(_disorder(line, faults, draws))
+            files.setdefault(_folder(line.at), []).extend(_disorder(line, faults, draws))
         for line in late:
             # A late line lies where it belongs or where it turned up.
-            files.setdefault(_partition(draws.choice((line.at, now))), []).append(line.text)
+            files.setdefault(_folder(draws.choice((line.at, now))), []).append(line.text)
         for folder, texts in files.items():
             if faults.late or faults.repeated:
                 draws.shuffle(texts)
@@ -192,28 +194,20 @@ class Cdn:
         counter[event] += 1
 
 
-def _partition(at: datetime) -> str:
-    return f"fastly/date={at:%Y-%m-%d}/hour={at:%H}"
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _folder(at: datetime) -> str:
+    return f"fastly/{partition(at)}"
 
 
 def _render(record: dict[str, Any], at: datetime) -> bytes:
-    return _json_line(
-        at,
+    return receipt_line(
         f"/notification/{record['event']}",
         record["querystring"],
+        at,
         status=204,
         user_agent=record["user_agent"],
         client_ip=record["client_ip"],
         pop=_POPS[record["n"] % len(_POPS)],
     )
-
-
-def _json_line(at: datetime, event: str, querystring: str, **more: Any) -> bytes:
-    return orjson.dumps({"datetime": _stamp(at), "event": event, "querystring": querystring, **more})
 
 
 def _disorder(line: _Line, faults: CdnFaults, draws: random.Random) -> list[bytes]:
@@ -224,7 +218,9 @@ def _disorder(line: _Line, faults: CdnFaults, draws: random.Random) -> list[byte
     if faults.garbage and draws.random() < faults.garbage:
         lines.append(draws.choice(_GARBAGE)(line))
     if faults.other_paths and draws.random() < faults.other_paths:
-        lines.append(_json_line(line.at, draws.choice(_OTHER_PATHS), "utm_source=app&x=%C3%A9", status=200, pop="LCY"))
+        lines.append(
+            receipt_line(draws.choice(_OTHER_PATHS), "utm_source=app&x=%C3%A9", line.at, status=200, pop="LCY")
+        )
     return lines
 
 
@@ -238,8 +234,8 @@ _GARBAGE: tuple[Callable[[_Line], bytes], ...] = (
     lambda line: b"null",
     lambda line: b'["not", "an", "object"]',
     lambda line: b"<134>2026-11-21T06:33:59Z cache-lcy1 beacons[1234]: syslog prefix without a body",
-    lambda line: orjson.dumps({"datetime": _stamp(line.at), "event": "/notification/received"}),
-    lambda line: _json_line(line.at, "/notification/received", "platform=android&provider=fcm"),
+    lambda line: line.text.partition(b',"querystring"')[0] + b"}",
+    lambda line: receipt_line("/notification/received", "platform=android&provider=fcm", line.at),
     lambda line: orjson.dumps({"datetime": "yesterday", "event": "/notification/received", "querystring": "d=1"}),
 )
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,14 @@ Start = Callable[..., AbstractContextManager[Peer]]
 
 
 @contextmanager
-def _running(home: Path, flush_s: float = 3600) -> Iterator[Peer]:
+def _running(home: Path, flush_s: float = 3600, **settings: Any) -> Iterator[Peer]:
     stop = threading.Event()
     found: queue.Queue[dict[str, str] | BaseException] = queue.Queue()
     failed: list[BaseException] = []
 
     def serve() -> None:
         try:
-            run(Settings(home=home, sandbox_port=0, sandbox_cdn_flush_s=flush_s), stop, found.put)
+            run(Settings(home=home, sandbox_port=0, sandbox_cdn_flush_s=flush_s, **settings), stop, found.put)
         except BaseException as error:
             failed.append(error)
             found.put(error)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import requests
 
+from notify_pipeline.core.lake import Lake
 from tests.sandbox.client import Peer, beacon_url
 from tests.sandbox.conftest import Start
 
@@ -143,6 +144,19 @@ def test_an_unwritable_log_root_is_reported_and_tried_again(sandbox: Peer, tmp_p
     (tmp_path / "logs").unlink()
     assert flush(sandbox) == 1
     assert len(beacons_in(tmp_path / "logs")) == 3
+
+
+def test_log_files_go_to_s3_as_well(tmp_path: Path, start: Start, s3_root: str, s3_server: str) -> None:
+    with start(tmp_path, logs_root=s3_root, s3_endpoint_url=s3_server) as peer:
+        assert peer.addresses["logs_root"] == s3_root
+        call(peer, 3)
+        assert flush(peer) == 1
+        call(peer, 2)
+    logs = Lake(s3_root, s3_server)
+    files = logs.list("fastly", ".log.gz")
+    lines = [gzip.decompress(logs.read_bytes(file.path)).splitlines() for file in files]
+    assert sorted(len(found) for found in lines) == [2, 3]
+    assert not (tmp_path / "logs").exists()
 
 
 def test_odd_beacons_are_logged_as_they_came(sandbox: Peer, tmp_path: Path) -> None:
