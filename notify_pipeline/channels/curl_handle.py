@@ -36,6 +36,15 @@ _REASONS = {
 _CONNECT_TIMEOUT_S = 5.0
 # Errors after which the connection is not to be trusted.
 BROKEN = frozenset({pycurl.E_HTTP2, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_SEND_FAIL_REWIND})
+# Errors of a connection that never came to be.
+UNREACHABLE = frozenset(
+    {
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+    }
+)
 
 
 class Handle:

@@ -14,12 +14,15 @@ from typing import Any
 
 import pycurl
 
-from notify_pipeline.channels.curl_handle import BROKEN, Handle
+from notify_pipeline.channels.curl_handle import BROKEN, UNREACHABLE, Handle
 from notify_pipeline.channels.transport import End, NotProcessed, Request
 
 # With more, libcurl hands requests to a connection that broke beside the one that replaces it, and starts more streams
 # on a new connection than its peer's settings, not yet read, allow. One is bound by what the peer allows at once.
 _MAX_CONNECTIONS = 1
+# Nothing new is drawn for this long after the peer could not be reached: a peer that is down is not asked once per
+# request, and one that is coming back finds requests that have not all failed.
+_UNREACHABLE_PAUSE_S = 0.25
 
 
 class _Batch:
@@ -90,6 +93,7 @@ class CurlTransport:
         self._batches: deque[_Batch] = deque()
         self._timer: asyncio.Handle | None = None
         self._watched: dict[int, int] = {}
+        self._pause: asyncio.TimerHandle | None = None
         self._suspicious = False  # libcurl may hand a connection that broke to the next request
         self._closed = False
 
@@ -118,8 +122,9 @@ class CurlTransport:
             self._give_up(batch, "closed")
             self._refuse(batch)
         self._batches.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._pause):
+            if timer is not None:
+                timer.cancel()
         for handle in self._idle:
             handle.curl.close()
         self._multi.close()  # closes the connections, and through _on_socket stops watching them
@@ -138,7 +143,7 @@ class CurlTransport:
 
     def _pump(self) -> None:
         """Fill the idle handles, taking turns between the batches."""
-        while self._idle and self._batches and not self._closed:
+        while self._idle and self._batches and not self._closed and self._pause is None:
             batch = self._batches.popleft()
             request = batch.draw()
             if request is None:
@@ -180,10 +185,16 @@ class CurlTransport:
         batch, handle = self._busy[curl]
         end = handle.end(errno, text)
         self._suspicious |= errno in BROKEN
+        if errno in UNREACHABLE and self._pause is None and self._loop is not None:
+            self._pause = self._loop.call_later(_UNREACHABLE_PAUSE_S, self._resume)
         batch.in_flight.discard(handle)
         self._release(handle)
         batch.report(handle.number, end)
         batch.settle()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._pump()
 
     def _on_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         if self._loop is None:

@@ -158,6 +158,7 @@ class _Call:
         self._started = False
         self._dry_run = message.notification.dry_run
         self._troubles: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self.ask_again = True
         self.refused: dict[int, AttemptResult] = {}  # answers that newer credentials may change
 
@@ -210,11 +211,11 @@ class _Call:
         elif isinstance(end, NotProcessed):
             code = f"{NOT_PROCESSED}:{end.reason}"
             result = AttemptResult(Outcome.TRANSIENT, code, sent_at, max(sent_at, to_micros(now)))
-            self._troubles[f"{code} ({end.detail})"] += 1
+            self._trouble(code, end.detail)
         else:
             code = f"{NO_ANSWER}:{end.reason}"
             result = AttemptResult(Outcome.AMBIGUOUS, code, sent_at, None)
-            self._troubles[f"{code} ({end.detail})"] += 1
+            self._trouble(code, end.detail)
         self._report(index, result)
 
     def no_credentials(self, code: str) -> None:
@@ -233,9 +234,14 @@ class _Call:
 
     def log_troubles(self) -> None:
         """Say once per kind what went wrong beyond a recipient's own failure."""
-        for what, count in self._troubles.most_common():
-            level = logging.ERROR if what.startswith(CREDENTIALS) else logging.WARNING
-            log.log(level, "%s: %d of %d: %s", self._codec.provider, count, len(self._recipients), what)
+        for code, count in self._troubles.most_common():
+            level = logging.ERROR if code.startswith(CREDENTIALS) else logging.WARNING
+            example = self._examples[code]
+            log.log(level, "%s: %s, %d of %d, %s", self._codec.provider, code, count, len(self._recipients), example)
+
+    def _trouble(self, code: str, detail: str) -> None:
+        self._troubles[code] += 1
+        self._examples.setdefault(code, detail or "no detail")
 
     def _result(self, verdict: Verdict, sent_at: int, answered_at: int) -> AttemptResult:
         outcome = verdict.outcome
@@ -244,7 +250,7 @@ class _Call:
         code = verdict.code
         if verdict.credentials:
             code = f"{CREDENTIALS}:{code}"
-            self._troubles[code] += 1
+            self._trouble(code, "")
         return AttemptResult(
             outcome=outcome,
             provider_code=code,

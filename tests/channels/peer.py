@@ -187,17 +187,17 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
 
 @contextlib.asynccontextmanager
 async def running_peer(
-    folder: Path, script: Script = lambda _: Reply(), *, max_streams: int = 1000, alpn: tuple[str, ...] = ("h2",)
+    folder: Path, script: Script = lambda _: Reply(), *, max_streams: int = 1000, port: int = 0
 ) -> AsyncIterator[Peer]:
-    """Run a peer on a free port of this event loop."""
+    """Run a peer in this event loop, on a free port if none is named."""
     ca, leaf = folder / "ca.pem", folder / "leaf.pem"
     if not ca.exists():
         ca, leaf = make_certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(leaf)
-    context.set_alpn_protocols(list(alpn))
+    context.set_alpn_protocols(["h2"])
     peer = Peer("", ca, script, max_streams=max_streams)
-    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(peer), "127.0.0.1", 0, ssl=context)
+    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(peer), "127.0.0.1", port, ssl=context)
     peer.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield peer

@@ -1,6 +1,7 @@
 """The one contract that every channel keeps, whoever its provider is."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -197,6 +198,20 @@ def test_refused_credentials_are_renewed_once_and_drop_nothing(run: Run) -> None
         assert not any(result.drop_token for result in results)
         assert harness.credentials.refused == ["token-1", "token-2"]
         assert harness.calls == 160
+
+    run(body)
+
+
+def test_trouble_is_logged_once_per_kind_and_shows_no_address(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(harness: Harness) -> None:
+        drop, refused = harness.answers["ambiguous"], harness.answers["credentials"]
+        harness.peer.script = lambda seen: drop if len(harness.peer.seen) > 20 else refused
+        with caplog.at_level(logging.WARNING, "notify_pipeline.channels"):
+            await send(harness, 40)
+        assert 1 <= len(caplog.records) <= 6
+        for number in range(40):
+            assert harness.address(number) not in caplog.text
+        assert "token-1" not in caplog.text
 
     run(body)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from notify_pipeline.channels.curl_transport import CurlTransport
 from notify_pipeline.channels.transport import Answer, End, NotProcessed, Request, Unknown
 from tests.channels.peer import Drop, GoAway, Hang, Peer, Reply, Reset, Seen, make_certificates, running_peer
 
+ROOT = Path(__file__).resolve().parents[2]
 STATUSES = (200, 400, 404, 410, 429, 503)
 HEADERS = (("content-type", "application/json"), ("authorization", "bearer x"))
 
@@ -172,6 +175,35 @@ def test_when_a_connection_ends_nothing_that_was_seen_is_called_unprocessed(tmp_
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("answered", [1, 150, 700])
+def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(tmp_path: Path, answered: int) -> None:
+    ca, _ = make_certificates(tmp_path)
+    log = tmp_path / "seen"
+    command = [sys.executable, "-m", "tests.channels.logging_peer", str(tmp_path), str(log)]
+
+    async def main() -> None:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            url = (await asyncio.to_thread(process.stdout.readline)).strip()
+            transport = CurlTransport(url, ca=ca, max_in_flight=64, timeout_s=10)
+            ends = Ends()
+            task = asyncio.create_task(transport.post_many(requests(answered + 100), ends))
+            while len(ends) < answered:
+                await asyncio.sleep(0.001)
+            process.kill()
+        await task
+        await transport.aclose()
+        seen = Counter(int(line.rpartition("/")[2]) for line in log.read_text().splitlines())
+        assert max(seen.values()) == 1
+        assert len(ends) == answered + 100
+        assert ends.kinds()["Unknown"] <= 64
+        for number, end in ends.items():
+            assert number in seen or not isinstance(end, Answer)
+            assert number not in seen or not isinstance(end, NotProcessed), end
+
+    asyncio.run(main())
+
+
 def test_a_refusal_by_goaway_spares_what_came_before_it(tmp_path: Path) -> None:
     """Streams above the last one that GOAWAY names are NotProcessed, the others were seen and may have been."""
 
@@ -220,6 +252,27 @@ def test_a_request_that_never_left_is_not_processed(tmp_path: Path) -> None:
             await transport.aclose()
             assert {(type(end), end[0]) for end in ends.values()} == {(NotProcessed, "tls")}
             assert peer.seen == []
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_is_down_is_not_asked_once_per_request(tmp_path: Path) -> None:
+    """When it comes back, requests that were not yet drawn reach it."""
+
+    async def main() -> None:
+        async with running_peer(tmp_path) as gone:
+            port = int(gone.url.rpartition(":")[2])
+        transport = transport_to(gone, max_in_flight=4)
+        ends = Ends()
+        task = asyncio.create_task(transport.post_many(requests(40), ends))
+        while not ends:
+            await asyncio.sleep(0.01)
+        async with running_peer(tmp_path, port=port) as peer:
+            await task
+            await transport.aclose()
+            failed = {number for number, end in ends.items() if isinstance(end, NotProcessed)}
+            assert {number_of(seen) for seen in peer.seen} == set(range(40)) - failed
+            assert 0 < len(failed) < 40
 
     asyncio.run(main())
 
