@@ -8,17 +8,16 @@ outcome only counts for the attempt and the owner that it was claimed for, so wh
 was taken over changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, Select, bindparam, func, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, outbox, progress
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tables import DELIVERIES
 from notify_pipeline.core.vocabulary import Outcome
 
@@ -28,21 +27,10 @@ ACTOR = "drain"
 _UNFINISHED = text("deliveries.state IN ('waiting', 'sending')")
 _CLAIMED = ("delivery_id", "request_id", "platform", "address", "recipient", "attempt_no", "intended_at", "lease_owner")
 
-_AGAIN = Prepared(
-    lambda _: (
-        update(DELIVERIES)
-        .where(DELIVERIES.c.delivery_id == bindparam("of_delivery"))
-        .values(state=WAITING, due_at=bindparam("due_at"), lease_owner=None, lease_until=None)
-    ),
-    ("state", "due_at", "lease_owner", "lease_until", "of_delivery"),
-)
-_FINAL = Prepared(
-    lambda _: (
-        update(DELIVERIES)
-        .where(DELIVERIES.c.delivery_id == bindparam("of_delivery"))
-        .values(state=bindparam("state"), lease_owner=None, lease_until=None)
-    ),
-    ("state", "lease_owner", "lease_until", "of_delivery"),
+_AGAIN = (
+    update(DELIVERIES)
+    .where(DELIVERIES.c.delivery_id == bindparam("of_delivery"))
+    .values(state=WAITING, due_at=bindparam("due_at"), lease_owner=None, lease_until=None)
 )
 
 
@@ -119,6 +107,12 @@ def claim(ledger: Ledger, channel: str, owner: str, now: datetime, lease_s: floa
     return ledger.write(_claim, _Claim(channel, owner, at, at + round(lease_s * 1e6), limit))
 
 
+def is_due(ledger: Ledger, channel: str, now: datetime) -> bool:
+    """Tell, without writing, whether ``claim`` would find anything."""
+    with ledger.read() as conn:
+        return conn.execute(_claimable(channel, to_micros(now)).limit(1)).first() is not None
+
+
 def renew(ledger: Ledger, channel: str, owner: str, now: datetime, lease_s: float) -> int:
     """Extend the leases of everything that the owner has claimed on a channel; return how many."""
     return ledger.write(_renew, (channel, owner, to_micros(now) + round(lease_s * 1e6)))
@@ -166,23 +160,20 @@ def depths(ledger: Ledger) -> dict[str, dict[str, int]]:
     return found
 
 
+def _claimable(channel: str, now: int) -> Select[Any]:
+    return (
+        select(*(DELIVERIES.c[name] for name in _CLAIMED[:6]))
+        .where(_UNFINISHED, DELIVERIES.c.channel == channel, DELIVERIES.c.state == WAITING, DELIVERIES.c.due_at <= now)
+        .order_by(DELIVERIES.c.priority_rank, DELIVERIES.c.due_at)
+    )
+
+
 def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[Claimed]]:
     return [_claim_one(conn, item) for item in items]
 
 
 def _claim_one(conn: Connection, item: _Claim) -> list[Claimed]:
-    query = (
-        select(*(DELIVERIES.c[name] for name in _CLAIMED[:6]))
-        .where(
-            _UNFINISHED,
-            DELIVERIES.c.channel == item.channel,
-            DELIVERIES.c.state == WAITING,
-            DELIVERIES.c.due_at <= item.now,
-        )
-        .order_by(DELIVERIES.c.priority_rank, DELIVERIES.c.due_at)
-        .limit(item.limit)
-        .with_for_update(skip_locked=True)
-    )
+    query = _claimable(item.channel, item.now).limit(item.limit).with_for_update(skip_locked=True)
     rows = conn.execute(query).all()
     ids = [row[0] for row in rows]
     for start in range(0, len(ids), progress.PIECE):
@@ -219,18 +210,7 @@ def _settle_one(conn: Connection, item: _Settle) -> Settlement:
     batch = _gather(item, _still_claimed(conn, item))
     counts = progress.apply(conn, found, batch.changes, item.now)
     over = {request_id for request_id, now in counts.items() if not progress.pending(now)}
-    _AGAIN.run_many(
-        conn,
-        [(WAITING, e.again_at, None, None, e.claimed.delivery_id) for e in batch.valid if e.again_at is not None],
-    )
-    _FINAL.run_many(
-        conn,
-        [
-            (str(e.outcome), None, None, e.claimed.delivery_id)
-            for e in batch.valid
-            if e.again_at is None and e.claimed.request_id not in over
-        ],
-    )
+    _move(conn, batch.valid, over)
     outbox.add(conn, "attempts", [each.attempt for each in batch.valid], from_micros(item.now))
     entries = [
         progress.gave_up_entry(found[request_id], item.channel, reasons, item.now, ACTOR)
@@ -241,6 +221,21 @@ def _settle_one(conn: Connection, item: _Settle) -> Settlement:
     kept = {each.claimed.delivery_id for each in batch.valid}
     late = tuple(e.claimed.delivery_id for e in item.ended if e.claimed.delivery_id not in kept)
     return Settlement(late, tuple(sorted(over)))
+
+
+def _move(conn: Connection, ended: Sequence[Ended], over: Set[str]) -> None:
+    """Move deliveries on; those of requests that are over go with their request."""
+    again = [{"of_delivery": e.claimed.delivery_id, "due_at": e.again_at} for e in ended if e.again_at is not None]
+    if again:
+        conn.execute(_AGAIN, again)
+    finals: dict[str, list[str]] = {}
+    for each in ended:
+        if each.again_at is None and each.claimed.request_id not in over:
+            finals.setdefault(str(each.outcome), []).append(each.claimed.delivery_id)
+    for state, ids in sorted(finals.items()):
+        for start in range(0, len(ids), progress.PIECE):
+            mine = DELIVERIES.c.delivery_id.in_(ids[start : start + progress.PIECE])
+            conn.execute(update(DELIVERIES).where(mine).values(state=state, lease_owner=None, lease_until=None))
 
 
 def _still_claimed(conn: Connection, item: _Settle) -> set[tuple[str, int, str]]:

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.ledger import audit
-from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
 from notify_pipeline.core.vocabulary import Outcome, RequestState
 
@@ -30,30 +29,21 @@ PIECE = 1_000
 _REACHED = (Outcome.ACCEPTED, Outcome.DRY_RUN, Outcome.AMBIGUOUS)
 # In the order in which they name a failure: what an operator can act on first.
 _FAILURES = (Outcome.PERMANENT, Outcome.THROTTLED, Outcome.TRANSIENT, Outcome.INVALID_RECIPIENT)
-_SET_COUNTS = Prepared(
-    lambda _: (
-        update(REQUESTS)
-        .where(REQUESTS.c.request_id == bindparam("of_request"))
-        .values(counts=bindparam("counts"), updated_at=bindparam("updated_at"))
-    ),
-    ("updated_at", "counts", "of_request"),
+_SET_COUNTS = (
+    update(REQUESTS)
+    .where(REQUESTS.c.request_id == bindparam("of_request"))
+    .values(counts=bindparam("counts"), updated_at=bindparam("updated_at"))
 )
-_FINISH = Prepared(
-    lambda _: (
-        update(REQUESTS)
-        .where(REQUESTS.c.request_id == bindparam("of_request"))
-        .values(
-            state=bindparam("state"),
-            reason=bindparam("reason"),
-            updated_at=bindparam("updated_at"),
-            lease_owner=None,
-            lease_until=None,
-        )
-    ),
-    ("state", "reason", "updated_at", "lease_owner", "lease_until", "of_request"),
-)
-_FORGET = Prepared(
-    lambda _: delete(DELIVERIES).where(DELIVERIES.c.request_id == bindparam("of_request")), ("of_request",)
+_FINISH = (
+    update(REQUESTS)
+    .where(REQUESTS.c.request_id == bindparam("of_request"))
+    .values(
+        state=bindparam("state"),
+        reason=bindparam("reason"),
+        updated_at=bindparam("updated_at"),
+        lease_owner=None,
+        lease_until=None,
+    )
 )
 
 
@@ -124,9 +114,12 @@ def apply(
         done = {channel: {**values, PENDING: -sum(values.values())} for channel, values in by_channel.items() if values}
         if done:
             result[request_id] = add(found[request_id].counts, done)
-    _SET_COUNTS.run_many(
-        conn, [(now, orjson.dumps(counts).decode(), request_id) for request_id, counts in result.items()]
-    )
+    rows = [
+        {"of_request": request_id, "counts": orjson.dumps(counts).decode(), "updated_at": now}
+        for request_id, counts in result.items()
+    ]
+    if rows:
+        conn.execute(_SET_COUNTS, rows)
     return result
 
 
@@ -138,14 +131,17 @@ def end(
 ) -> None:
     """Move requests whose recipients are all finished to their end, and forget their deliveries."""
     entries: list[audit.Entry] = []
-    rows: list[tuple[Any, ...]] = []
+    rows: list[dict[str, Any]] = []
     for request, counts in ended:
         state, reason = final_state(counts)
-        rows.append((str(state), reason, now, None, None, request.request_id))
+        rows.append({"of_request": request.request_id, "state": str(state), "reason": reason, "updated_at": now})
         detail: dict[str, Any] = {"counts": counts} if reason is None else {"counts": counts, "reason": reason}
         entries.append(move_entry(request, (request.state, str(state)), now, actor, detail))
-    _FINISH.run_many(conn, rows)
-    _FORGET.run_many(conn, [(request.request_id,) for request, _ in ended])
+    if rows:
+        conn.execute(_FINISH, rows)
+        ids = [request.request_id for request, _ in ended]
+        for start in range(0, len(ids), PIECE):
+            conn.execute(delete(DELIVERIES).where(DELIVERIES.c.request_id.in_(ids[start : start + PIECE])))
     audit.write(conn, entries, from_micros(now))
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, insert, or_, select, text, update
+from sqlalchemy import Connection, Select, bindparam, insert, or_, select, text, update
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import audit, outbox, progress
@@ -40,21 +40,18 @@ _DELIVERY = (
     "due_at",
 )
 _QUEUE = Prepared(lambda _: insert(DELIVERIES).values({name: bindparam(name) for name in _DELIVERY}), _DELIVERY)
-_ROUTE = Prepared(
-    lambda _: (
-        update(REQUESTS)
-        .where(REQUESTS.c.request_id == bindparam("of_request"))
-        .values(
-            state=bindparam("state"),
-            mode=bindparam("mode"),
-            reason=bindparam("reason"),
-            updated_at=bindparam("updated_at"),
-            counts=bindparam("counts"),
-            lease_owner=None,
-            lease_until=None,
-        )
-    ),
-    ("state", "mode", "reason", "updated_at", "counts", "lease_owner", "lease_until", "of_request"),
+_ROUTE = (
+    update(REQUESTS)
+    .where(REQUESTS.c.request_id == bindparam("of_request"))
+    .values(
+        state=bindparam("state"),
+        mode=bindparam("mode"),
+        reason=bindparam("reason"),
+        updated_at=bindparam("updated_at"),
+        counts=bindparam("counts"),
+        lease_owner=None,
+        lease_until=None,
+    )
 )
 
 
@@ -119,6 +116,33 @@ def claim(ledger: Ledger, owner: str, now: datetime, lease_s: float, limit: int)
     return ledger.write(_claim, _Claim(owner, at, at + round(lease_s * 1e6), limit))
 
 
+def is_due(ledger: Ledger, now: datetime) -> bool:
+    """Tell, without writing, whether ``claim`` would find anything."""
+    with ledger.read() as conn:
+        return (
+            conn.execute(_claimable(to_micros(now)).with_only_columns(REQUESTS.c.request_id).limit(1)).first()
+            is not None
+        )
+
+
+def load(ledger: Ledger, request_ids: Sequence[str]) -> list[RequestRow]:
+    """Return requests by id, whatever their tenant and state; unknown ids are left out."""
+    found: list[RequestRow] = []
+    with ledger.read() as conn:
+        for start in range(0, len(request_ids), progress.PIECE):
+            piece = request_ids[start : start + progress.PIECE]
+            rows = conn.execute(select(REQUESTS).where(REQUESTS.c.request_id.in_(piece))).mappings()
+            found.extend(to_row(row) for row in rows)
+    return found
+
+
+def postpone(ledger: Ledger, owner: str, request_ids: Sequence[str], reason: str, now: datetime, wait_s: float) -> None:
+    """Give claimed requests back, not to be claimed again before ``wait_s`` seconds, and say why they wait."""
+    if request_ids:
+        at = to_micros(now)
+        ledger.write(_postpone, (owner, tuple(request_ids), reason, at, at + round(wait_s * 1e6)))
+
+
 def renew(ledger: Ledger, owner: str, request_ids: Sequence[str], now: datetime, lease_s: float) -> None:
     """Extend the leases that the owner still holds on requests in planning."""
     if request_ids:
@@ -130,23 +154,25 @@ def store(ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime) -> l
     return ledger.write(_store, _Plans(owner, now, plans)) if plans else []
 
 
+def _claimable(now: int) -> Select[Any]:
+    return (
+        select(REQUESTS)
+        .where(
+            _OPEN,
+            REQUESTS.c.state == _ACCEPTED,
+            REQUESTS.c.due_at <= now,
+            or_(REQUESTS.c.lease_until.is_(None), REQUESTS.c.lease_until <= now),
+        )
+        .order_by(REQUESTS.c.priority_rank, REQUESTS.c.due_at)
+    )
+
+
 def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[RequestRow]]:
     return [_claim_one(conn, item) for item in items]
 
 
 def _claim_one(conn: Connection, item: _Claim) -> list[RequestRow]:
-    query = (
-        select(REQUESTS)
-        .where(
-            _OPEN,
-            REQUESTS.c.state == _ACCEPTED,
-            REQUESTS.c.due_at <= item.now,
-            or_(REQUESTS.c.lease_until.is_(None), REQUESTS.c.lease_until <= item.now),
-        )
-        .order_by(REQUESTS.c.priority_rank, REQUESTS.c.due_at)
-        .limit(item.limit)
-        .with_for_update(skip_locked=True)
-    )
+    query = _claimable(item.now).limit(item.limit).with_for_update(skip_locked=True)
     rows = conn.execute(query).mappings().all()
     ids = [row["request_id"] for row in rows]
     for start in range(0, len(ids), progress.PIECE):
@@ -165,6 +191,14 @@ def _renew(conn: Connection, items: Sequence[tuple[str, tuple[str, ...], int]]) 
     return [None] * len(items)
 
 
+def _postpone(conn: Connection, items: Sequence[tuple[str, tuple[str, ...], str, int, int]]) -> list[None]:
+    for owner, ids, reason, now, until in items:
+        mine = (REQUESTS.c.request_id.in_(ids), REQUESTS.c.lease_owner == owner, REQUESTS.c.state == _ACCEPTED)
+        waits = {"lease_owner": None, "lease_until": until, "reason": reason, "updated_at": now}
+        conn.execute(update(REQUESTS).where(*mine).values(waits))
+    return [None] * len(items)
+
+
 def _store(conn: Connection, items: Sequence[_Plans]) -> list[list[bool]]:
     return [_store_batch(conn, item) for item in items]
 
@@ -179,26 +213,23 @@ def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
     plans = [plan for plan in item.plans if plan.request_id in mine]
     now = to_micros(item.now)
     _QUEUE.run_many(conn, [_queue_row(plan, each, now) for plan in plans for each in plan.deliveries])
-    _ROUTE.run_many(
-        conn,
-        [
-            (
-                str(plan.moves[-1]),
-                plan.mode,
-                plan.reason,
-                now,
-                orjson.dumps(plan.counts).decode(),
-                None,
-                None,
-                plan.request_id,
-            )
-            for plan in plans
-        ],
-    )
+    if plans:
+        conn.execute(_ROUTE, [_route_row(plan, now) for plan in plans])
     audit.write(conn, [entry for plan in plans for entry in _entries(found[plan.request_id], plan, now)], item.now)
     outbox.add(conn, "audiences", [row for plan in plans for row in plan.audiences], item.now)
     outbox.add(conn, "attempts", [row for plan in plans for row in plan.skipped], item.now)
     return [plan.request_id in mine for plan in item.plans]
+
+
+def _route_row(plan: Plan, now: int) -> dict[str, Any]:
+    return {
+        "of_request": plan.request_id,
+        "state": str(plan.moves[-1]),
+        "mode": plan.mode,
+        "reason": plan.reason,
+        "updated_at": now,
+        "counts": orjson.dumps(plan.counts).decode(),
+    }
 
 
 def _queue_row(plan: Plan, new: NewDelivery, now: int) -> tuple[Any, ...]:

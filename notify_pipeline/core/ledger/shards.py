@@ -64,6 +64,11 @@ def hold_request(ledger: Ledger, request_id: str, owner: str, now: datetime, lea
     ledger.write(_hold_request, _Hold(request_id, -1, owner, at, at + round(lease_s * 1e6)))
 
 
+def release_request(ledger: Ledger, request_id: str, owner: str) -> None:
+    """Give up the lease on a whole broadcast, if it is still the owner's."""
+    ledger.write(_release_request, (request_id, owner))
+
+
 def hold_shard(ledger: Ledger, request_id: str, shard: int, owner: str, now: datetime, lease_s: float) -> ShardRow:
     """Take the lease on a shard, or extend it when it is the owner's already.
 
@@ -102,6 +107,13 @@ def _hold_request_one(conn: Connection, item: _Hold) -> None | Exception:
         return _held(f"request {item.request_id}", found.lease_owner, found.lease_until)
     conn.execute(update(REQUESTS).where(mine).values(lease_owner=item.owner, lease_until=item.until))
     return None
+
+
+def _release_request(conn: Connection, items: Sequence[tuple[str, str]]) -> list[None]:
+    for request_id, owner in items:
+        mine = and_(REQUESTS.c.request_id == request_id, REQUESTS.c.lease_owner == owner)
+        conn.execute(update(REQUESTS).where(mine).values(lease_owner=None, lease_until=None))
+    return [None] * len(items)
 
 
 def _is_held(owner: str | None, until: int | None, by: _Hold) -> bool:

@@ -1,0 +1,268 @@
+"""One channel's lane of the drain: claims its deliveries, sends them, and stores their outcomes as they come.
+
+Belongs here: the asyncio work between the queue and one sender. Does not belong here: filling the queue
+(``drain_planner``), starting and stopping lanes (``drain``).
+
+Lanes share nothing but the ledger, so what happens to one channel does not delay another.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected
+from notify_pipeline.core.ids import new_id, to_micros
+from notify_pipeline.core.ledger import deliveries
+from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
+from notify_pipeline.core.ledger.group_commit import LedgerError
+from notify_pipeline.core.records import AttemptResult, Notification
+from notify_pipeline.core.vocabulary import Outcome, Platform
+from notify_pipeline.delivery import attempts, notifications, tokens
+from notify_pipeline.delivery.context import DeliveryContext, run_of
+from notify_pipeline.delivery.notifications import Messages, Notifications
+from notify_pipeline.delivery.planning import recipient_of
+from notify_pipeline.delivery.retry import Again, RetryPolicy
+from notify_pipeline.delivery.tokens import DropGuard
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# Claiming for fewer would mean a transaction for a handful, while as many are being sent anyway.
+_LEAST_ROOM = 64
+_RECOVER_BATCH = 500
+_STORE_TRIES = 3
+
+
+class Lane:
+    """Claims, sends and stores for one channel. Use it in one event loop."""
+
+    def __init__(self, ctx: DeliveryContext, sender: ChannelSender) -> None:
+        self._ctx = ctx
+        self._sender = sender
+        self.channel = sender.name
+        # Its own, so that what a lane that failed had claimed is not renewed with its successor's claims.
+        self._owner = f"{ctx.run_id}/{new_id()}"
+        self._policy = RetryPolicy.of(ctx.settings, ctx.draw)
+        self._notifications = Notifications()
+        self._messages = Messages(sender)
+        self._guards: dict[str, DropGuard] = {}
+        self._results: list[tuple[Claimed, AttemptResult]] = []
+        self._results_ready = asyncio.Event()
+        self._sends: set[asyncio.Task[None]] = set()
+        self._finishing = False
+        self._renewed_at = time.monotonic()
+        self.wake = asyncio.Event()
+        self.in_flight = 0
+        self.outcomes: Counter[str] = Counter()
+        self.late = 0
+        self.recovered = 0
+
+    async def run(self, closing: asyncio.Event) -> None:
+        """Work until ``closing``, then let what is under way end and be stored."""
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(self._keep()), group.create_task(self._recover())]
+            recorder = group.create_task(self._record())
+            while not closing.is_set():
+                room = self._ctx.settings.drain_batch - self.in_flight
+                claimed = await self._claim(room) if room >= min(_LEAST_ROOM, self._ctx.settings.drain_batch) else []
+                if claimed:
+                    self._start(group, claimed)
+                else:
+                    await self._pause()
+            await self._end_sends()
+            self._finishing = True
+            self._results_ready.set()
+            await recorder
+            for helper in helpers:
+                helper.cancel()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._ctx.settings.poll_seconds):
+                await self.wake.wait()
+        except TimeoutError:
+            return
+
+    async def _end_sends(self) -> None:
+        if self._sends:
+            await asyncio.wait(self._sends, timeout=self._ctx.settings.request_timeout_s)
+        for task in self._sends:
+            task.cancel()
+        if self._sends:
+            await asyncio.wait(self._sends)
+
+    async def _claim(self, room: int) -> list[Claimed]:
+        woken = self.wake.is_set()
+        self.wake.clear()
+        claimed, loaded = await asyncio.to_thread(self._claim_blocking, room, woken)
+        for notification in loaded:
+            self._notifications.put(notification)
+        return claimed
+
+    def _claim_blocking(self, room: int, woken: bool) -> tuple[list[Claimed], list[Notification]]:
+        ctx, now = self._ctx, self._ctx.clock()
+        if not woken and not deliveries.is_due(ctx.ledger, self.channel.value, now):
+            return [], []
+        lease_s = ctx.settings.lease_seconds
+        claimed = deliveries.claim(ctx.ledger, self.channel.value, self._owner, now, lease_s, room)
+        return claimed, self._load(claimed)
+
+    def _load(self, claimed: Sequence[Claimed]) -> list[Notification]:
+        missing = self._notifications.missing(each.request_id for each in claimed)
+        return notifications.load(self._ctx.ledger, missing) if missing else []
+
+    def _start(self, group: asyncio.TaskGroup, claimed: Sequence[Claimed]) -> None:
+        self.in_flight += len(claimed)
+        together: dict[tuple[str, str], list[Claimed]] = {}
+        for each in claimed:
+            together.setdefault((each.request_id, each.platform), []).append(each)
+        for claims in together.values():
+            task = group.create_task(self._send(claims))
+            self._sends.add(task)
+            task.add_done_callback(self._sends.discard)
+
+    async def _send(self, claims: Sequence[Claimed]) -> None:
+        notification = self._notifications[claims[0].request_id]
+        platform = Platform(claims[0].platform)
+        if time.monotonic() - self._renewed_at > self._ctx.settings.lease_seconds:
+            # Somebody may be sending these already. If nobody is, this releases them to be tried again.
+            return self._all(claims, Outcome.TRANSIENT, attempts.LAPSED)
+        if self._ctx.clock() >= notification.expires_at:
+            return self._all(claims, Outcome.EXPIRED, TTL)
+        try:
+            message = self._messages.get(notification, platform)
+        except ContentRejected as rejected:
+            log.error("%s cannot send request %s: %s", self.channel, notification.request_id, rejected)
+            return self._all(claims, Outcome.PERMANENT, rejected.code)
+        recipients = [recipient_of(each.address, each.platform, each.recipient) for each in claims]
+        open_ = dict(enumerate(claims))
+
+        def report(index: int, result: AttemptResult) -> None:
+            self._ended(open_.pop(index), result)
+
+        try:
+            await self._sender.send(message, recipients, [each.delivery_id for each in claims], report)
+        except asyncio.CancelledError:
+            # By the sender's contract nobody who is still open was called.
+            self._all(list(open_.values()), Outcome.TRANSIENT, attempts.STOPPED)
+            raise
+        except Exception:
+            log.exception("%s failed on request %s", self.channel, notification.request_id)
+        if open_:
+            log.error("%s reported nothing for %d recipients", self.channel, len(open_))
+            self._all(list(open_.values()), Outcome.AMBIGUOUS, attempts.SENDER_FAILED)
+
+    def _all(self, claims: Sequence[Claimed], outcome: Outcome, code: str) -> None:
+        now = to_micros(self._ctx.clock())
+        for each in claims:
+            self._ended(each, AttemptResult(outcome, code, now, None if outcome is Outcome.AMBIGUOUS else now))
+
+    def _ended(self, claimed: Claimed, result: AttemptResult) -> None:
+        self._results.append((claimed, result))
+        self._results_ready.set()
+
+    async def _record(self) -> None:
+        """Store whatever has ended since the last transaction began, as long as there is anything to come."""
+        while True:
+            await self._results_ready.wait()
+            self._results_ready.clear()
+            batch, self._results = self._results, []
+            if batch:
+                await self._store(batch)
+                self.in_flight -= len(batch)
+                self.wake.set()
+            if self._finishing and not self._results:
+                return
+
+    async def _store(self, batch: Sequence[tuple[Claimed, AttemptResult]]) -> None:
+        now = to_micros(self._ctx.clock())
+        run_id = self._ctx.run_id
+        ended = [self._decide(claimed, result, now, run_id) for claimed, result in batch]
+        settlement = await self._persist(lambda: self._settle(ended))
+        self.late += len(settlement.late)
+        if settlement.late:
+            log.warning("%s: %d outcomes came after their lease was taken over", self.channel, len(settlement.late))
+        self.outcomes.update(each.outcome.value for each in ended)
+        await self._drop_tokens(batch)
+
+    def _settle(self, ended: Sequence[Ended]) -> Settlement:
+        return deliveries.settle(self._ctx.ledger, self.channel.value, ended, self._ctx.clock())
+
+    async def _persist(self, write: Callable[[], Result]) -> Result:
+        """Write, again if the ledger was busy: a settlement that was stored already changes nothing."""
+        for tries_left in reversed(range(_STORE_TRIES)):
+            try:
+                return await asyncio.to_thread(write)
+            except LedgerError:
+                if not tries_left:
+                    raise
+                log.exception("%s: the ledger did not take outcomes; trying again", self.channel)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _decide(self, claimed: Claimed, result: AttemptResult, now: int, run_id: str) -> Ended:
+        notification = self._notifications[claimed.request_id]
+        decision = self._policy.after(
+            result.outcome, claimed.attempt_no, now, notifications.wishes(notification), result.retry_after_s
+        )
+        row = attempts.of_claim(notification, self.channel, self._sender.provider, claimed, result, run_id)
+        if isinstance(decision, Again):
+            return Ended(claimed, result.outcome, decision.due_at, row)
+        reason = None if decision.reason is None else decision.reason.value
+        return Ended(claimed, result.outcome, None, row, reason)
+
+    async def _drop_tokens(self, batch: Sequence[tuple[Claimed, AttemptResult]]) -> None:
+        by_tenant: dict[str, list[tuple[Claimed, AttemptResult]]] = {}
+        for claimed, result in batch:
+            if tokens.is_answer(result):
+                by_tenant.setdefault(self._notifications[claimed.request_id].tenant, []).append((claimed, result))
+        for tenant, answers in by_tenant.items():
+            guard = self._guards.setdefault(tenant, DropGuard(self._ctx.settings, whole_send=False))
+            was = guard.stopped
+            dead = [tokens.drop_of(claimed.address, result) for claimed, result in answers if result.drop_token]
+            drops = guard.admit(len(answers), dead)
+            ledger, now = self._ctx.ledger, self._ctx.clock()
+            if guard.stopped and not was:
+                about = self._notifications[answers[-1][0].request_id]
+                await asyncio.to_thread(tokens.report_stop, ledger, guard, self._sender.provider, about, now)
+            if drops:
+                await asyncio.to_thread(tokens.drop, ledger, tenant, drops, now)
+
+    async def _keep(self) -> None:
+        """Extend the leases on what is in flight."""
+        lease_s = self._ctx.settings.lease_seconds
+        while True:
+            await asyncio.sleep(lease_s / 3)
+            began, now = time.monotonic(), self._ctx.clock()
+            await asyncio.to_thread(deliveries.renew, self._ctx.ledger, self.channel.value, self._owner, now, lease_s)
+            self._renewed_at = began
+
+    async def _recover(self) -> None:
+        """Take over what a dead process had claimed: nobody knows whether it was sent."""
+        while True:
+            found = await asyncio.to_thread(self._find_abandoned)
+            for notification in found[1]:
+                self._notifications.put(notification)
+            if found[0]:
+                now = to_micros(self._ctx.clock())
+                ended = [self._abandoned(claimed, now) for claimed in found[0]]
+                settlement = await self._persist(lambda ended=ended: self._settle_abandoned(ended))  # type: ignore[misc]
+                self.recovered += len(ended) - len(settlement.late)
+                log.warning("%s: took over %d deliveries of a dead process", self.channel, self.recovered)
+                self.wake.set()
+            if len(found[0]) < _RECOVER_BATCH:
+                await asyncio.sleep(self._ctx.settings.lease_seconds / 4)
+
+    def _find_abandoned(self) -> tuple[list[Claimed], list[Notification]]:
+        found = deliveries.abandoned(self._ctx.ledger, self.channel.value, self._ctx.clock(), _RECOVER_BATCH)
+        others = [each for each in found if each.owner != self._owner]
+        return others, self._load(others)
+
+    def _settle_abandoned(self, ended: Sequence[Ended]) -> Settlement:
+        return deliveries.settle_abandoned(self._ctx.ledger, self.channel.value, ended, self._ctx.clock())
+
+    def _abandoned(self, claimed: Claimed, now: int) -> Ended:
+        result = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, claimed.intended_at, None)
+        return self._decide(claimed, result, now, run_of(claimed.owner))

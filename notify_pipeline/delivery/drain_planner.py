@@ -1,0 +1,170 @@
+"""The drain's planner: claims accepted requests, finds their recipients, and stores what is to become of them.
+
+Belongs here: the asyncio loop around planning. Does not belong here: the plans themselves (``planning``), sending
+(``drain_lane``).
+
+Sends to users and devices are planned at once, many together. Topic sends wait beside them for registrations that were
+accepted before them to land in the lake, and for their scan.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import routing
+from notify_pipeline.core.ledger.requests import RequestRow
+from notify_pipeline.core.ledger.routing import Plan
+from notify_pipeline.core.records import Notification
+from notify_pipeline.core.vocabulary import Channel
+from notify_pipeline.delivery import audience, notifications, planning
+from notify_pipeline.delivery.audience import AudienceReader
+from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.planning import Known, Rules
+
+log = logging.getLogger(__name__)
+
+# Requests of one claim: enough for thousands a second, few enough that a crash delays them by one lease only.
+_CLAIM = 256
+# Topic sends held at once; more wait in the ledger.
+_TOPIC_SENDS = 512
+# Each scan uses every core and a few hundred megabytes.
+_SCANS = 2
+_LANDING_POLL_S = 0.05
+# A topic send whose registrations do not land is tried again after this long.
+_POSTPONE_S = 5.0
+
+
+class Planner:
+    """Plans what is accepted. Use it in one event loop.
+
+    Args:
+        ctx: The run's surroundings.
+        channels: Those that have a sender.
+        wake_lanes: Called when deliveries were queued.
+    """
+
+    def __init__(self, ctx: DeliveryContext, channels: frozenset[Channel], wake_lanes: Callable[[], None]) -> None:
+        self._ctx = ctx
+        self._rules = Rules(channels, ctx.settings.inline_limit, ctx.delivery_secret, ctx.run_id)
+        self._reader = AudienceReader(ctx.lake, ctx.ledger)
+        self._wake_lanes = wake_lanes
+        self._scans = asyncio.Semaphore(_SCANS)
+        self._topic_tasks: set[asyncio.Task[None]] = set()
+        self._held: set[str] = set()
+        self.planned = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a claimed request is not planned yet."""
+        return bool(self._held)
+
+    async def run(self, closing: asyncio.Event) -> None:
+        """Plan until ``closing``; topic sends that still wait then are left to the next drain."""
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(self._keep())
+            while not closing.is_set():
+                rows = await asyncio.to_thread(self._claim) if len(self._held) < _TOPIC_SENDS else []
+                if rows:
+                    await self._plan_all(group, rows)
+                else:
+                    await asyncio.sleep(self._ctx.settings.poll_seconds)
+            for task in (keeper, *self._topic_tasks):
+                task.cancel()
+
+    def _claim(self) -> list[RequestRow]:
+        ctx, now = self._ctx, self._ctx.clock()
+        if not routing.is_due(ctx.ledger, now):
+            return []
+        return routing.claim(ctx.ledger, ctx.owner, now, ctx.settings.lease_seconds, _CLAIM)
+
+    async def _plan_all(self, group: asyncio.TaskGroup, rows: Sequence[RequestRow]) -> None:
+        now = self._ctx.clock()
+        plans: list[Plan] = []
+        named: list[Notification] = []
+        by_topic: list[Notification] = []
+        for row in rows:
+            plan = planning.without_recipients(row, now)
+            if plan is not None:
+                plans.append(plan)
+                continue
+            try:
+                notification = notifications.parse(row)
+            except (KeyError, TypeError, ValueError) as error:
+                log.exception("request %s cannot be read", row.request_id)
+                plans.append(planning.unreadable(row, error))
+                continue
+            (by_topic if notification.audience.topics else named).append(notification)
+        await asyncio.to_thread(self._store_named, plans, named)
+        self._wake_lanes()
+        if by_topic:
+            self._held.update(n.request_id for n in by_topic)
+            task = group.create_task(self._plan_topics(by_topic))
+            self._topic_tasks.add(task)
+            task.add_done_callback(self._topic_tasks.discard)
+
+    def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> None:
+        now = self._ctx.clock()
+        known = planning.find_known(self._ctx.ledger, named)
+        self._store([*plans, *(planning.plan(n, known[n.request_id], self._rules, now) for n in named)])
+
+    def _store(self, plans: Sequence[Plan]) -> None:
+        self.planned += sum(routing.store(self._ctx.ledger, self._ctx.owner, plans, self._ctx.clock()))
+
+    async def _plan_topics(self, waiting: Sequence[Notification]) -> None:
+        ids = [notification.request_id for notification in waiting]
+        try:
+            if not await self._landed():
+                reason = (
+                    f"registrations accepted before it had not landed after {self._ctx.settings.landing_wait_s:g} s"
+                )
+                log.error("%d topic sends wait: %s; is the lander running?", len(ids), reason)
+                await asyncio.to_thread(self._postpone, ids, reason)
+                return
+            for notification in waiting:
+                async with self._scans:
+                    await self._plan_topic(notification)
+                self._held.discard(notification.request_id)
+        finally:
+            self._held.difference_update(ids)
+
+    async def _plan_topic(self, notification: Notification) -> None:
+        try:
+            await asyncio.to_thread(self._plan_topic_blocking, notification)
+        except Exception as error:
+            # One unreadable file must not stop the drain for everybody. The request stays accepted and comes again.
+            log.exception("the audience of request %s cannot be found", notification.request_id)
+            reason = f"its audience cannot be found: {type(error).__name__}"
+            await asyncio.to_thread(self._postpone, [notification.request_id], reason)
+        self._wake_lanes()
+
+    def _plan_topic_blocking(self, notification: Notification) -> None:
+        asked = self._reader.topics(notification.tenant, notification.audience.topics)
+        wanted = planning.wanted_channels(notification)
+        found = planning.find_topic(asked, wanted, self._ctx.settings.inline_limit)
+        now = self._ctx.clock()
+        if found is None:
+            self._store([planning.broadcast(notification, (), self._rules, now)])
+        else:
+            self._store([planning.plan(notification, Known(found), self._rules, now)])
+
+    async def _landed(self) -> bool:
+        """Wait until every registration committed by now has landed; False when that takes too long."""
+        mark = await asyncio.to_thread(audience.high_water, self._ctx.ledger)
+        deadline = to_micros(self._ctx.clock()) + round(self._ctx.settings.landing_wait_s * 1e6)
+        while not await asyncio.to_thread(audience.has_landed, self._ctx.ledger, mark):
+            if to_micros(self._ctx.clock()) >= deadline:
+                return False
+            await asyncio.sleep(_LANDING_POLL_S)
+        return True
+
+    def _postpone(self, ids: Sequence[str], reason: str) -> None:
+        routing.postpone(self._ctx.ledger, self._ctx.owner, ids, reason, self._ctx.clock(), _POSTPONE_S)
+
+    async def _keep(self) -> None:
+        """Extend the leases on topic sends that wait."""
+        while True:
+            await asyncio.sleep(self._ctx.settings.lease_seconds / 3)
+            ids = sorted(self._held)
+            now, lease_s = self._ctx.clock(), self._ctx.settings.lease_seconds
+            await asyncio.to_thread(routing.renew, self._ctx.ledger, self._ctx.owner, ids, now, lease_s)

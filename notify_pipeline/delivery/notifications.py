@@ -1,0 +1,87 @@
+"""Notifications in work, parsed once: by request, with what a channel made of each.
+
+Belongs here: those caches. Does not belong here: reading requests for anything else (``core.ledger.requests``).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from notify_pipeline.channels.base import ChannelSender, Message
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import routing
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.requests import RequestRow
+from notify_pipeline.core.records import Notification, notification_from_body
+from notify_pipeline.core.vocabulary import Platform
+from notify_pipeline.delivery.retry import Wishes
+
+# A few kilobytes each; more than a drain has in work at once.
+_KEPT = 4_096
+
+
+def parse(row: RequestRow) -> Notification:
+    """Return the notification that a stored request asks for.
+
+    Raises:
+        KeyError, TypeError, ValueError: The stored body is not one that the ingress could have written.
+    """
+    return notification_from_body(
+        row.body,
+        tenant=row.tenant,
+        request_id=row.request_id,
+        notification_id=row.notification_id,
+        accepted_at=row.accepted_at,
+        expires_at=row.expires_at,
+    )
+
+
+def wishes(notification: Notification) -> Wishes:
+    """Return what a notification asks of its retries."""
+    return Wishes(to_micros(notification.expires_at), notification.retry, notification.on_ambiguous)
+
+
+class Notifications:
+    """The notifications of one event loop's thread."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Notification] = OrderedDict()
+
+    def put(self, notification: Notification) -> None:
+        """Keep a notification, most recent last."""
+        self._kept[notification.request_id] = notification
+        self._kept.move_to_end(notification.request_id)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+
+    def missing(self, request_ids: Iterable[str]) -> list[str]:
+        """Return which of these are not here."""
+        return sorted({request_id for request_id in request_ids if request_id not in self._kept})
+
+    def __getitem__(self, request_id: str) -> Notification:
+        return self._kept[request_id]
+
+
+def load(ledger: Ledger, request_ids: Iterable[str]) -> list[Notification]:
+    """Read notifications from the ledger."""
+    return [parse(row) for row in routing.load(ledger, sorted(request_ids))]
+
+
+class Messages:
+    """What one channel made of notifications, by request and platform."""
+
+    def __init__(self, sender: ChannelSender) -> None:
+        self._sender = sender
+        self._kept: OrderedDict[tuple[str, Platform], Message] = OrderedDict()
+
+    def get(self, notification: Notification, platform: Platform) -> Message:
+        """Return the prepared message.
+
+        Raises:
+            ContentRejected: The channel cannot send it to anyone.
+        """
+        key = (notification.request_id, platform)
+        if key not in self._kept:
+            self._kept[key] = self._sender.prepare(notification, platform)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[key]

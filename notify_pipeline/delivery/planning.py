@@ -1,0 +1,232 @@
+"""What becomes of an accepted request: through the queue, as a broadcast, or to its end at once.
+
+Belongs here: turning requests and recipients into plans. Does not belong here: storing them
+(``core.ledger.routing``), the loop that asks for them (``drain_planner``).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+import polars as pl
+
+from notify_pipeline.core.ids import DeliveryIds, to_micros
+from notify_pipeline.core.ledger import devices
+from notify_pipeline.core.ledger.devices import Device
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING, Counts
+from notify_pipeline.core.ledger.requests import RequestRow
+from notify_pipeline.core.ledger.routing import NewDelivery, Plan
+from notify_pipeline.core.records import Notification, Recipient
+from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Platform, RequestState
+from notify_pipeline.delivery import attempts
+from notify_pipeline.delivery.audience import TopicAudience
+
+_TO_QUEUE = (RequestState.ROUTED, RequestState.SENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The recipients of a send that names users or devices: ``unregistered`` are tokens that nobody registered."""
+
+    recipients: Sequence[Recipient]
+    unregistered: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What planning goes by.
+
+    Attributes:
+        open_channels: Channels that this installation can send on.
+        inline_limit: A send to more recipients is a broadcast.
+        secret: Makes delivery ids.
+        run_id: For the attempts rows of skipped recipients.
+    """
+
+    open_channels: frozenset[Channel]
+    inline_limit: int
+    secret: bytes
+    run_id: str
+
+
+def without_recipients(row: RequestRow, now: datetime) -> Plan | None:
+    """Return the plan of a request whose recipients need not be known: it has expired; None for any other."""
+    if row.expires_at <= now:
+        return Plan(row.request_id, row.priority.rank, (RequestState.EXPIRED,), reason="expired before it was planned")
+    return None
+
+
+def unreadable(row: RequestRow, error: Exception) -> Plan:
+    """Return the plan of a request that cannot be understood: failed, with the reason."""
+    reason = f"unreadable request: {type(error).__name__}: {error}"
+    return Plan(row.request_id, row.priority.rank, (RequestState.FAILED,), reason=reason)
+
+
+def find_known(ledger: Ledger, notifications: Iterable[Notification]) -> dict[str, Known]:
+    """Find the recipients of sends that name users or devices, by request: exact, as of now.
+
+    Sends of one tenant are looked up together: thousands of sends to one user each are a handful of queries.
+    """
+    by_tenant: dict[str, list[Notification]] = {}
+    for notification in notifications:
+        by_tenant.setdefault(notification.tenant, []).append(notification)
+    found: dict[str, Known] = {}
+    for tenant, mine in by_tenant.items():
+        users = sorted({user for n in mine for user in n.audience.users})
+        tokens = sorted({token for n in mine for token in n.audience.devices})
+        by_user: dict[str, list[Device]] = {}
+        for device in devices.find_by_users(ledger, tenant, users) if users else ():
+            by_user.setdefault(str(device.user_id), []).append(device)
+        by_token = {d.token: d for d in (devices.find_by_tokens(ledger, tenant, tokens) if tokens else ())}
+        found.update({n.request_id: _known(n, by_user, by_token) for n in mine})
+    return found
+
+
+def _known(n: Notification, by_user: Mapping[str, Sequence[Device]], by_token: Mapping[str, Device]) -> Known:
+    mine = {device.token: device for user in n.audience.users for device in by_user.get(user, ())}
+    mine.update({token: by_token[token] for token in n.audience.devices if token in by_token})
+    unregistered = sorted({token for token in n.audience.devices if token not in by_token})
+    return Known([_recipient(mine[token]) for token in sorted(mine)], unregistered)
+
+
+def find_topic(audience: TopicAudience, wanted: frozenset[Channel], limit: int) -> list[Recipient] | None:
+    """Return a topic's recipients on these channels; None when there are more than ``limit``."""
+    if audience.at_least > limit and wanted >= {platform.channel for platform in Platform}:
+        return None
+    found: list[Recipient] = []
+    for frame in audience.batches():
+        for recipient in recipients_of(frame):
+            if recipient.platform.channel in wanted:
+                found.append(recipient)
+                if len(found) > limit:
+                    return None
+    return found
+
+
+def recipients_of(frame: pl.DataFrame) -> Iterator[Recipient]:
+    """Yield the recipients in a frame of an audience."""
+    for address, platform, user_id, locale, timezone, app_version in frame.iter_rows():
+        yield Recipient(address, Platform(platform), user_id, locale, timezone, app_version)
+
+
+def wanted_channels(notification: Notification) -> frozenset[Channel]:
+    """Return the channels that a send may use."""
+    return frozenset(Channel) if notification.channels is None else notification.channels
+
+
+def plan(notification: Notification, known: Known, rules: Rules, now: datetime) -> Plan:
+    """Plan a send whose recipients are known."""
+    wanted = wanted_channels(notification)
+    fitting = [r for r in known.recipients if r.platform.channel in wanted]
+    sent = [r for r in fitting if r.platform.channel in rules.open_channels]
+    if len(sent) > rules.inline_limit:
+        return broadcast(notification, known.unregistered, rules, now)
+    closed = [r for r in fitting if r.platform.channel not in rules.open_channels]
+    at, rank = to_micros(now), notification.priority.rank
+    skipped = _skipped(notification, known.unregistered, closed, rules, at)
+    counts = _counts(sent, closed, len(known.unregistered))
+    audiences = _audiences(notification, [*sent, *closed], len(known.unregistered), at)
+    if sent:
+        queue = _deliveries(notification, sent, rules.secret)
+        return Plan(
+            notification.request_id, rank, _TO_QUEUE, DeliveryMode.DRAIN, None, queue, skipped, audiences, counts
+        )
+    state, reason = RequestState.DONE, None
+    if known.recipients:
+        state = RequestState.UNROUTED
+        reason = "no channel that the send allows, and that is configured, reaches its recipients"
+    return Plan(notification.request_id, rank, (state,), None, reason, (), skipped, audiences, counts)
+
+
+def broadcast(notification: Notification, unregistered: Sequence[str], rules: Rules, now: datetime) -> Plan:
+    """Plan a send to many: its recipients are counted when they are snapshot."""
+    at = to_micros(now)
+    return Plan(
+        notification.request_id,
+        notification.priority.rank,
+        (RequestState.ROUTED,),
+        DeliveryMode.BROADCAST,
+        skipped=_skipped(notification, unregistered, (), rules, at),
+        audiences=_audiences(notification, (), len(unregistered), at),
+        counts=_counts((), (), len(unregistered)),
+    )
+
+
+def _recipient(device: Device) -> Recipient:
+    return Recipient(device.token, device.platform, device.user_id, device.locale, device.timezone, device.app_version)
+
+
+def _deliveries(notification: Notification, recipients: Sequence[Recipient], secret: bytes) -> list[NewDelivery]:
+    ids = {
+        channel: DeliveryIds(secret, notification.tenant, notification.notification_id, channel.value)
+        for channel in {recipient.platform.channel for recipient in recipients}
+    }
+    return [
+        NewDelivery(
+            ids[r.platform.channel].of(r.address),
+            r.platform.channel.value,
+            r.platform.value,
+            r.address,
+            orjson.dumps([r.user_id, r.locale, r.timezone, r.app_version]).decode(),
+        )
+        for r in recipients
+    ]
+
+
+def recipient_of(address: str, platform: str, stored: str) -> Recipient:
+    """Undo what a delivery row stores of a recipient."""
+    return Recipient(address, Platform(platform), *orjson.loads(stored))
+
+
+def _skipped(
+    notification: Notification, unregistered: Sequence[str], closed: Sequence[Recipient], rules: Rules, at: int
+) -> list[dict[str, object]]:
+    who = [(token, None, attempts.UNREGISTERED) for token in unregistered]
+    why = [*who, *((r.address, r, attempts.NOT_CONFIGURED) for r in closed)]
+    return [
+        attempts.skipped(notification, address, recipient, code, rules.secret, at, rules.run_id)
+        for address, recipient, code in why
+    ]
+
+
+def _counts(sent: Sequence[Recipient], closed: Sequence[Recipient], unregistered: int) -> Counts:
+    counts: Counts = {}
+    for channel, number in Counter(r.platform.channel.value for r in sent).items():
+        counts[channel] = {AUDIENCE: number, PENDING: number}
+    for channel, number in Counter(r.platform.channel.value for r in closed).items():
+        counts[channel] = {AUDIENCE: number, PENDING: 0, Outcome.SKIPPED.value: number}
+    if unregistered:
+        counts[NO_CHANNEL] = {AUDIENCE: unregistered, PENDING: 0, Outcome.SKIPPED.value: unregistered}
+    return counts
+
+
+def _audiences(
+    notification: Notification, recipients: Sequence[Recipient], unregistered: int, at: int
+) -> list[dict[str, object]]:
+    sizes: Counter[tuple[str | None, str | None]] = Counter(
+        (r.platform.channel.value, r.platform.value) for r in recipients
+    )
+    if unregistered:
+        sizes[None, None] = unregistered
+    return audiences_rows(notification, sizes, at)
+
+
+def audiences_rows(
+    notification: Notification, sizes: Mapping[tuple[str | None, str | None], int], at: int
+) -> list[dict[str, object]]:
+    """Return the lake's rows of how many recipients a send has by channel and platform."""
+    return [
+        {
+            "tenant": notification.tenant,
+            "request_id": notification.request_id,
+            "notification_id": notification.notification_id,
+            "channel": channel,
+            "platform": platform,
+            "recipients": number,
+            "at": at,
+        }
+        for (channel, platform), number in sorted(sizes.items(), key=str)
+    ]
