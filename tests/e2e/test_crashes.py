@@ -1,0 +1,137 @@
+"""Kill -9 of every kind of process under load: nothing is lost, and nobody gets two without an ambiguous attempt."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from notify_pipeline.commands.demo import traffic, truth
+from notify_pipeline.commands.demo.reconcile import Sent, lost
+from notify_pipeline.commands.demo.system import RunningSystem
+from notify_pipeline.commands.demo.traffic import Api
+from tests.e2e.load import Load
+from tests.e2e.system import Process, processes, wait_for
+
+DEVICES = traffic.devices(1_200)
+# Small pieces and a slow provider, so that a kill finds every process in the middle of its work.
+SETTINGS = {
+    "NOTIFY_INLINE_LIMIT": "100",
+    "NOTIFY_SHARD_SIZE": "300",
+    "NOTIFY_CHUNK_SIZE": "50",
+    "NOTIFY_MAX_IN_FLIGHT": "16",
+}
+FAULTS = {"fcm": {"latency_ms": 60, "latency_jitter_ms": 60}, "apns": {"latency_ms": 60, "latency_jitter_ms": 60}}
+RESUMED_S = 90.0
+
+
+def _drain(process: Process) -> bool:
+    return process.comm == "notify-drain"
+
+
+def _lander(process: Process) -> bool:
+    return "notify_pipeline.cli lander" in process.command
+
+
+def _ingress_worker(process: Process) -> bool:
+    return "multiprocessing" in process.command and "spawn_main" in process.command and "granian" in process.command
+
+
+def _shard(process: Process) -> bool:
+    return process.comm == "notify-shard"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    with RunningSystem(tmp_path_factory.mktemp("crashes") / "home", **SETTINGS) as running:
+        running.wait_until_ready()
+        Api(running.addresses["sandbox"]).expect(200, "PUT", "/faults", FAULTS)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tenant(system: RunningSystem) -> Api:
+    product = system.api(system.addresses["admin_key"]).expect(201, "POST", "/products", {"name": "Crashes"})
+    api = system.api(product["secret_key"])
+    traffic.register_all(api, DEVICES, lambda: None)
+    return api
+
+
+def _find(system: RunningSystem, kind: Callable[[Process], bool]) -> list[Process]:
+    return [process for process in processes(system.pid) if kind(process)]
+
+
+def _kill_one(system: RunningSystem, kind: Callable[[Process], bool]) -> None:
+    """Kill one process of a kind at a random moment, and wait until a new one has taken its place."""
+    before = wait_for(lambda: _find(system, kind), RESUMED_S, f"a process to kill ({kind.__name__})")
+    time.sleep(random.uniform(0.0, 1.5))
+    assert random.choice(before).kill()
+    known = {process.pid for process in before}
+    wait_for(
+        lambda: [p for p in _find(system, kind) if p.pid not in known], RESUMED_S, f"a successor ({kind.__name__})"
+    )
+
+
+ROUNDS = pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+
+
+@ROUNDS
+@pytest.mark.parametrize("kind", [_ingress_worker, _lander, _drain], ids=lambda kind: kind.__name__.strip("_"))
+def test_a_killed_process_loses_and_doubles_nothing(
+    system: RunningSystem, tenant: Api, kind: Callable[[Process], bool], rounds: int
+) -> None:
+    prefix = f"{kind.__name__}-{rounds}"
+    with Load(tenant, DEVICES, prefix) as load:
+        for _ in range(rounds):
+            _kill_one(system, kind)
+        time.sleep(1.0)
+    assert load.refused == []
+    assert len(load.accepted) > rounds
+    per_user = Counter((device.user_id, device.platform) for device in DEVICES)
+    platforms = {platform for _, platform in per_user}
+    sent = [Sent(n, {p: per_user[user, p] for p in platforms}) for n, user in load.accepted.items()]
+    _check(system, tenant, sent)
+
+
+@ROUNDS
+def test_a_killed_broadcast_step_loses_and_doubles_nothing(system: RunningSystem, tenant: Api, rounds: int) -> None:
+    audience = Counter(device.platform for device in DEVICES)
+    sent = []
+    for number in range(rounds):
+        notification_id = f"broadcast-{rounds}-{number}"
+        tenant.expect(202, "POST", "/notifications", traffic.broadcast_body(notification_id))
+        sent.append(Sent(notification_id, audience))
+        steps = wait_for(lambda: _find(system, _shard), RESUMED_S, "a broadcast step")
+        time.sleep(random.uniform(0.0, 1.5))
+        random.choice(steps).kill()
+    _check(system, tenant, sent)
+
+
+def _check(system: RunningSystem, tenant: Api, sent: list[Sent]) -> None:
+    for one in sent:
+        path = f"/notifications/{one.notification_id}"
+        wait_for(lambda path=path: tenant.expect(200, "GET", path)["state"] == "done", RESUMED_S, f"{path} to be done")
+    wanted = {one.notification_id for one in sent}
+    lake = system.home / "lake"
+    wait_for(lambda: wanted <= _landed(lake), RESUMED_S, "the requests in the lake")
+    rows = pl.scan_parquet(lake / "requests/**/*.parquet", hive_partitioning=True).select("notification_id").collect()
+    assert rows["notification_id"].is_duplicated().sum() == 0
+    wait_for(lambda: _undelivered(lake, sent) == 0, RESUMED_S, "every outcome in the lake")
+    seen = truth.provider_truth(Api(system.addresses["sandbox"]).lines("/log?since=0"))
+    mine = {key: value for key, value in seen.items() if key[0] in wanted}
+    assert lost(sent, mine) == 0
+    assert truth.unexplained_duplicates(mine, truth.attempts(lake)) == 0
+
+
+def _landed(lake: Path) -> set[str]:
+    return set(pl.scan_parquet(lake / "requests/**/*.parquet").select("notification_id").collect()["notification_id"])
+
+
+def _undelivered(lake: Path, sent: list[Sent]) -> int:
+    wanted = {one.notification_id: sum(one.audience.values()) for one in sent}
+    accepted = truth.attempts(lake).filter(pl.col("outcome") == "accepted").unique(["delivery_id"])
+    counts = dict(accepted.group_by("notification_id").len().iter_rows())
+    return sum(max(0, audience - counts.get(n, 0)) for n, audience in wanted.items())
