@@ -48,6 +48,11 @@ class KeyRing:
         self._known: dict[bytes, tuple[float, KeyInfo]] = {}
         self._guard = threading.Lock()
 
+    @property
+    def remembered(self) -> int:
+        """How many keys are remembered now."""
+        return len(self._known)
+
     def check(self, request: Request, access: Access) -> KeyInfo:
         """Return the caller's key.
 

@@ -98,6 +98,8 @@ class Services:
                 self._receipts.close()
             finally:
                 self._finalizer.cancel()
+                if "reports" in self.__dict__:
+                    self.reports.close()
                 self._ledger.close()
 
     def _tick(self) -> None:
