@@ -6,11 +6,12 @@ Belongs here: the outer interface and the end. Does not belong here: how each pa
 from notify_pipeline.core.ledger import broadcasts, shards
 from notify_pipeline.core.ledger.broadcasts import DueBroadcast, due
 from notify_pipeline.core.vocabulary import RequestState
+from notify_pipeline.delivery.audience import NotLanded
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard import ShardTotals, send_shard
 from notify_pipeline.delivery.snapshot import ShardRef, snapshot
 
-__all__ = ["DueBroadcast", "ShardRef", "ShardTotals", "due", "finish", "send_shard", "snapshot"]
+__all__ = ["DueBroadcast", "NotLanded", "ShardRef", "ShardTotals", "due", "finish", "send_shard", "snapshot"]
 
 
 def finish(ctx: DeliveryContext, request_id: str) -> RequestState:

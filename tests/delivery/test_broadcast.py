@@ -1,0 +1,351 @@
+"""Broadcasts over both ledgers: snapshot, shards, resuming, retries, and two processes that claim one shard."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import audit, broadcasts, devices, requests, routing, shards
+from notify_pipeline.core.ledger.devices import Registration
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.leases import LeaseLost
+from notify_pipeline.core.ledger.requests import RequestRow
+from notify_pipeline.core.ledger.shards import HeldBy
+from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
+from notify_pipeline.delivery import broadcast, notifications, planning
+from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
+from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.shard_state import Chunk
+from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, result, rows_of
+from tests.delivery.lakes import T0, Landing, row
+
+SIZES = {"inline_limit": 3, "shard_size": 40, "chunk_size": 10}
+
+
+def found(ledger: Ledger, request_id: str) -> RequestRow:
+    got = requests.get(ledger, TENANT, request_id)
+    assert got is not None
+    return got
+
+
+def routed(ctx: DeliveryContext, **body: Any) -> str:
+    """Accept a send and route it as a broadcast, as the drain does."""
+    request_id = accept(ctx.ledger, **body)
+    (claimed,) = routing.claim(ctx.ledger, "planner", datetime.now(UTC), 5, 10)
+    rules = planning.Rules(frozenset(Channel), 0, ctx.delivery_secret, "plan")
+    plan = planning.broadcast(notifications.parse(claimed), (), rules, datetime.now(UTC))
+    assert routing.store(ctx.ledger, "planner", [plan], datetime.now(UTC)) == [True]
+    return request_id
+
+
+def run(ctx: DeliveryContext, request_id: str) -> RequestState:
+    for ref in broadcast.snapshot(ctx, request_id):
+        assert broadcast.send_shard(ctx, request_id, ref.shard).done
+    return broadcast.finish(ctx, request_id)
+
+
+def attempts_of(ctx: DeliveryContext, *names: str) -> list[tuple[Any, ...]]:
+    return sorted(tuple(each[name] for name in names) for each in rows_of(ctx.lake, "attempts"))
+
+
+@pytest.fixture
+def fcm() -> FakeSender:
+    return FakeSender(Channel.FCM)
+
+
+@pytest.fixture
+def apns() -> FakeSender:
+    return FakeSender(Channel.APNS)
+
+
+@pytest.fixture
+def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, apns: FakeSender) -> DeliveryContext:
+    landing = Landing(folder_lake, ledger)
+    phones = [row(f"a{n:03d}", 1, ["t"], user_id=f"u{n}") for n in range(95)]
+    landing.land(*phones, *(row(f"i{n:03d}", 1, ["t"], platform="ios") for n in range(15)))
+    return context(ledger, folder_lake, fcm, apns, **SIZES)
+
+
+def test_everybody_gets_it_once_and_every_table_agrees(ctx: DeliveryContext, fcm: FakeSender, apns: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"])
+    refs = broadcast.snapshot(ctx, request_id)
+    assert sorted((ref.channel, ref.recipients) for ref in refs) == [
+        ("apns", 15),
+        ("fcm", 15),
+        ("fcm", 40),
+        ("fcm", 40),
+    ]
+    assert broadcast.snapshot(ctx, request_id) == refs
+    assert run(ctx, request_id) is RequestState.DONE
+    assert Counter(call[0] for call in fcm.calls) == {f"a{n:03d}": 1 for n in range(95)}
+    assert Counter(call[0] for call in apns.calls) == {f"i{n:03d}": 1 for n in range(15)}
+    request = found(ctx.ledger, request_id)
+    assert request.counts == {
+        "fcm": {"audience": 95, "pending": 0, "accepted": 95},
+        "apns": {"audience": 15, "pending": 0, "accepted": 15},
+    }
+    states = [entry.to_state for entry in audit.page(ctx.ledger, request_id)]
+    assert states == ["accepted", "routed", "sending", "done"]
+    assert attempts_of(ctx, "recipient", "outcome", "attempt_no") == sorted(
+        (call[0], "accepted", 1) for call in (*fcm.calls, *apns.calls)
+    )
+    assert {each[0] for each in attempts_of(ctx, "delivery_id")} == {call[1] for call in (*fcm.calls, *apns.calls)}
+    land(ctx.ledger, ctx.lake)
+    audiences = {(each["channel"], each["platform"]): each["recipients"] for each in rows_of(ctx.lake, "audiences")}
+    assert audiences == {("fcm", "android"): 95, ("apns", "ios"): 15}
+    assert run(ctx, request_id) is RequestState.DONE
+    assert len(fcm.calls) == 95
+
+
+def test_the_channel_filter_holds(ctx: DeliveryContext, fcm: FakeSender, apns: FakeSender) -> None:
+    assert run(ctx, routed(ctx, topics=["t"], channels=["apns"])) is RequestState.DONE
+    assert (len(fcm.calls), len(apns.calls)) == (0, 15)
+
+
+def test_a_send_to_many_users_can_be_a_broadcast(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    for number in range(4):
+        registration = Registration(f"d{number}", Platform.ANDROID, user_id="u")
+        devices.register(ctx.ledger, TENANT, registration, datetime.now(UTC))
+    assert run(ctx, routed(ctx, users=["u"])) is RequestState.DONE
+    assert sorted(call[0] for call in fcm.calls) == ["d0", "d1", "d2", "d3"]
+
+
+def test_nobody_left_at_the_snapshot_is_done_at_once(ctx: DeliveryContext) -> None:
+    request_id = routed(ctx, topics=["nobody"])
+    assert broadcast.snapshot(ctx, request_id) == []
+    assert found(ctx.ledger, request_id).state is RequestState.DONE
+    assert broadcast.finish(ctx, request_id) is RequestState.DONE
+
+
+def test_registrations_that_do_not_land_stop_the_snapshot(ctx: DeliveryContext) -> None:
+    request_id = routed(ctx, topics=["t"])
+    devices.register(ctx.ledger, TENANT, Registration("late", Platform.IOS, topics=["t"]), datetime.now(UTC))
+    impatient = context(ctx.ledger, ctx.lake, landing_wait_s=0.1)
+    with pytest.raises(broadcast.NotLanded, match="1 registrations"):
+        broadcast.snapshot(impatient, request_id)
+    land(ctx.ledger, ctx.lake)
+    assert sum(ref.recipients for ref in broadcast.snapshot(impatient, request_id)) == 111
+
+
+def test_failures_are_retried_while_others_are_done(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    def answer(recipient: Recipient, number: int) -> Outcome:
+        flaky = {"a001": Outcome.TRANSIENT, "a002": Outcome.THROTTLED, "a003": Outcome.AMBIGUOUS}
+        always = {"a004": Outcome.PERMANENT, "a005": Outcome.TRANSIENT}
+        return always.get(recipient.address) or (
+            flaky.get(recipient.address, Outcome.ACCEPTED) if number < 3 else Outcome.ACCEPTED
+        )
+
+    fcm.answer = answer
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    assert run(ctx, request_id) is RequestState.DONE
+    calls = Counter(call[0] for call in fcm.calls)
+    assert {name: calls[name] for name in ("a000", "a001", "a002", "a003", "a004", "a005")} == {
+        "a000": 1, "a001": 3, "a002": 3, "a003": 3, "a004": 1, "a005": 6,
+    }  # fmt: skip
+    counts = {"audience": 95, "pending": 0, "accepted": 93, "permanent": 1, "transient": 1}
+    assert found(ctx.ledger, request_id).counts["fcm"] == counts
+    assert Counter(each[0] for each in attempts_of(ctx, "recipient")) == calls
+    gave_up = [entry.detail for entry in audit.page(ctx.ledger, request_id) if entry.event == "deliveries.gave_up"]
+    assert gave_up == [{"channel": "fcm", "reasons": {"attempts_exhausted": 1}}]
+
+
+def test_what_expires_on_the_way_is_not_called(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    refs = broadcast.snapshot(ctx, request_id)
+    late = replace(ctx, clock=lambda: found(ctx.ledger, request_id).expires_at, owner="late")
+    for ref in refs:
+        broadcast.send_shard(late, request_id, ref.shard)
+    assert broadcast.finish(ctx, request_id) is RequestState.EXPIRED
+    assert fcm.calls == []
+    assert {each[0] for each in attempts_of(ctx, "provider_code")} == {"ttl"}
+
+
+def test_a_channel_without_credentials_is_skipped(ctx: DeliveryContext, apns: FakeSender) -> None:
+    only = context(ctx.ledger, ctx.lake, apns, **SIZES)
+    request_id = routed(ctx, topics=["t"])
+    assert run(only, request_id) is RequestState.DONE
+    assert found(ctx.ledger, request_id).counts["fcm"] == {"audience": 95, "pending": 0, "skipped": 95}
+
+
+def test_a_shard_is_held_by_one_and_waited_for_when_its_holder_died(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    broadcast.snapshot(ctx, request_id)
+    shards.hold_shard(ctx.ledger, request_id, 0, "other", datetime.now(UTC), 60)
+    with pytest.raises(HeldBy, match="is held by other"):
+        broadcast.send_shard(ctx, request_id, 0)
+    shards.hold_shard(ctx.ledger, request_id, 0, "other", datetime.now(UTC), 0.3)
+    assert broadcast.send_shard(ctx, request_id, 0).done
+    with pytest.raises(KeyError):
+        broadcast.send_shard(ctx, request_id, 77)
+
+
+def test_a_stop_finishes_what_is_under_way_and_the_next_goes_on(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    broadcast.snapshot(ctx, request_id)
+    stop = threading.Event()
+
+    def answer(recipient: Recipient, number: int) -> Outcome:
+        if len(fcm.calls) == 5:
+            stop.set()
+        return Outcome.ACCEPTED
+
+    fcm.answer = answer
+    few = context(ctx.ledger, ctx.lake, fcm, **SIZES, chunks_in_flight=1)
+    totals = broadcast.send_shard(few, request_id, 0, stop)
+    assert (totals.done, totals.stopped_reason) == (False, "stopped")
+    assert 10 <= totals.outcomes["accepted"] < 40
+    assert broadcast.send_shard(few, request_id, 0).done
+    assert max(Counter(call[0] for call in fcm.calls).values()) == 1
+
+
+def test_finishing_needs_every_shard(ctx: DeliveryContext) -> None:
+    request_id = routed(ctx, topics=["t"])
+    with pytest.raises(ValueError, match="is routed"):
+        broadcast.finish(ctx, request_id)
+    broadcast.snapshot(ctx, request_id)
+    broadcast.send_shard(ctx, request_id, 0)
+    with pytest.raises(ValueError, match=r"shards \[1, 2, 3\] are not done"):
+        broadcast.finish(ctx, request_id)
+
+
+def test_due_broadcasts_say_how_far_they_are(ctx: DeliveryContext) -> None:
+    assert broadcast.due(ctx.ledger, datetime.now(UTC)) == []
+    low, high = routed(ctx, topics=["t"], priority="low"), routed(ctx, topics=["t"], priority="high")
+    broadcast.snapshot(ctx, low)
+    broadcast.send_shard(ctx, low, 1)
+    shards.hold_shard(ctx.ledger, low, 2, "somebody", datetime.now(UTC), 60)
+    due = broadcast.due(ctx.ledger, datetime.now(UTC))
+    assert [(d.request_id, str(d.state), d.shards, d.shards_done, d.lease_alive) for d in due] == [
+        (high, "routed", 0, 0, False),
+        (low, "sending", 4, 1, True),
+    ]
+    assert run(ctx, high) is RequestState.DONE
+    assert [d.request_id for d in broadcast.due(ctx.ledger, datetime.now(UTC))] == [low]
+
+
+def test_files_of_a_dead_snapshot_are_not_mixed_in_and_go_at_the_end(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"])
+    folder = f"snapshots/request={request_id}"
+    refs = broadcast.snapshot(ctx, request_id)
+    path = shards.shards(ctx.ledger, request_id)[0].path
+    ctx.lake.write(f"{folder}/dead-shard-00000.parquet", ctx.lake.read(path))
+    assert run(ctx, request_id) is RequestState.DONE
+    assert len(ctx.lake.list(folder)) == len(refs)
+    assert len(fcm.calls) == 95
+
+
+def intend(ctx: DeliveryContext, request_id: str, ordinals: Sequence[int]) -> ChunkSender:
+    """Take shard 0, make one chunk's intent durable, and return what a process would go on with."""
+    held = shards.hold_shard(ctx.ledger, request_id, 0, ctx.owner, datetime.now(UTC), 0.05)
+    notification = notifications.parse(routing.load(ctx.ledger, [request_id])[0])
+    sender = ChunkSender(ctx, Shard.load(ctx, held, notification), FakeSender(Channel.FCM))
+    chunk = Chunk(0, ordinals, [1] * len(ordinals))
+    broadcasts.intend(ctx.ledger, ctx.owner, sender._new(chunk))
+    return sender
+
+
+def test_a_chunk_without_outcomes_is_ambiguous_and_sent_again(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    broadcast.snapshot(ctx, request_id)
+    dead = replace(ctx, run_id="dead", owner="dead/1")
+    intend(dead, request_id, range(7))
+    totals = broadcast.send_shard(ctx, request_id, 0)
+    assert (totals.ambiguous_chunks, totals.outcomes) == (1, {"accepted": 40})
+    mine = [each for each in attempts_of(ctx, "recipient", "attempt_no", "outcome", "run_id")]
+    unknown = [each for each in mine if each[2] == "ambiguous"]
+    assert len(unknown) == 7 and {each[1] for each in unknown} == {1} and {each[3] for each in unknown} == {"dead"}
+    again = {each[0] for each in mine if each[1] == 2}
+    assert again == {each[0] for each in unknown}
+    assert max(Counter(call[0] for call in fcm.calls).values()) == 1
+
+
+def test_ambiguous_recipients_can_be_left(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"], on_ambiguous="leave")
+    broadcast.snapshot(ctx, request_id)
+    intend(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(7))
+    assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": 33, "ambiguous": 7}
+    assert len(fcm.calls) == 33
+
+
+def test_a_chunk_whose_outcomes_were_written_is_not_sent_again(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    broadcast.snapshot(ctx, request_id)
+    sleeper = intend(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(4))
+    chunk = Chunk(0, range(4), [1] * 4)
+    answers = [Outcome.ACCEPTED, Outcome.PERMANENT, Outcome.TRANSIENT, Outcome.ACCEPTED]
+    _write_only(sleeper, chunk, answers)
+    assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": 39, "permanent": 1}
+    assert len(fcm.calls) == 36 + 1
+
+
+def test_a_sleeper_cannot_change_what_its_successor_settled(ctx: DeliveryContext) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    broadcast.snapshot(ctx, request_id)
+    old = replace(ctx, run_id="dead", owner="dead/1")
+    sleeper = intend(old, request_id, range(4))
+    chunk = Chunk(0, range(4), [1] * 4)
+    before = sleeper._new(chunk)
+    assert broadcast.send_shard(ctx, request_id, 0).ambiguous_chunks == 1
+    stored = broadcasts.chunks(ctx.ledger, request_id, 0)[0]
+    rows = attempts_of(ctx, "recipient", "attempt_no", "outcome")
+    with pytest.raises(LeaseLost):
+        late = replace(before, path=stored.path, intended_at=stored.intended_at)
+        sleeper._record(late, chunk, sleeper._shard.columns(chunk), [result(Outcome.ACCEPTED)] * 4)
+    with pytest.raises(LeaseLost):
+        broadcasts.intend(ctx.ledger, "dead/1", replace(before, chunk=99))
+    with pytest.raises(LeaseLost):
+        shards.end_shard(ctx.ledger, request_id, 0, "dead/1", datetime.now(UTC))
+    assert broadcasts.chunks(ctx.ledger, request_id, 0)[0] == stored
+    assert attempts_of(ctx, "recipient", "attempt_no", "outcome") == rows
+
+
+def test_a_process_that_loses_its_shard_stops(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    broadcast.snapshot(ctx, request_id)
+
+    def steal(recipient: Recipient, number: int) -> Outcome:
+        if len(fcm.calls) == 3:
+            later = datetime.fromtimestamp(datetime.now(UTC).timestamp() + 60, UTC)
+            shards.hold_shard(ctx.ledger, request_id, 0, "thief", later, 60)
+        return Outcome.ACCEPTED
+
+    fcm.answer = steal
+    one = context(ctx.ledger, ctx.lake, fcm, **SIZES, chunks_in_flight=1)
+    with pytest.raises(LeaseLost):
+        broadcast.send_shard(one, request_id, 0)
+    assert len(fcm.calls) == 10
+
+
+def _write_only(sleeper: ChunkSender, chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
+    """Write a chunk's outcomes and die before the ledger is told."""
+    from notify_pipeline.delivery import attempts
+
+    shard = sleeper._shard
+    (stored,) = sleeper._stored()
+    results = [result(outcome) for outcome in outcomes]
+    columns = shard.columns(chunk)
+    table = attempts.of_chunk(shard.notification, shard.row.channel, "fake", stored, columns, results)
+    assert sleeper._write(stored.path, table)
+
+
+def test_a_snapshot_over_s3_and_a_rebuilt_base(lake: Lake, sqlite_ledger: Ledger) -> None:
+    from notify_pipeline.delivery.audience import rebuild_base
+
+    fcm = FakeSender(Channel.FCM)
+    landing = Landing(lake, sqlite_ledger)
+    landing.land(*(row(f"a{n:03d}", 1, ["t"]) for n in range(30)))
+    rebuild_base(lake, sqlite_ledger, T0)
+    landing.land(row("a000", 2, [], op="delete"), row("b000", 1, ["t"]))
+    ctx = context(sqlite_ledger, lake, fcm, **SIZES)
+    assert run(ctx, routed(ctx, topics=["t"])) is RequestState.DONE
+    assert sorted(call[0] for call in fcm.calls) == [*(f"a{n:03d}" for n in range(1, 30)), "b000"]
+    files = [lake.uri(file.path) for file in lake.list("attempts")]
+    table = pl.scan_parquet(files, storage_options=lake.polars_options() or None, hive_partitioning=True).collect()
+    assert table["outcome"].value_counts().rows() == [("accepted", 30)]
