@@ -5,7 +5,7 @@ Belongs here: layouts and skeletons (a line with its varying fields taken out). 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,11 +29,12 @@ _JOINT: Final = "\x02"
 # A piece that holds one of these differs between notifications, even if not in the sample; ``between`` the slots always
 # holds the path or the query's name at least.
 _VARYING: Final = (b"/notification/", b"notificationId", b"platform", b"provider")
-_QUERY_KEY: Final = re.compile(rb'"querystring": ?"')
 # Members of a flat JSON object without escapes or control characters: valid for certain.
 KEY: Final = r'"[^"\\\x00-\x1f]*": ?'
 VALUE: Final = r'("[^"\\\x00-\x1f]*"|true|false|null|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?)'
-_TAIL: Final = rf"^(, ?{KEY}{VALUE})*\}}$"
+_MEMBER: Final = r'(, ?"[A-Za-z0-9_.-]+": ?)(?:"[^"\\\x00-\x1f]*"|[^",{}\[\]]+)'
+# The query string up to its closing quote, and that quote with the key after it.
+_QUERY: Final = re.compile(rb'("querystring": ?"[^"\\]*(?="))(?=("(, ?"[A-Za-z0-9_.-]+":)))')
 _OUR_KEYS: Final = ['"datetime"', '"event"', '"querystring"']
 # Two fillings: a field that gives back both of them is the slot, not a text that happened to be there.
 _SAMPLES: Final = (
@@ -51,8 +52,9 @@ class Layout:
         stamp_length: Its length with fraction and zone.
         id_at: Where the delivery id begins, likewise.
         stamp_first: Whether the time comes before the id.
-        query_key: ``"querystring":"`` as the line writes it, where the line is first cut after that field: what follows
-            (status, user agent, address) differs in length and kind. Empty when the line is taken whole.
+        joint: The closing quote of the query string and the key after it, where the line is first cut between the two:
+            what follows (status, user agent, address) differs in length and kind. Empty when the line is taken whole.
+        tail: A regular expression that what follows must match: the same keys as in the sample, with plain values.
         fixed: The bytes before, between and after the two slots, where they are the same in every line.
     """
 
@@ -60,7 +62,8 @@ class Layout:
     stamp_length: int
     id_at: int
     stamp_first: bool
-    query_key: bytes = b""
+    joint: bytes = b""
+    tail: str = ""
     fixed: tuple[bytes | None, ...] = (None, None, None)
 
 
@@ -85,15 +88,26 @@ def layouts_of(raw: bytes, latest: int) -> list[Layout]:
     stamp_at, id_at = raw.find(event.stamp.encode()), raw.rfind(event.delivery_id.encode())
     if stamp_at < 0 or id_at < 0:
         return []
-    ends = {b"": len(raw)}
-    if key := _QUERY_KEY.search(raw):
-        ends[key.group()] = raw.find(b'"', key.end()) + 1
+    whole = (len(raw), b"", "")
     return [
-        Layout(stamp, len(event.stamp), identity, stamp_at < id_at, query_key)
-        for query_key, end in ends.items()
+        Layout(stamp, len(event.stamp), identity, stamp_at < id_at, joint, tail)
+        for end, joint, tail in (whole, *_cut_after_query(raw))
         for stamp in (stamp_at, stamp_at - end)
         for identity in (id_at, id_at - end)
     ]
+
+
+def _cut_after_query(raw: bytes) -> Iterator[tuple[int, bytes, str]]:
+    """Yield where a line is cut after its query string, the joint there and the form of the tail, if it has one."""
+    match = _QUERY.search(raw)
+    if match is None:
+        return
+    end = match.end(1) + 1
+    tail = raw[end:].decode("ascii", "replace")
+    keys = re.findall(_MEMBER, tail)
+    form = "^" + "".join(re.escape(key) + VALUE for key in keys) + r"\}$"
+    if re.fullmatch(form, tail) and not any(name in key for name in _OUR_KEYS for key in keys):
+        yield end, match[2], form
 
 
 def choose(layouts: Iterable[Layout], sample: pl.DataFrame) -> Layout | None:
@@ -137,10 +151,13 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
         "after": raw.bin.slice(last, (size - last).clip(0)),
     }
     same = [pieces[name] == pl.lit(text) for name, text in zip(pieces, layout.fixed, strict=True) if text is not None]
+    ours = pl.col("delivery_id").str.contains(_DELIVERY_ID)
+    if layout.joint:
+        ours &= raw.bin.slice(size).cast(pl.String).str.contains(layout.tail)
     return (
         lines.lazy()
         .filter(raw.bin.size() <= MAX_LINE_BYTES)
-        .with_columns(size=_end(layout.query_key))
+        .with_columns(size=_end(layout.joint))
         .filter(
             size >= last,
             size + first >= size,
@@ -148,13 +165,12 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
             *same,
         )
         .with_columns(delivery_id=raw.bin.slice(identity, DELIVERY_ID_LENGTH).cast(pl.String))
-        .filter(pl.col("delivery_id").str.contains(_DELIVERY_ID))
+        .filter(ours)
         .with_columns(
             second=raw.bin.slice(stamp, SECOND_LENGTH),
             zone=raw.bin.slice(stamp + SECOND_LENGTH, max(0, layout.stamp_length - SECOND_LENGTH)),
             **pieces,
         )
-        .filter(_harmless(raw.bin.slice(size)) if layout.query_key else pl.lit(True))
         .drop("raw", "size")
         .collect(engine="in-memory")
     )
@@ -200,7 +216,7 @@ def _filled(layout: Layout, skeleton: bytes, sample: tuple[str, str, str]) -> Fi
     slots = [stamp.encode(), delivery_id.encode()]
     if not layout.stamp_first:
         slots.reverse()
-    line = before + slots[0] + between + slots[1] + after + (b"}" if layout.query_key else b"")
+    line = before + slots[0] + between + slots[1] + after + (b"}" if layout.joint else b"")
     here = line.count(b"\x01")
     if here > 1:
         return None
@@ -215,20 +231,12 @@ def _filled(layout: Layout, skeleton: bytes, sample: tuple[str, str, str]) -> Fi
     return Fields(event.event, None if here else event.notification_id, event.platform, event.provider)
 
 
-def _end(query_key: bytes) -> pl.Expr:
+def _end(joint: bytes) -> pl.Expr:
     """Return where the part of the line that is cut ends: after the query string's closing quote, or at the end."""
     raw = pl.col("raw")
-    if not query_key:
+    if not joint:
         return raw.bin.size().cast(pl.Int64)
-    value = raw.cast(pl.String).str.find(query_key.decode(), literal=True).cast(pl.Int64) + len(query_key)
-    quote = raw.bin.slice(value).cast(pl.String).str.find('"', literal=True).cast(pl.Int64)
-    return value + quote + 1
-
-
-def _harmless(tail: pl.Expr) -> pl.Expr:
-    """Tell whether what follows the query string is further members that can be left out."""
-    text = tail.cast(pl.String)
-    return text.str.contains(_TAIL) & ~text.str.contains_any(_OUR_KEYS)
+    return raw.cast(pl.String).str.find(joint.decode(), literal=True).cast(pl.Int64) + 1
 
 
 def _position(at: int) -> pl.Expr:
