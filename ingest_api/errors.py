@@ -93,6 +93,11 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, "body_too_large", message, [FieldError("body", message)])
 
 
+def unavailable(code: str, message: str) -> ApiError:
+    """Return a 503: nothing is wrong with the request, and it may be repeated."""
+    return ApiError(503, code, message, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
 def install(app: Flask) -> None:
     """Register the handlers: every answer of 400 and above is an envelope."""
 
@@ -110,7 +115,7 @@ def install(app: Flask) -> None:
         # Locked, full, restarting: the caller may simply ask again, ids make that safe.
         _log.error("the ledger failed on %s %s", request.method, request.url_rule, exc_info=error)
         message = "The ledger could not take this now; nothing is wrong with the request. Ask again."
-        return ApiError(503, "ledger_unavailable", message, headers={"Retry-After": str(RETRY_AFTER_S)}).response()
+        return unavailable("ledger_unavailable", message).response()
 
     @app.errorhandler(Exception)
     def on_bug(error: Exception) -> Response:

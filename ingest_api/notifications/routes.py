@@ -153,7 +153,7 @@ def _notification_id(call: Call, body: NewSend) -> str:
         return body.id or new_id()
     # The header's draft makes it a quoted string; most clients send it bare.
     # https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
-    if len(header) > 2 and header[0] == header[-1] == '"':
+    if len(header) >= 2 and header[0] == header[-1] == '"':
         header = header[1:-1]
     try:
         _ID.validate_python(header)

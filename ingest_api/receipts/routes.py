@@ -6,7 +6,7 @@ Belongs here: the receipt routes. Does not belong here: the log's files (``core.
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, empty
-from ingest_api.errors import ApiError, bad_request
+from ingest_api.errors import ApiError, bad_request, unavailable
 from ingest_api.keys import Access
 from ingest_api.receipts.models import Beacon
 from notify_pipeline.core.ids import is_genuine
@@ -63,5 +63,8 @@ def _log(call: Call, query: Beacon) -> Response:
         status=204,
         user_agent=agent,
     )
-    services.receipts.append(line, moment)
+    try:
+        services.receipts.append(line, moment)
+    except OSError as error:
+        raise unavailable("log_unavailable", "The log could not take this now. Ask again.") from error
     return empty()

@@ -1,0 +1,224 @@
+"""Sends: dedup, replay, what is stored, and following them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from ingest_api.notifications.models import NotificationShown, RequestShown, SendAccepted
+from notify_pipeline.core.ids import from_micros
+from notify_pipeline.core.ledger import requests
+from notify_pipeline.core.records import notification_from_body
+from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority, RequestState
+from tests.ingest_api.conftest import House, fields_of, send
+
+
+def stored(house: House, notification_id: str = "n-1") -> requests.RequestRow:
+    row = requests.get_by_notification(house.services.ledger, house.mine.tenant, notification_id)
+    assert row is not None
+    return row
+
+
+def test_a_send_is_accepted(any_house: House) -> None:
+    answered = any_house.secret.call("POST", "/notifications", send())
+    assert answered.status_code == 202
+    assert "Idempotent-Replayed" not in answered.headers
+    accepted = answered.json
+    assert accepted is not None
+    SendAccepted.model_validate(accepted, strict=True)
+    assert accepted == {
+        "request_id": accepted["request_id"],
+        "notification_id": "n-1",
+        "state": "accepted",
+        "status_url": f"/requests/{accepted['request_id']}",
+        "duplicate": False,
+    }
+    shown = any_house.secret.ok("GET", accepted["status_url"])
+    RequestShown.model_validate(shown)
+    assert (shown["state"], shown["type"], shown["priority"], shown["channels"]) == ("accepted", "news", "normal", {})
+    assert shown["accepted_at"] == "2026-11-21T06:33:59.123456Z"
+    assert shown["expires_at"] == "2026-11-22T06:33:59.123456Z"
+
+
+def test_a_replay_gives_the_first_answer(any_house: House) -> None:
+    first = any_house.secret.ok("POST", "/notifications", send())
+    any_house.clock.advance(hours=5)
+    # Another order of keys and other white space are the same body; null is the same as absent.
+    body = orjson.dumps({**dict(reversed(send().items())), "category": None}, option=orjson.OPT_INDENT_2)
+    again = any_house.secret.call("POST", "/notifications", body)
+    assert again.status_code == 202
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json == first | {"duplicate": True}
+    assert any_house.secret.ok("GET", first["status_url"])["accepted_at"] == "2026-11-21T06:33:59.123456Z"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "sport"},
+        {"topics": ["breaking/us"]},
+        {"content": {"title": "Parliament dissolved"}},
+        {"priority": "high"},
+        {"ttl": 60},
+        {"dry_run": True},
+        {"send_at": "2026-11-22T00:00:00Z"},
+    ],
+)
+def test_another_body_is_a_conflict(house: House, changes: dict[str, Any]) -> None:
+    first = house.secret.ok("POST", "/notifications", send())
+    answered = house.secret.call("POST", "/notifications", send(**changes))
+    assert answered.status_code == 409
+    assert answered.json is not None
+    assert answered.json["error"]["code"] == "id_reused"
+    assert fields_of(answered) == {"id"}
+    assert house.secret.ok("POST", "/notifications", send()) == first | {"duplicate": True}
+
+
+def test_the_same_moment_in_another_zone_is_the_same_body(house: House) -> None:
+    first = house.secret.ok("POST", "/notifications", send(send_at="2026-11-22T09:00:00+01:00"))
+    again = house.secret.ok("POST", "/notifications", send(send_at="2026-11-22T08:00:00Z"))
+    assert again == first | {"duplicate": True}
+    assert house.secret.ok("GET", "/notifications/n-1")["send_at"] == "2026-11-22T08:00:00Z"
+
+
+@pytest.mark.parametrize("header", ["n-1", '"n-1"'])
+def test_the_header_is_the_id(house: House, header: str) -> None:
+    first = house.secret.ok("POST", "/notifications", send(id=...), headers={"Idempotency-Key": header})
+    assert first["notification_id"] == "n-1"
+    assert house.secret.ok("POST", "/notifications", send()) == first | {"duplicate": True}
+    both = house.secret.ok("POST", "/notifications", send(), headers={"Idempotency-Key": header})
+    assert both == first | {"duplicate": True}
+
+
+def test_header_and_body_must_agree(house: House) -> None:
+    answered = house.secret.call("POST", "/notifications", send(), headers={"Idempotency-Key": "n-2"})
+    assert (answered.status_code, fields_of(answered)) == (422, {"id"})
+
+
+@pytest.mark.parametrize("header", ["", "a b", "a/b", "x" * 129, "\u00e9", '""', '"'])
+def test_a_bad_header_is_named(house: House, header: str) -> None:
+    answered = house.secret.call("POST", "/notifications", send(id=...), headers={"Idempotency-Key": header})
+    if header == '"':
+        # One quote alone is visible ASCII like any other.
+        assert answered.status_code == 202
+        return
+    assert (answered.status_code, fields_of(answered)) == (422, {"Idempotency-Key"})
+
+
+def test_without_an_id_one_is_made_and_nothing_is_deduplicated(house: House) -> None:
+    first = house.secret.ok("POST", "/notifications", send(id=...))
+    second = house.secret.ok("POST", "/notifications", send(id=...))
+    assert first["notification_id"] != second["notification_id"]
+    assert not second["duplicate"]
+
+
+@pytest.mark.parametrize("notification_id", ["a%b?c#d&e=f", "!", "a..b", "~`'\"<>[]{}|\\^", "x" * 128, "7f1c:1"])
+def test_odd_ids_come_back_by_path(house: House, notification_id: str) -> None:
+    house.secret.ok("POST", "/notifications", send(id=notification_id))
+    quoted = "".join(f"%{ord(c):02X}" for c in notification_id)
+    shown = house.secret.ok("GET", f"/notifications/{quoted}")
+    NotificationShown.model_validate(shown)
+    assert shown["notification_id"] == notification_id
+    assert house.secret.call("GET", f"/reports/{quoted}").status_code == 404
+
+
+def test_what_is_stored_becomes_the_notification(house: House) -> None:
+    body = {
+        "id": "n-1",
+        "type": "news",
+        "users": ["u-1", "u-2"],
+        "content": {
+            "title": "Zażółć \U0001f4f0",
+            "body": "line\nline",
+            "link": "app://article/1",
+            "image_url": "https://example.com/1.jpg",
+            "data": {"k": "v", "": "no"} | {"k2": ""},
+        },
+        "channels": ["apns"],
+        "category": "politics",
+        "priority": "low",
+        "importance": "minor",
+        "send_at": "2026-11-22T08:00:00.5Z",
+        "ttl": 60,
+        "collapse_key": "c-1",
+        "retry": False,
+        "dry_run": True,
+        "on_ambiguous": "leave",
+    }
+    body["content"]["data"].pop("")
+    house.secret.ok("POST", "/notifications", body)
+    row = stored(house)
+    assert "id" not in row.body
+    made = notification_from_body(
+        row.body,
+        tenant=row.tenant,
+        request_id=row.request_id,
+        notification_id=row.notification_id,
+        accepted_at=row.accepted_at,
+        expires_at=row.expires_at,
+    )
+    assert made.audience.users == ("u-1", "u-2")
+    assert (made.content.title, made.content.data) == ("Zażółć \U0001f4f0", {"k": "v", "k2": ""})
+    assert made.channels == frozenset({Channel.APNS})
+    assert (made.priority, made.on_ambiguous, made.retry, made.dry_run) == (
+        Priority.LOW,
+        OnAmbiguous.LEAVE,
+        False,
+        True,
+    )
+    assert made.send_at == row.due_at == datetime(2026, 11, 22, 8, 0, 0, 500_000, UTC)
+    assert made.expires_at == datetime(2026, 11, 22, 8, 1, 0, 500_000, UTC)
+
+
+def test_a_send_at_in_the_past_is_due_and_keeps_its_ttl(house: House) -> None:
+    house.secret.ok("POST", "/notifications", send(send_at="2020-01-01T00:00:00Z", ttl=60))
+    assert stored(house).expires_at == datetime(2026, 11, 21, 6, 34, 59, 123456, UTC)
+
+
+def test_the_history_is_shown_page_by_page(house: House) -> None:
+    request_id = house.secret.ok("POST", "/notifications", send())["request_id"]
+
+    def moves(conn: Any, items: Any) -> list[None]:
+        for number, state in enumerate(items[0]):
+            came = (RequestState.ACCEPTED, RequestState.ROUTED)
+            requests.move(conn, request_id, came, state, now=from_micros(number), actor="test", reason="why")
+        return [None]
+
+    house.services.ledger.write(moves, (RequestState.ROUTED, RequestState.FAILED))
+    events: list[tuple[str, Any, Any]] = []
+    cursor = ""
+    for _ in range(4):
+        page = house.secret.ok("GET", f"/requests/{request_id}/audit?limit=1{cursor}")
+        events += [(e["event"], e["from_state"], e["to_state"]) for e in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert events == [
+        ("request.accepted", None, "accepted"),
+        ("request.routed", "accepted", "routed"),
+        ("request.failed", "routed", "failed"),
+    ]
+    shown = house.secret.ok("GET", f"/requests/{request_id}")
+    assert (shown["state"], shown["reason"]) == ("failed", "why")
+
+
+def test_lists_are_paged_newest_first_and_filtered(house: House) -> None:
+    for n in range(5):
+        # Two share a moment: the order must be whole all the same.
+        house.clock.advance(seconds=n % 2)
+        house.secret.ok("POST", "/notifications", send(id=f"n-{n}", type="even" if n % 2 == 0 else "odd"))
+    whole = [item["notification_id"] for item in house.secret.ok("GET", "/notifications")["items"]]
+    assert sorted(whole) == [f"n-{n}" for n in range(5)]
+    assert whole[-1] == "n-0"
+    paged: list[str] = []
+    path = "/notifications?limit=2"
+    for _ in range(3):
+        page = house.secret.ok("GET", path)
+        paged += [item["notification_id"] for item in page["items"]]
+        path = f"/notifications?limit=2&cursor={page['next_cursor']}"
+    assert page["next_cursor"] is None
+    assert paged == whole
+    odd = house.secret.ok("GET", "/notifications?type=odd&state=accepted")["items"]
+    assert {item["notification_id"] for item in odd} == {"n-1", "n-3"}
+    assert house.secret.ok("GET", "/notifications?state=done")["items"] == []
