@@ -6,13 +6,14 @@ Belongs here: the list. Does not belong here: the definitions.
 import dagster as dg
 
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs.maintenance import audience, tidy
+from notify_pipeline.defs.maintenance import audience, compaction, lake_tables, tidy
 
 
 def build(settings: Settings) -> dg.Definitions:
     """Jobs, schedules and sensors of maintenance."""
     return dg.Definitions(
-        jobs=[audience.rebuild_audience_base, tidy.tidy],
-        schedules=[audience.hourly, tidy.hourly],
+        assets=lake_tables.specs(),
+        jobs=[audience.rebuild_audience_base, compaction.compact_lake, tidy.tidy],
+        schedules=[audience.hourly, compaction.hourly, tidy.hourly],
         sensors=[audience.rebuild_when_the_delta_is_large],
     )
