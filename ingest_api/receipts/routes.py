@@ -3,6 +3,8 @@
 Belongs here: the receipt routes. Does not belong here: the log's files (``core.receipt_log``), parsing (``receipts``).
 """
 
+import logging
+
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, empty
@@ -13,6 +15,7 @@ from notify_pipeline.core.ids import is_genuine
 from notify_pipeline.core.receipt_log import receipt_line
 
 GROUP = Group("receipts", "Beacons of devices: received, opened, clicked.")
+_logger = logging.getLogger(__name__)
 _LOGGED = {204: Answer("It is durable in the raw log.")}
 _FORGED = {400: "`forged`: `d` was not made by this installation."}
 _MAX_USER_AGENT = 256
@@ -66,5 +69,6 @@ def _log(call: Call, query: Beacon) -> Response:
     try:
         services.receipts.append(line, moment)
     except OSError as error:
+        _logger.error("a receipt could not be logged", exc_info=error)
         raise unavailable("log_unavailable", "The log could not take this now. Ask again.") from error
     return empty()
