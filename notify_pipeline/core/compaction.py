@@ -94,22 +94,35 @@ def compact(
     try:
         adopted = _adopt_chunks(ledger, lake, now - older_than, now) if name == ATTEMPTS.name else 0
         planned = compactions.plan(ledger, lease, name, now - older_than, now)
-        inputs = rows = 0
         todo = compactions.planned(ledger, name)
-        for compaction in todo:
-            count = _write(lake, LANDING_TABLES[name], compaction)
-            compactions.finish(ledger, lease, compaction, count, now)
-            inputs += len(compaction.inputs)
-            rows += count
-        gone = compactions.deletable(ledger, name, now - grace, now - _DELETE_AGAIN)
-        lake.delete(gone.values())
-        compactions.mark_deleted(ledger, gone, now)
-        compactions.forget(ledger, name, now)
-        return CompactReport(adopted, planned, len(todo), inputs, rows, len(gone))
+        rows = sum(_carry_out(ledger, lake, lease, LANDING_TABLES[name], each, now) for each in todo)
+        deleted = _delete_replaced(ledger, lake, name, grace, now)
+        return CompactReport(adopted, planned, len(todo), sum(len(each.inputs) for each in todo), rows, deleted)
     except leases.LeaseLost:
         return CompactReport(stopped_reason="lease_lost")
     finally:
         leases.release(ledger, lease)
+
+
+def _carry_out(
+    ledger: Ledger,
+    lake: Lake,
+    lease: leases.Lease,
+    table: LakeTable,
+    compaction: compactions.Compaction,
+    now: datetime,
+) -> int:
+    rows = _write(lake, table, compaction)
+    compactions.finish(ledger, lease, compaction, rows, now)
+    return rows
+
+
+def _delete_replaced(ledger: Ledger, lake: Lake, lake_table: str, grace: timedelta, now: datetime) -> int:
+    gone = compactions.deletable(ledger, lake_table, now - grace, now - _DELETE_AGAIN)
+    lake.delete(gone.values())
+    compactions.mark_deleted(ledger, gone, now)
+    compactions.forget(ledger, lake_table, now)
+    return len(gone)
 
 
 def _write(lake: Lake, table: LakeTable, compaction: compactions.Compaction) -> int:

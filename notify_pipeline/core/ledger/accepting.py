@@ -120,11 +120,11 @@ def accept(ledger: Ledger, new: NewRequest) -> Accepted:
 
 def _prepare(new: NewRequest) -> _Prepared:
     body = orjson.dumps(new.body, option=orjson.OPT_SORT_KEYS)
-    text, get = body.decode(), new.body.get
+    text = body.decode()
     request_id, accepted_at, expires_at = new_id(), to_micros(new.accepted_at), to_micros(new.expires_at)
     due_at = accepted_at if new.due_at is None else to_micros(new.due_at)
     sha256 = hashlib.sha256(body).hexdigest()
-    priority = get("priority") or Priority.NORMAL
+    priority = new.body.get("priority") or Priority.NORMAL
     stored = (
         request_id,
         new.tenant,
@@ -140,22 +140,6 @@ def _prepare(new: NewRequest) -> _Prepared:
         accepted_at,
         "{}",
     )
-    lake = {
-        "tenant": new.tenant,
-        "request_id": request_id,
-        "notification_id": new.notification_id,
-        "type": new.body["type"],
-        "category": get("category"),
-        "priority": priority,
-        "title": (get("content") or {}).get("title"),
-        "topics": get("topics") or [],
-        "collapse_key": get("collapse_key"),
-        "dry_run": get("dry_run") or False,
-        "accepted_at": accepted_at,
-        "send_at": None if new.due_at is None else due_at,
-        "expires_at": expires_at,
-        "body": text,
-    }
     entry = audit.Entry(
         event="request.accepted",
         actor=new.actor,
@@ -165,7 +149,29 @@ def _prepare(new: NewRequest) -> _Prepared:
         notification_id=new.notification_id,
         to_state=_ACCEPTED,
     )
-    return _Prepared(new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, lake, entry)
+    return _Prepared(
+        new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, _lake_row(new, stored), entry
+    )
+
+
+def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:
+    row, get = dict(zip(_STORED, stored, strict=True)), new.body.get
+    return {
+        "tenant": new.tenant,
+        "request_id": row["request_id"],
+        "notification_id": new.notification_id,
+        "type": row["type"],
+        "category": get("category"),
+        "priority": get("priority") or Priority.NORMAL,
+        "title": (get("content") or {}).get("title"),
+        "topics": get("topics") or [],
+        "collapse_key": get("collapse_key"),
+        "dry_run": get("dry_run") or False,
+        "accepted_at": row["accepted_at"],
+        "send_at": None if new.due_at is None else row["due_at"],
+        "expires_at": row["expires_at"],
+        "body": row["body"],
+    }
 
 
 def _accept(conn: Connection, items: Sequence[_Prepared]) -> list[Accepted | Exception]:

@@ -117,12 +117,9 @@ def move(
 
     Writes the audit row, and with it the lake's. Returns False, with nothing written, when it stands elsewhere.
     """
-    query = (
-        select(REQUESTS.c.tenant, REQUESTS.c.notification_id, REQUESTS.c.state)
-        .where(REQUESTS.c.request_id == request_id)
-        .with_for_update()
-    )
-    found = conn.execute(query).one_or_none()
+    this = REQUESTS.c.request_id == request_id
+    query = select(REQUESTS.c.tenant, REQUESTS.c.notification_id, REQUESTS.c.state).where(this)
+    found = conn.execute(query.with_for_update()).one_or_none()
     if found is None or found.state not in from_states:
         return False
     values: dict[str, Any] = {"state": str(to_state), "updated_at": to_micros(now)}
@@ -130,7 +127,7 @@ def move(
         values["reason"] = reason
     if to_state.is_final:
         values |= {"lease_owner": None, "lease_until": None}
-    conn.execute(update(REQUESTS).where(REQUESTS.c.request_id == request_id).values(values))
+    conn.execute(update(REQUESTS).where(this).values(values))
     entry = audit.Entry(
         event=f"request.{to_state}",
         actor=actor,
