@@ -109,32 +109,20 @@ def notification_from_body(
 ) -> Notification:
     """Build the notification from the canonical request body that the ingress validated and stored.
 
-    Args:
-        body: The JSON object as stored in the ledger: only keys the request model knows, absent where unset.
-        tenant: Owner.
-        request_id: The ledger's id.
-        notification_id: The tenant's id.
-        accepted_at: When the ingress accepted it.
-        expires_at: accepted_at (or send_at) plus ttl.
-
-    Returns:
-        The parsed notification.
+    The body has only keys that the request model knows, and none that was not set.
 
     Raises:
-        KeyError, ValueError: The stored body is not one the ingress could have written.
+        KeyError, ValueError: The body is not one that the ingress could have stored.
     """
     send_at = body.get("send_at")
     channels = body.get("channels")
+    kinds = ("topics", "users", "devices")
     return Notification(
         tenant=tenant,
         request_id=request_id,
         notification_id=notification_id,
         type=body["type"],
-        audience=Audience(
-            topics=tuple(body.get("topics", ())),
-            users=tuple(body.get("users", ())),
-            devices=tuple(body.get("devices", ())),
-        ),
+        audience=Audience(**{kind: tuple(body.get(kind, ())) for kind in kinds}),
         content=Content(**body.get("content", {})),
         accepted_at=accepted_at,
         expires_at=expires_at,
