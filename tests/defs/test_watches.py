@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notify_pipeline.commands.up import command
+from notify_pipeline.defs.delivery import drain_watch
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
 from notify_pipeline.defs.delivery.drain_watch import DrainRun, decide
+from notify_pipeline.delivery import drain
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 WAITING = DrainRun(None)
@@ -75,3 +78,7 @@ ALIVE = BroadcastRun(None)
 )
 def test_broadcast(runs: list[BroadcastRun], lease_alive: bool, number: int | None) -> None:
     assert next_number(runs, lease_alive, NOW) == number
+
+
+def test_the_lease_is_the_one_that_the_drain_takes() -> None:
+    assert drain_watch.LEASE == command.DRAIN_LEASE == drain.LEASE

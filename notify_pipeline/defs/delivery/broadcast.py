@@ -18,7 +18,6 @@ from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
 from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated, name_process
 from notify_pipeline.defs.interrupts import run_stoppable
-from notify_pipeline.delivery import broadcast as broadcast_work
 
 JOB = "broadcast"
 # Dagster's queue starts higher numbers first.
@@ -26,7 +25,12 @@ _QUEUE_PRIORITY = {Priority.HIGH: "10", Priority.NORMAL: "0", Priority.LOW: "-10
 # A step whose process was killed is started again too; after these the run fails, and the sensor starts another.
 _RETRY = dg.RetryPolicy(max_retries=5, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 # Loaded once per run instead of once per step. None of these starts a thread when it is imported.
-_PRELOAD = ["notify_pipeline.definitions", "dagster._core.executor.multiprocess"]
+_PRELOAD = [
+    "notify_pipeline.definitions",
+    "notify_pipeline.delivery.broadcast",
+    "notify_pipeline.channels.registry",
+    "dagster._core.executor.multiprocess",
+]
 
 
 @dg.op(out=dg.DynamicOut(int), retry_policy=_RETRY, description="Fixes who gets it: the audience, cut into shards.")
@@ -37,10 +41,12 @@ def snapshot_audience(
     lake: dg.ResourceParam[Lake],
 ) -> Iterator[dg.DynamicOutput[int]]:
     """Yield the numbers of the shards."""
+    from notify_pipeline.delivery.broadcast import snapshot
+
     name_process("notify-shard")
     work = delivery_context(settings, ledger, lake, context.run_id)
     with errors_translated(settings.lease_seconds):
-        shards = broadcast_work.snapshot(work, _request_id(context))
+        shards = snapshot(work, _request_id(context))
     context.log.info(f"{sum(shard.recipients for shard in shards)} recipients in {len(shards)} shards")
     for shard in shards:
         yield dg.DynamicOutput(shard.shard, mapping_key=f"{shard.shard:05d}")
@@ -55,11 +61,13 @@ def send_shard(
     shard: int,
 ) -> int:
     """Send it; give its number on."""
+    from notify_pipeline.delivery import broadcast
+
     name_process("notify-shard")
     work = delivery_context(settings, ledger, lake, context.run_id)
     request_id = _request_id(context)
     with errors_translated(settings.lease_seconds):
-        totals = run_stoppable(lambda stop: broadcast_work.send_shard(work, request_id, shard, stop))
+        totals = run_stoppable(lambda stop: broadcast.send_shard(work, request_id, shard, stop))
     context.add_output_metadata(metadata.of(totals))
     return shard
 
@@ -73,10 +81,12 @@ def finish_broadcast(
     shards: list[int],
 ) -> None:
     """Finish it."""
+    from notify_pipeline.delivery.broadcast import finish
+
     name_process("notify-shard")
     work = delivery_context(settings, ledger, lake, context.run_id)
     with errors_translated(settings.lease_seconds):
-        state = broadcast_work.finish(work, _request_id(context))
+        state = finish(work, _request_id(context))
     context.add_output_metadata({"state": str(state), "shards": len(shards)})
 
 

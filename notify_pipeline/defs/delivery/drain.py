@@ -13,10 +13,9 @@ from notify_pipeline.core.ledger import leases
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
-from notify_pipeline.defs.delivery.drain_watch import DrainRun, decide
+from notify_pipeline.defs.delivery.drain_watch import LEASE, DrainRun, decide
 from notify_pipeline.defs.delivery.work import delivery_context, errors_translated, name_process
 from notify_pipeline.defs.interrupts import run_stoppable
-from notify_pipeline.delivery import drain as drain_work
 
 JOB = "drain"
 
@@ -29,10 +28,12 @@ def send_what_is_due(
     lake: dg.ResourceParam[Lake],
 ) -> None:
     """Run the drain."""
+    from notify_pipeline.delivery.drain import run_drain
+
     name_process("notify-drain")
     work = delivery_context(settings, ledger, lake, context.run_id)
     with errors_translated(settings.lease_seconds):
-        totals = run_stoppable(lambda stop: drain_work.run_drain(work, stop))
+        totals = run_stoppable(lambda stop: run_drain(work, stop))
     context.log.info(f"drain ended: {totals.stopped_reason}")
     context.add_output_metadata(metadata.of(totals))
 
@@ -65,7 +66,7 @@ def keep_drain_alive(
         DrainRun(None if record.start_time is None else datetime.fromtimestamp(record.start_time, UTC))
         for record in lanes.open_runs(context.instance, JOB)
     ]
-    held = leases.holder(ledger, drain_work.LEASE, now) is not None
+    held = leases.holder(ledger, LEASE, now) is not None
     decision = decide(runs, held, settings.drain_seconds, now)
     if not decision.launch:
         return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason))

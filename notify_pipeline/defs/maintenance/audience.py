@@ -12,7 +12,6 @@ from notify_pipeline.core.ledger import segments
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.schemas import REGISTRATIONS
 from notify_pipeline.defs import lanes, metadata
-from notify_pipeline.delivery import audience, audience_base
 
 JOB = "rebuild_audience_base"
 # A send reads the base and every segment that is not in it; the lander makes about one a second at most. Some hundred
@@ -26,6 +25,8 @@ def rebuild_base(
     context: dg.OpExecutionContext, ledger: dg.ResourceParam[Ledger], lake: dg.ResourceParam[Lake]
 ) -> None:
     """Rebuild it."""
+    from notify_pipeline.delivery import audience  # loads polars
+
     context.add_output_metadata(metadata.of(audience.rebuild_base(lake, ledger, datetime.now(UTC))))
 
 
@@ -58,6 +59,8 @@ def rebuild_when_the_delta_is_large(
     context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], lake: dg.ResourceParam[Lake]
 ) -> dg.RunRequest | dg.SkipReason:
     """Request a rebuild."""
+    from notify_pipeline.delivery import audience_base  # loads polars
+
     if lanes.open_runs(context.instance, JOB):
         return dg.SkipReason("a rebuild is running or queued")
     base = audience_base.load(lake)

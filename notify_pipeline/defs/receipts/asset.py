@@ -11,7 +11,6 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
-from notify_pipeline.receipts.hours import process_hour
 from notify_pipeline.receipts.logs import Logs
 
 JOB = "process_receipts"
@@ -51,6 +50,8 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
         description="Typed events in the lake, one Parquet file per log file. Running an hour again changes nothing.",
     )
     def receipts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], logs: dg.ResourceParam[Logs]) -> None:
+        from notify_pipeline.receipts.hours import process_hour  # loads polars
+
         window = context.partition_time_window
         hour = window.start
         while hour < window.end:
