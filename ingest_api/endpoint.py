@@ -150,7 +150,7 @@ def _shape(
 def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
     adapters = {name: TypeAdapter[str](kind) for name, kind in declared.parameters.items()}
     handler, access, body, query = declared.handler, declared.access, declared.body, declared.query
-    needs_key = access is not Access.PUBLIC
+    needs_key, limit = access is not Access.PUBLIC, services.settings.max_body_bytes
 
     def view(**arguments: Any) -> Response:
         here = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
@@ -160,7 +160,7 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
         if query is not None:
             arguments["query"] = read_query(here, query)
         if body is not None:
-            arguments["body"] = read_body(here, body)
+            arguments["body"] = read_body(here, body, limit)
         return handler(Call(services, here, key), **arguments)
 
     return view

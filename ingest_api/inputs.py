@@ -12,7 +12,7 @@ from flask import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from ingest_api.errors import ApiError, FieldError, bad_request, unprocessable
+from ingest_api.errors import JSON_TYPE, ApiError, FieldError, bad_request, too_large, unprocessable
 
 Model = TypeVar("Model", bound=BaseModel)
 # Enough to mend a request; a body of a million wrong items shall not be answered by a million lines.
@@ -20,16 +20,16 @@ MAX_DETAILS = 20
 _MAX_FIELD_LENGTH = 200
 
 
-def read_body(request: Request, model: type[Model]) -> Model:
-    """Read and validate a JSON body.
+def read_body(request: Request, model: type[Model], limit: int) -> Model:
+    """Read and validate a JSON body of at most ``limit`` bytes.
 
     Raises:
         ApiError: 415 for another content type, 413 when too large, 400 when it is not JSON, 422 when it does not fit.
     """
-    if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
+    if request.environ.get("CONTENT_TYPE") != JSON_TYPE and not _is_json(request.mimetype):
         message = "The body must be application/json."
         raise ApiError(415, "unsupported_media_type", message, [FieldError("Content-Type", message)])
-    raw = request.get_data(cache=False)
+    raw = _raw_body(request.environ, limit)
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -68,6 +68,28 @@ def read_path(adapters: Mapping[str, TypeAdapter[str]], values: Mapping[str, str
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             raise unprocessable(*(FieldError(name, _message(item)) for item in found)) from error
+
+
+def _is_json(mimetype: str) -> bool:
+    return mimetype == JSON_TYPE or mimetype.endswith("+json")
+
+
+def _raw_body(environ: Mapping[str, Any], limit: int) -> bytes:
+    """Read the body; a sender that states no length, or a false one, cannot make us read more than the limit."""
+    stated = environ.get("CONTENT_LENGTH") or ""
+    if stated and int(stated) > limit:
+        raise too_large(limit)
+    if not stated and not environ.get("wsgi.input_terminated"):
+        return b""
+    # Without a length the body comes in chunks and the server says where it ends. One byte more than allowed tells.
+    wanted = int(stated) if stated else limit + 1
+    stream = environ["wsgi.input"]
+    raw: bytes = stream.read(wanted)
+    while len(raw) < wanted and (more := stream.read(wanted - len(raw))):
+        raw += more
+    if len(raw) > limit:
+        raise too_large(limit)
+    return raw
 
 
 def _body_error(error: ValidationError, raw: bytes) -> ApiError:
