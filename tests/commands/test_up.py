@@ -1,0 +1,130 @@
+"""``notify up`` as a whole, once: files, answers, a second start refused, a dead child restarted, a clean stop."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from notify_pipeline.commands.up import home as home_files
+
+START_S = 120.0
+STOP_S = 60.0
+
+
+def environment(home: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFY_")}
+    ports = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX")}
+    return {**inherited, **ports, "NOTIFY_HOME": str(home)}
+
+
+def notify(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "notify_pipeline.cli", *arguments]
+    return subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=START_S)
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.1)
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def of_this_home(home: Path) -> list[str]:
+    """The command lines of all processes that have this home in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if f"NOTIFY_HOME={home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
+    home = tmp_path / "home"
+    output = (tmp_path / "output").open("w")
+    command = [sys.executable, "-m", "notify_pipeline.cli", "up"]
+    process = subprocess.Popen(command, env=environment(home), stdout=output, stderr=output, text=True)
+    try:
+        wait_for(lambda: (home / "run.json").exists() or process.poll() is not None, START_S)
+        assert process.poll() is None, (tmp_path / "output").read_text()
+        yield home, process
+    finally:
+        process.terminate()
+        process.wait(STOP_S)
+        output.close()
+
+
+def test_a_whole_system(system: tuple[Path, "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    home, process = system
+    run = orjson.loads((home / "run.json").read_bytes())
+    assert set(run) == {"http", "dagster", "sandbox", "admin_key"}
+    for private in ("run.json", "admin-key"):
+        assert stat.S_IMODE((home / private).stat().st_mode) == 0o600
+
+    get(f"{run['http']}/healthz")
+    assert orjson.loads(get(f"{run['dagster']}/server_info"))["dagster_webserver_version"]
+    assert "fcm_url" in orjson.loads(get(run["sandbox"]))
+
+    shown = notify(home, "status")
+    assert shown.returncode == 0
+    assert run["http"] in shown.stdout
+    assert run["admin_key"] not in shown.stdout
+
+    second = notify(home, "up")
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+    assert len(second.stderr.strip().splitlines()) == 1
+
+    state = orjson.loads((home / "processes" / "state.json").read_bytes())
+    os.kill(state["lander"]["pid"], signal.SIGKILL)
+    wait_for(
+        lambda: (
+            orjson.loads((home / "processes" / "state.json").read_bytes())["lander"]["pid"]
+            not in (None, state["lander"]["pid"])
+        ),
+        30,
+    )
+
+    process.terminate()
+    assert process.wait(STOP_S) == 0
+    assert not (home / "run.json").exists()
+    assert of_this_home(home) == []
+    assert not home_files.is_running(home)
+    printed = (tmp_path / "output").read_text()
+    assert printed.count(run["admin_key"]) == 1
+    assert "lander died (signal 9); starting it again" in printed
+    assert "had to be killed" not in printed
+
+
+def test_nothing_runs_here(tmp_path: Path) -> None:
+    shown = notify(tmp_path, "status")
+    assert shown.returncode == 1
+    assert "nothing runs" in shown.stdout
+
+
+def test_a_bad_setting_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "notify_pipeline.cli", "up"]
+    env = {**environment(tmp_path), "NOTIFY_HTTP_PORT": "many"}
+    failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_S)
+    assert failed.returncode == 1
+    assert failed.stderr.strip().startswith("error: NOTIFY_HTTP_PORT:")
+    assert "Traceback" not in failed.stderr
