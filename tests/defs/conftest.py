@@ -98,7 +98,9 @@ class World:
 
     def land(self) -> None:
         """Land what waits for the lake."""
-        Lander(self.ledger, self.lake, utc_now).run_once()
+        lander = Lander(self.ledger, self.lake, utc_now)
+        lander.run_once()
+        lander.release()
 
     def send(self, notification_id: str, **audience: Any) -> str:
         """Accept a send; give the request's id."""

@@ -1,0 +1,142 @@
+"""Receipts in Dagster: changed hours are asked for until they are done, backfills are one run and change nothing."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import orjson
+import pytest
+from dagster import DagsterRunStatus
+
+from notify_pipeline.core.ids import DeliveryIds
+from notify_pipeline.core.partitions import hour_start, partition
+from notify_pipeline.core.receipt_log import receipt_line
+from notify_pipeline.defs.receipts.asset import JOB, key_of
+from notify_pipeline.defs.receipts.hours import MAX_HOURS, Batch, Memory, batches
+from tests.defs.conftest import World
+
+HOUR = timedelta(hours=1)
+START = datetime(2026, 3, 1, 7, tzinfo=UTC)
+NAMES = DeliveryIds(b"secret", "tenant", "n", "fcm")
+SENSOR = "process_changed_hours"
+
+
+def add_log(world: World, hour: datetime, name: str, lines: int = 3) -> None:
+    queries = (f"notificationId=n&platform=android&provider=fcm&d={NAMES.of(f'{name}-{i}')}" for i in range(lines))
+    content = b"\n".join(
+        receipt_line("/notification/received", query, hour + timedelta(minutes=1)) for query in queries
+    )
+    path = Path(world.settings.logs) / "fastly" / partition(hour) / f"{name}.log.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content))
+
+
+def lake_files(world: World) -> dict[str, bytes]:
+    return {file.path: world.lake.read_bytes(file.path) for file in world.lake.list("receipts")}
+
+
+def finish(world: World, request: Any, status: dg.DagsterEventType) -> None:
+    tags = {**request.tags, "dagster/run_key": request.run_key}
+    job = world.repository.get_job(JOB)
+    run = world.instance.create_run_for_job(job, tags=tags, status=DagsterRunStatus.NOT_STARTED)
+    for event in (dg.DagsterEventType.RUN_START, status):
+        world.instance.report_dagster_event(dg.DagsterEvent(event.value, JOB), run.run_id)
+
+
+def test_an_hour_becomes_events_in_the_lake_and_counts_in_dagster(world: World) -> None:
+    add_log(world, START, "one")
+    result = world.run(JOB, partition_key=key_of(START))
+    assert result.success
+    assert world.lake.read(lake_files(world).popitem()[0]).num_rows == 3
+    (event,) = world.instance.fetch_materializations(dg.AssetKey("receipts"), limit=10).records
+    assert event.partition_key == "2026-03-01-07:00"
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["events"].value == 3
+
+
+def test_a_backfill_of_many_hours_is_one_run_and_the_second_one_changes_nothing(world: World) -> None:
+    for number in range(5):
+        add_log(world, START + number * HOUR, f"log-{number}")
+    span = {
+        "dagster/asset_partition_range_start": key_of(START),
+        "dagster/asset_partition_range_end": key_of(START + 4 * HOUR),
+    }
+    assert world.run(JOB, tags=span).success
+    first = lake_files(world)
+    assert len(first) == 5
+    assert world.instance.get_materialized_partitions(dg.AssetKey("receipts")) == {
+        key_of(START + number * HOUR) for number in range(5)
+    }
+    assert world.run(JOB, tags=span).success
+    assert lake_files(world) == first
+
+
+def test_the_sensor_asks_for_changed_hours_until_they_are_done(world: World) -> None:
+    add_log(world, START, "one")
+    first = world.tick(SENSOR)
+    (request,) = first.run_requests
+    assert request.partition_key == key_of(START)
+
+    asleep = world.tick(SENSOR, first.cursor)
+    assert [r.run_key for r in asleep.run_requests] == [request.run_key], "the daemon may have died before launching"
+
+    finish(world, request, dg.DagsterEventType.RUN_SUCCESS)
+    done = world.tick(SENSOR, first.cursor)
+    assert done.run_requests == []
+    assert Memory.parse(done.cursor).pending == ()
+
+    add_log(world, START, "two")
+    changed = world.tick(SENSOR, done.cursor)
+    (again,) = changed.run_requests
+    assert again.partition_key == key_of(START)
+    assert again.run_key != request.run_key
+
+
+def test_the_sensor_asks_again_when_a_run_failed_but_not_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_log(world, START, "one")
+    first = world.tick(SENSOR)
+    finish(world, first.run_requests[0], dg.DagsterEventType.RUN_FAILURE)
+    add_log(world, START + HOUR, "two")
+    waiting = world.tick(SENSOR, first.cursor)
+    assert waiting.run_requests == []
+    assert len(Memory.parse(waiting.cursor).pending) == 1
+
+    monkeypatch.setattr("notify_pipeline.defs.receipts.hours._DELAY_STEP", timedelta(0))
+    second = world.tick(SENSOR, waiting.cursor)
+    assert [r.partition_key for r in second.run_requests] == [key_of(START)]
+    finish(world, second.run_requests[0], dg.DagsterEventType.RUN_SUCCESS)
+    third = world.tick(SENSOR, second.cursor)
+    assert [r.partition_key for r in third.run_requests] == [key_of(START + HOUR)], "what came meanwhile is not lost"
+
+
+def test_consecutive_hours_share_a_run(world: World) -> None:
+    for hour in (START, START + HOUR, START + 5 * HOUR):
+        add_log(world, hour, "log")
+    together, alone = world.tick(SENSOR).run_requests
+    assert together.tags["dagster/asset_partition_range_start"] == key_of(START)
+    assert together.tags["dagster/asset_partition_range_end"] == key_of(START + HOUR)
+    assert alone.partition_key == key_of(START + 5 * HOUR)
+
+
+def test_hours_that_no_partition_has_are_left_out(world: World) -> None:
+    now = hour_start(datetime.now(UTC))
+    for hour in (world.settings.receipts_from - HOUR, now + 5 * HOUR, now + HOUR):
+        add_log(world, hour, "log")
+    assert [r.partition_key for r in world.tick(SENSOR).run_requests] == [key_of(now + HOUR)]
+
+
+def test_a_year_is_cut_into_weeks() -> None:
+    hours = [START + number * HOUR for number in range(365 * 24)]
+    made = list(batches(hours, "state"))
+    assert len(made) == -(-len(hours) // MAX_HOURS)
+    assert datetime.fromisoformat(made[-1].last) == hours[-1]
+    assert len({batch.run_key for batch in made}) == len(made)
+
+
+def test_the_memory_survives_being_a_cursor() -> None:
+    memory = Memory("logs", (Batch("a", "b", "t", 3),))
+    assert Memory.parse(memory.text()) == memory
+    assert orjson.loads(memory.text())["logs"] == "logs"
+    assert Memory.parse(None) == Memory()
