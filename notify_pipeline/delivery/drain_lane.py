@@ -30,8 +30,8 @@ from notify_pipeline.delivery.tokens import DropGuard
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# Claiming for fewer would mean a transaction for a handful, while as many are being sent anyway.
-_LEAST_ROOM = 64
+# Claiming for less than this part of a batch would mean a transaction for a handful, while the rest is being sent.
+_LEAST_ROOM = 8
 _RECOVER_BATCH = 500
 _STORE_TRIES = 3
 
@@ -54,6 +54,7 @@ class Lane:
         self._sends: set[asyncio.Task[None]] = set()
         self._finishing = False
         self._renewed_at = time.monotonic()
+        self._least_room = max(1, ctx.settings.drain_batch // _LEAST_ROOM)
         self.wake = asyncio.Event()
         self.in_flight = 0
         self.outcomes: Counter[str] = Counter()
@@ -66,8 +67,10 @@ class Lane:
             helpers = [group.create_task(self._keep()), group.create_task(self._recover())]
             recorder = group.create_task(self._record())
             while not closing.is_set():
+                woken = self.wake.is_set()
+                self.wake.clear()
                 room = self._ctx.settings.drain_batch - self.in_flight
-                claimed = await self._claim(room) if room >= min(_LEAST_ROOM, self._ctx.settings.drain_batch) else []
+                claimed = await self._claim(room, woken) if room >= self._least_room else []
                 if claimed:
                     self._start(group, claimed)
                 else:
@@ -94,9 +97,7 @@ class Lane:
         if self._sends:
             await asyncio.wait(self._sends)
 
-    async def _claim(self, room: int) -> list[Claimed]:
-        woken = self.wake.is_set()
-        self.wake.clear()
+    async def _claim(self, room: int, woken: bool) -> list[Claimed]:
         claimed, loaded = await asyncio.to_thread(self._claim_blocking, room, woken)
         for notification in loaded:
             self._notifications.put(notification)
