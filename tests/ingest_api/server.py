@@ -30,6 +30,32 @@ class Server:
 
     def start(self) -> "Server":
         """Start it and wait until it is ready."""
+        self._spawn()
+        return self.wait()
+
+    def wait(self) -> "Server":
+        """Wait until it is ready, starting it again as its supervisor would if it gave up.
+
+        It does so when the same worker dies twice within seconds.
+        """
+        deadline = time.monotonic() + _START_S
+        while True:
+            self.tend()
+            try:
+                if call(self.url, "GET", "/readyz").status == 200:
+                    return self
+            except urllib3.exceptions.HTTPError:
+                pass
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+
+    def tend(self) -> None:
+        """Start it again if it gave up."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            self._spawn()
+
+    def _spawn(self) -> None:
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", "ingest_api.app:create_app"]
         command += ["--port", str(self.port), "--workers", str(self._workers), "--http", "1", "--no-ws"]
         command += ["--blocking-threads", str(self._threads), "--respawn-failed-workers", "--respawn-interval", "0.1"]
@@ -38,21 +64,6 @@ class Server:
         with self._log.open("ab") as log:
             env = {**os.environ, "NOTIFY_HOME": str(self.home)}
             self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        return self.wait()
-
-    def wait(self) -> "Server":
-        """Wait until it is ready."""
-        assert self._process is not None
-        deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                if call(self.url, "GET", "/readyz").status == 200:
-                    return self
-            except urllib3.exceptions.HTTPError:
-                pass
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.05)
 
     def stop(self) -> int:
         """Stop it as its supervisor would and return the exit code."""
@@ -71,12 +82,17 @@ class Server:
         """Return the process ids of the workers."""
         assert self._process is not None
         pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        # The resource tracker of multiprocessing is a child too.
-        return [int(child) for child in children if b"granian" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            # The resource tracker of multiprocessing is a child too.
+            return [int(child) for child in children if b"granian" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        except (FileNotFoundError, ProcessLookupError):
+            # One ended while we looked.
+            return []
 
     def kill_worker(self, number: int) -> None:
         """Send SIGKILL to one worker."""
+        self.tend()
         workers = self.workers()
         if workers:
             _kill(workers[number % len(workers)])
