@@ -25,9 +25,8 @@ SENSOR = "process_changed_hours"
 
 def add_log(world: World, hour: datetime, name: str, lines: int = 3) -> None:
     queries = (f"notificationId=n&platform=android&provider=fcm&d={NAMES.of(f'{name}-{i}')}" for i in range(lines))
-    content = b"\n".join(
-        receipt_line("/notification/received", query, hour + timedelta(minutes=1)) for query in queries
-    )
+    moment = hour + timedelta(minutes=1)
+    content = b"\n".join(receipt_line("/notification/received", query, moment) for query in queries)
     path = Path(world.settings.logs) / "fastly" / partition(hour) / f"{name}.log.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content))

@@ -18,6 +18,8 @@ from notify_pipeline.core.settings import Settings
 _LOOPBACK = "127.0.0.1"
 # Two steps of a broadcast, the drain, receipts and reports run beside each other: each takes a share, not the machine.
 _POLARS_THREADS = "2"
+# Per worker: enough that a group commit of the ledger finds company, more only take turns with the interpreter's lock.
+_INGRESS_THREADS = "16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,10 @@ def _ingress(settings: Settings, where: Addresses) -> Sequence[str]:
     return _python(
         "granian",
         *("--interface", "wsgi", "--factory", "--host", settings.http_host, "--port", port_of(where.http)),
-        *("--workers", str(settings.http_workers), "--respawn-failed-workers", "--no-ws"),
+        *("--workers", str(settings.http_workers), "--blocking-threads", _INGRESS_THREADS, "--http", "1", "--no-ws"),
+        # A killed worker is back at once, not after 3.5 s. A stop that reaches a worker in the middle of its start is
+        # swallowed by it, and granian would wait for ever.
+        *("--respawn-failed-workers", "--respawn-interval", "0.1", "--workers-kill-timeout", "10"),
         "ingest_api.app:create_app",
     )
 
