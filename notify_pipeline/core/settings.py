@@ -42,11 +42,14 @@ class Settings(BaseSettings):
         default=datetime(2026, 1, 1, tzinfo=UTC), description="The first hour of logs; earlier ones are not looked at."
     )
     run_history_hours: float = Field(
-        default=24.0, gt=0, description="Finished runs of the routine (drains, receipts, reports) leave Dagster after this."
+        default=24.0,
+        gt=0,
+        description="Finished runs of the routine (drains, receipts, reports) leave Dagster after this.",
     )
 
     admin_key: SecretStr | None = Field(default=None, description="Fixes the admin key instead of making one.")
-    max_body_bytes: int = Field(default=1_048_576, description="Larger request bodies are 413.")
+    # A devices list of the greatest length, with FCM's tokens of some 163 characters, has 1.7 MB.
+    max_body_bytes: int = Field(default=4_194_304, description="Larger request bodies are 413.")
     max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
 
     provider_mode: Literal["sandbox", "real"] = Field(

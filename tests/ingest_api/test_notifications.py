@@ -176,6 +176,14 @@ def test_a_send_at_in_the_past_is_due_and_keeps_its_ttl(house: House) -> None:
     assert stored(house).expires_at == datetime(2026, 11, 21, 6, 34, 59, 123456, UTC)
 
 
+def test_the_longest_list_of_devices_fits_the_body_limit(house: House) -> None:
+    limit = house.services.settings.max_audience_list
+    tokens = [f"{n:022d}:APA91b{'x' * 134}" for n in range(limit)]
+    assert len(tokens[0]) == 163
+    house.secret.ok("POST", "/notifications", send(topics=..., devices=tokens))
+    assert len(stored(house).body["devices"]) == limit
+
+
 def test_the_history_is_shown_page_by_page(house: House) -> None:
     request_id = house.secret.ok("POST", "/notifications", send())["request_id"]
 

@@ -216,7 +216,7 @@ def test_awkward_requests_over_a_real_connection(server: Server, key: str) -> No
     assert call(url, "GET", "/devices/a%2Fb", key).status == 404
     assert call(url, "GET", "/devices/a%00b", key).status == 422
     assert call(url, "GET", "/devices/%ff", key).status == 422
-    big = b'{"a":"' + b"x" * 2_000_000 + b'"}'
+    big = b'{"a":"' + b"x" * 5_000_000 + b'"}'
     assert pool.request("POST", url + "/devices", body=big, headers=headers).status == 413
     assert pool.request("POST", url + "/devices", body=iter([big]), headers=headers).status == 413
     # ... and the server is as well as before.

@@ -1,0 +1,69 @@
+"""Whatever the document allows and forbids: no 5xx, and every answer is one that it lists, in the shape it gives."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from ingest_api.app import GROUPS
+from ingest_api.keys import Access
+from ingest_api.openapi import document
+from tests.ingest_api.conftest import ADMIN, House, build, copied, registration, send
+
+_DOCUMENT = document(GROUPS, "1")
+_ACCESS = {(e.method, e.path): e.access for group in GROUPS for e in group.endpoints}
+# Not that all that the schemas allow is accepted: some rules no schema can say (a known time zone, a genuine receipt).
+_CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+schema = schemathesis.openapi.from_dict(_DOCUMENT)
+_PHASES = (Phase.explicit, Phase.generate, Phase.target)
+_QUIET = (HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[House]:
+    """One ingress for all of it, with a device and a send to be found."""
+    # A body that breaks a rule by its length alone shall be told so, and not that it is too large.
+    for made in build(copied(migrated, tmp_path_factory.mktemp("schemathesis")), max_body_bytes=64 * 1024 * 1024):
+        made.secret.ok("POST", "/devices", registration())
+        made.secret.ok("POST", "/notifications", send())
+        yield made
+
+
+def _check(house: House, case: Any) -> None:
+    access = _ACCESS.get((case.method, case.path), Access.SECRET)
+    key = {Access.ADMIN: ADMIN, Access.PUBLIC: None}.get(access, house.mine.secret_key)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    case.call_and_validate(app=house.client.application, headers=headers, checks=_CHECKS)
+
+
+@schema.parametrize()
+@settings(max_examples=15, deadline=None, phases=_PHASES, suppress_health_check=_QUIET, derandomize=True)
+def test_the_document_holds(house: House, case: Any) -> None:
+    _check(house, case)
+
+
+@pytest.mark.long
+@schema.parametrize()
+@settings(max_examples=400, deadline=None, phases=_PHASES, suppress_health_check=_QUIET)
+def test_the_document_holds_for_long(house: House, case: Any) -> None:
+    _check(house, case)
