@@ -1,0 +1,125 @@
+"""When dead tokens are dropped, and when they no longer are."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import audit, devices
+from notify_pipeline.core.ledger.devices import Registration, TokenDrop
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
+from notify_pipeline.delivery import broadcast
+from notify_pipeline.delivery.tokens import DropGuard, drop_of
+from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, result
+from tests.delivery.test_broadcast import routed
+from tests.delivery.test_drain import drain_to_end, register
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+SETTINGS = Settings(token_drop_share=0.25, token_drop_sample=100)
+
+
+def dead(number: int) -> list[TokenDrop]:
+    return [TokenDrop(f"d{n}", "gone", NOW) for n in range(number)]
+
+
+def test_a_plausible_share_is_dropped_once_there_is_a_sample() -> None:
+    guard = DropGuard(SETTINGS, whole_send=True)
+    assert guard.admit(60, dead(3)) == []
+    assert len(guard.admit(60, dead(3))) == 6
+    assert len(guard.admit(10, dead(2))) == 2
+    assert guard.rest() == []
+
+
+def test_an_implausible_share_stops_a_whole_send_for_good() -> None:
+    guard = DropGuard(SETTINGS, whole_send=True)
+    assert guard.admit(99, dead(40)) == []
+    assert guard.admit(1, []) == [] and guard.stopped
+    assert guard.admit(10_000, dead(1)) == [] and guard.rest() == []
+
+
+def test_a_send_too_small_for_a_judgement_drops_at_its_end() -> None:
+    guard = DropGuard(SETTINGS, whole_send=True)
+    guard.admit(5, dead(5))
+    assert len(guard.rest()) == 5 and guard.rest() == []
+
+
+def test_many_small_sends_are_judged_by_the_latest_answers() -> None:
+    guard = DropGuard(SETTINGS, whole_send=False)
+    assert [len(guard.admit(1, dead(1))) for _ in range(150)] == [1] * 99 + [0] * 51
+    assert guard.stopped
+    for _ in range(500):
+        guard.admit(1, [])
+    assert not guard.stopped and len(guard.admit(1, dead(1))) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=40), st.booleans())
+def test_no_token_is_dropped_twice_or_while_implausible(batches: list[tuple[int, int]], whole: bool) -> None:
+    guard = DropGuard(SETTINGS, whole_send=whole)
+    dropped = 0
+    for more, gone in batches:
+        now = guard.admit(more + gone, dead(gone))
+        dropped += len(now)
+        if now and guard.answers >= 100:
+            assert guard.dead <= 0.25 * guard.answers
+    assert dropped + len(guard.rest()) <= sum(gone for _, gone in batches)
+
+
+def test_a_drop_is_void_after_the_provider_s_time_or_else_the_call_s() -> None:
+    answered = result(Outcome.INVALID_RECIPIENT, "UNREGISTERED")
+    assert to_micros(drop_of("d", answered).not_after) == answered.sent_at
+    since = result(Outcome.INVALID_RECIPIENT, "Unregistered", unregistered_at=NOW)
+    assert drop_of("d", since) == TokenDrop("d", "Unregistered", NOW)
+
+
+def gone(recipient: Recipient, number: int) -> object:
+    return result(Outcome.INVALID_RECIPIENT, "UNREGISTERED", drop_token=True)
+
+
+def live(ledger: Ledger, *tokens: str) -> list[str]:
+    return [device.token for device in devices.find_by_tokens(ledger, TENANT, tokens)]
+
+
+@pytest.mark.parametrize("way", ["drain", "broadcast"])
+def test_a_dead_token_goes_unless_it_was_registered_again(ledger: Ledger, folder_lake: Lake, way: str) -> None:
+    def answer(recipient: Recipient, number: int) -> object:
+        answered = gone(recipient, number)
+        if recipient.address == "again":
+            # The app comes back while the provider's old word is on its way.
+            register(ledger, "again", topics=["t"], user_id="u")
+        return answered if recipient.address != "alive" else Outcome.ACCEPTED
+
+    fcm = FakeSender(Channel.FCM, answer)  # type: ignore[arg-type]
+    ctx = context(ledger, folder_lake, fcm)
+    names = ("dead", "again", "alive")
+    for name in names:
+        register(ledger, name, topics=["t"], user_id="u")
+    if way == "drain":
+        drain_to_end(ctx, accept(ledger, users=["u"]))
+    else:
+        land(ledger, folder_lake)
+        request_id = routed(ctx, topics=["t"])
+        for ref in broadcast.snapshot(ctx, request_id):
+            broadcast.send_shard(ctx, request_id, ref.shard)
+    assert live(ledger, *names) == ["again", "alive"]
+
+
+def test_a_provider_that_calls_everybody_dead_drops_nobody(ledger: Ledger, folder_lake: Lake) -> None:
+    ctx = context(ledger, folder_lake, FakeSender(Channel.FCM, gone), token_drop_sample=10)  # type: ignore[arg-type]
+    names = [f"d{n:02d}" for n in range(30)]
+    for name in names:
+        devices.register(
+            ledger, TENANT, Registration(name, Platform.ANDROID, topics=["t"]), datetime.now(UTC) - timedelta(1)
+        )
+    land(ledger, folder_lake)
+    request_id = routed(ctx, topics=["t"])
+    for ref in broadcast.snapshot(ctx, request_id):
+        broadcast.send_shard(ctx, request_id, ref.shard)
+    assert live(ledger, *names) == names
+    alarms = [entry for entry in audit.page(ledger, request_id) if entry.event == "token_drop_stopped"]
+    assert [alarm.detail for alarm in alarms] == [{"provider": "fake", "answers": 30, "dead": 30}]
