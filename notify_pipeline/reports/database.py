@@ -1,0 +1,89 @@
+"""The builder's DuckDB: memory limits, SQL files, and a report database attached under the name ``report``.
+
+Belongs here: opening and closing. Does not belong here: what is computed (``sql/*.sql``), reading versions
+(``reading``).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from notify_pipeline.core.sql import sql_text
+
+# DuckDB 1.5 reads what this writes.
+STORAGE_VERSION: Final = "v1.5.0"
+_FILES: Final = ("schema.sql", "views.sql", "comments.sql", "stage.sql", "facts.sql")
+
+
+def model_version() -> str:
+    """Return a digest of all models: what other models have computed is computed again."""
+    return hashlib.sha256("\0".join(sql_text(__file__, name) for name in _FILES).encode()).hexdigest()[:16]
+
+
+def connect(memory: str, threads: int, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB within limits.
+
+    Args:
+        memory: DuckDB's memory_limit, such as ``1GB``.
+        threads: How many threads a query may use.
+        spill: A folder for what does not fit into memory.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory,
+        "threads": threads,
+        "preserve_insertion_order": False,
+    }
+    if spill is not None:
+        config["temp_directory"] = str(spill)
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+@contextmanager
+def attached(
+    connection: duckdb.DuckDBPyConnection, path: Path, *, name: str = "report", read_only: bool = False
+) -> Iterator[None]:
+    """Attach a report database for a while; a new file gets the schema. It is whole on disk when the block has ended.
+
+    Args:
+        connection: Where.
+        path: The file.
+        name: The name that SQL knows it by.
+        read_only: Open an existing file for reading.
+    """
+    is_new = not path.exists()
+    options = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}'"
+    connection.execute(f"ATTACH {quoted(str(path))} AS {name} ({options})")
+    try:
+        if is_new and not read_only:
+            connection.execute(sql_text(__file__, "schema.sql"))
+            _in_report(connection, sql_text(__file__, "views.sql"))
+            connection.execute(sql_text(__file__, "comments.sql"))
+        yield
+        if not read_only:
+            connection.execute(f"CHECKPOINT {name}")
+    finally:
+        connection.execute(f"DETACH {name}")
+
+
+def first_row(connection: duckdb.DuckDBPyConnection, query: str, parameters: object = None) -> tuple[Any, ...] | None:
+    """Return a query's first row. All are fetched, because an unfinished result locks its connection."""
+    rows = connection.execute(query, parameters).fetchall()
+    return rows[0] if rows else None
+
+
+def quoted(text: str) -> str:
+    """Return a SQL string literal, for the statements that take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _in_report(connection: duckdb.DuckDBPyConnection, statements: str) -> None:
+    # Views keep the names they are made with, and the file is attached under other names later: no catalog in them.
+    connection.execute("USE report")
+    connection.execute(statements)
+    connection.execute("USE memory")

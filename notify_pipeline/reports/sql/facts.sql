@@ -1,0 +1,158 @@
+-- The facts of the affected notifications, written anew. Every aggregate is independent of the order of its rows.
+DELETE FROM report.facts.notifications WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+DELETE FROM report.facts.platform_reports WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+DELETE FROM report.facts.timeline WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+DELETE FROM report.facts.failures WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+DELETE FROM report.facts.foreign_beacons WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+
+CREATE OR REPLACE TEMP TABLE measures AS
+SELECT
+    tenant,
+    notification_id,
+    channel,
+    platform,
+    provider,
+    count(*) AS recorded,
+    count(*) FILTER (called) AS attempted,
+    count(*) FILTER (outcome = 'accepted') AS accepted,
+    count(*) FILTER (by_beacon) AS accepted_by_beacon,
+    count(*) FILTER (outcome IN ('permanent', 'transient', 'throttled')) AS failed,
+    count(*) FILTER (outcome = 'throttled') AS throttled,
+    count(*) FILTER (outcome = 'invalid_recipient') AS invalid,
+    count(*) FILTER (outcome = 'ambiguous') AS ambiguous,
+    count(*) FILTER (outcome = 'skipped') AS skipped,
+    count(*) FILTER (outcome = 'expired') AS expired,
+    count(*) FILTER (outcome = 'dry_run') AS dry_run,
+    count(received_at) AS received,
+    count(*) FILTER (opened) AS opened,
+    count(*) FILTER (clicked) AS clicked,
+    coalesce(sum(hits), 0)::BIGINT AS hits,
+    min(accepted_at) FILTER (outcome = 'accepted') AS first_accepted_at,
+    max(accepted_at) FILTER (outcome = 'accepted') AS last_accepted_at,
+    quantile_cont(received_s, 0.5) AS p50_s,
+    quantile_cont(received_s, 0.9) AS p90_s,
+    quantile_cont(received_s, 0.99) AS p99_s,
+    count(*) FILTER (received_s <= 120) / nullif(count(*) FILTER (outcome = 'accepted'), 0) AS share_120s,
+    grouping(channel) = 1 AS is_total
+FROM deliveries
+GROUP BY GROUPING SETS ((tenant, notification_id, channel, platform, provider), (tenant, notification_id));
+
+-- Who was planned for. Until a broadcast's audience has landed, those whose attempts are known stand in for it. Should
+-- two providers serve a channel, each answers for the recipients it has, and the first also for those nobody has yet.
+CREATE OR REPLACE TEMP TABLE platform_audience AS
+WITH planned AS (
+    SELECT
+        tenant,
+        notification_id,
+        coalesce(channel, 'none') AS channel,
+        coalesce(platform, 'unknown') AS platform,
+        sum(recipients)::BIGINT AS recipients
+    FROM stage.audiences
+    GROUP BY ALL
+),
+recorded AS (
+    SELECT tenant, notification_id, channel, platform, provider, recorded,
+        sum(recorded) OVER same AS all_recorded,
+        row_number() OVER (same ORDER BY provider) AS place
+    FROM measures
+    WHERE NOT is_total
+    WINDOW same AS (PARTITION BY tenant, notification_id, channel, platform)
+)
+SELECT
+    tenant,
+    notification_id,
+    channel,
+    platform,
+    coalesce(r.provider, channel) AS provider,
+    (coalesce(r.recorded, 0)
+        + CASE WHEN coalesce(r.place, 1) = 1 THEN coalesce(p.recipients - coalesce(r.all_recorded, 0), 0) ELSE 0 END
+    )::BIGINT AS audience
+FROM planned AS p
+FULL JOIN recorded AS r USING (tenant, notification_id, channel, platform)
+WHERE coalesce(p.recipients, r.recorded) > 0;
+
+INSERT INTO report.facts.platform_reports
+SELECT
+    tenant, notification_id, r.accepted_at, channel, platform, provider, a.audience,
+    coalesce(m.attempted, 0), coalesce(m.accepted, 0), coalesce(m.accepted_by_beacon, 0), coalesce(m.failed, 0),
+    coalesce(m.throttled, 0), coalesce(m.invalid, 0), coalesce(m.ambiguous, 0), coalesce(m.skipped, 0),
+    coalesce(m.expired, 0), coalesce(m.dry_run, 0), coalesce(m.received, 0), coalesce(m.opened, 0),
+    coalesce(m.clicked, 0), coalesce(m.hits, 0),
+    m.first_accepted_at, m.last_accepted_at, m.p50_s, m.p90_s, m.p99_s, m.share_120s
+FROM platform_audience AS a
+JOIN stage.requests AS r USING (tenant, notification_id)
+LEFT JOIN (FROM measures WHERE NOT is_total) AS m USING (tenant, notification_id, channel, platform, provider)
+ORDER BY r.accepted_at, tenant, notification_id, channel, platform, provider;
+
+INSERT INTO report.facts.notifications
+WITH states AS (
+    SELECT
+        tenant,
+        notification_id,
+        arg_max(to_state, (to_state IN (SELECT state FROM stage.final_states), "at", audit_id)) AS state,
+        min("at") FILTER (to_state IN (SELECT state FROM stage.final_states)) AS finished_at
+    FROM stage.audit
+    WHERE to_state IS NOT NULL
+    GROUP BY ALL
+),
+last_attempts AS (SELECT tenant, notification_id, max(sent_at) AS "at" FROM stage.attempts GROUP BY ALL),
+audiences AS (SELECT tenant, notification_id, sum(audience)::BIGINT AS audience FROM platform_audience GROUP BY ALL)
+SELECT
+    tenant, notification_id, r.request_id, r.type, r.category, r.priority, r.title, coalesce(r.topics, []),
+    coalesce(r.dry_run, FALSE), r.accepted_at, r.send_at, r.expires_at,
+    coalesce(s.state, 'accepted'), s.finished_at, l."at", coalesce(a.audience, 0),
+    coalesce(m.attempted, 0), coalesce(m.accepted, 0), coalesce(m.accepted_by_beacon, 0), coalesce(m.failed, 0),
+    coalesce(m.throttled, 0), coalesce(m.invalid, 0), coalesce(m.ambiguous, 0), coalesce(m.skipped, 0),
+    coalesce(m.expired, 0), coalesce(m.dry_run, 0), coalesce(m.received, 0), coalesce(m.opened, 0),
+    coalesce(m.clicked, 0), coalesce(m.hits, 0),
+    m.first_accepted_at, m.last_accepted_at, m.p50_s, m.p90_s, m.p99_s, m.share_120s
+FROM stage.requests AS r
+LEFT JOIN states AS s USING (tenant, notification_id)
+LEFT JOIN last_attempts AS l USING (tenant, notification_id)
+LEFT JOIN audiences AS a USING (tenant, notification_id)
+LEFT JOIN (FROM measures WHERE is_total) AS m USING (tenant, notification_id)
+ORDER BY r.accepted_at, tenant, notification_id;
+
+INSERT INTO report.facts.timeline
+WITH moments AS (
+    SELECT tenant, notification_id, platform, (accepted_s // 10)::BIGINT * 10 AS bucket_s, 1 AS accepted, 0 AS received
+    FROM deliveries WHERE outcome = 'accepted' AND accepted_s IS NOT NULL
+    UNION ALL
+    SELECT tenant, notification_id, platform, (received_s // 10)::BIGINT * 10, 0, 1
+    FROM deliveries WHERE received_s IS NOT NULL
+)
+SELECT tenant, notification_id, platform, bucket_s, sum(accepted)::BIGINT, sum(received)::BIGINT
+FROM moments
+GROUP BY ALL
+ORDER BY ALL;
+
+INSERT INTO report.facts.failures
+WITH ended AS (
+    SELECT tenant, notification_id, channel, platform, provider, outcome, coalesce(provider_code, '') AS provider_code,
+        count(*) AS deliveries
+    FROM deliveries
+    GROUP BY ALL
+)
+SELECT
+    a.tenant, a.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
+    coalesce(a.provider_code, ''), count(*), coalesce(any_value(e.deliveries), 0), min(a.sent_at), max(a.sent_at)
+FROM attempts AS a
+JOIN stage.requests AS r ON r.tenant = a.tenant AND r.notification_id = a.notification_id
+JOIN providers AS p
+    ON p.tenant = a.tenant AND p.notification_id = a.notification_id
+    AND p.report_channel = a.report_channel AND p.report_platform = a.report_platform
+LEFT JOIN ended AS e
+    ON e.tenant = a.tenant AND e.notification_id = a.notification_id AND e.channel = a.report_channel
+    AND e.platform = a.report_platform AND e.provider = coalesce(a.provider, p.provider)
+    AND e.outcome = a.outcome AND e.provider_code = coalesce(a.provider_code, '')
+WHERE a.outcome NOT IN ('accepted', 'dry_run')
+GROUP BY a.tenant, a.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
+    coalesce(a.provider_code, '')
+ORDER BY ALL;
+
+INSERT INTO report.facts.foreign_beacons
+SELECT b.notification_id, count(*), sum(b.lines)::BIGINT
+FROM beacons AS b
+ANTI JOIN (FROM deliveries WHERE called) AS d USING (notification_id, delivery_id)
+GROUP BY b.notification_id
+ORDER BY b.notification_id;

@@ -1,0 +1,128 @@
+-- The report database: facts that the models fill, views that people read, and what the builder remembers.
+CREATE SCHEMA report.facts;
+CREATE SCHEMA report.internal;
+
+CREATE TABLE report.facts.notifications (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    request_id VARCHAR NOT NULL,
+    type VARCHAR NOT NULL,
+    category VARCHAR,
+    priority VARCHAR NOT NULL,
+    title VARCHAR,
+    topics VARCHAR[] NOT NULL,
+    is_dry_run BOOLEAN NOT NULL,
+    accepted_at TIMESTAMPTZ NOT NULL,
+    send_at TIMESTAMPTZ,
+    expires_at TIMESTAMPTZ NOT NULL,
+    state VARCHAR NOT NULL,
+    finished_at TIMESTAMPTZ,
+    last_attempt_at TIMESTAMPTZ,
+    audience BIGINT NOT NULL,
+    attempted BIGINT NOT NULL,
+    accepted BIGINT NOT NULL,
+    accepted_by_beacon BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    throttled BIGINT NOT NULL,
+    invalid BIGINT NOT NULL,
+    ambiguous BIGINT NOT NULL,
+    skipped BIGINT NOT NULL,
+    expired BIGINT NOT NULL,
+    dry_run BIGINT NOT NULL,
+    received BIGINT NOT NULL,
+    opened BIGINT NOT NULL,
+    clicked BIGINT NOT NULL,
+    hits BIGINT NOT NULL,
+    first_accepted_at TIMESTAMPTZ,
+    last_accepted_at TIMESTAMPTZ,
+    p50_s DOUBLE,
+    p90_s DOUBLE,
+    p99_s DOUBLE,
+    share_120s DOUBLE
+);
+
+CREATE TABLE report.facts.platform_reports (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    accepted_at TIMESTAMPTZ NOT NULL,
+    channel VARCHAR NOT NULL,
+    platform VARCHAR NOT NULL,
+    provider VARCHAR NOT NULL,
+    audience BIGINT NOT NULL,
+    attempted BIGINT NOT NULL,
+    accepted BIGINT NOT NULL,
+    accepted_by_beacon BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    throttled BIGINT NOT NULL,
+    invalid BIGINT NOT NULL,
+    ambiguous BIGINT NOT NULL,
+    skipped BIGINT NOT NULL,
+    expired BIGINT NOT NULL,
+    dry_run BIGINT NOT NULL,
+    received BIGINT NOT NULL,
+    opened BIGINT NOT NULL,
+    clicked BIGINT NOT NULL,
+    hits BIGINT NOT NULL,
+    first_accepted_at TIMESTAMPTZ,
+    last_accepted_at TIMESTAMPTZ,
+    p50_s DOUBLE,
+    p90_s DOUBLE,
+    p99_s DOUBLE,
+    share_120s DOUBLE
+);
+
+CREATE TABLE report.facts.timeline (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    platform VARCHAR NOT NULL,
+    bucket_s BIGINT NOT NULL,
+    accepted BIGINT NOT NULL,
+    received BIGINT NOT NULL
+);
+
+CREATE TABLE report.facts.failures (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    channel VARCHAR NOT NULL,
+    platform VARCHAR NOT NULL,
+    provider VARCHAR NOT NULL,
+    outcome VARCHAR NOT NULL,
+    provider_code VARCHAR NOT NULL,
+    attempts BIGINT NOT NULL,
+    deliveries BIGINT NOT NULL,
+    first_at TIMESTAMPTZ NOT NULL,
+    last_at TIMESTAMPTZ NOT NULL
+);
+
+-- Beacons that belong to no delivery of the notification that they name.
+CREATE TABLE report.facts.foreign_beacons (
+    notification_id VARCHAR NOT NULL,
+    deliveries BIGINT NOT NULL,
+    hits BIGINT NOT NULL
+);
+
+-- Which lake files the facts are made of, and which notifications each of them tells of.
+CREATE TABLE report.internal.files (
+    file_id BIGINT NOT NULL,
+    lake_table VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,
+    etag VARCHAR NOT NULL,
+    through TIMESTAMPTZ
+);
+CREATE TABLE report.internal.file_notifications (file_id BIGINT NOT NULL, notification_id VARCHAR NOT NULL);
+CREATE TABLE report.internal.meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL);
+
+CREATE TABLE report.main.build (
+    version BIGINT NOT NULL,
+    built_at TIMESTAMPTZ NOT NULL,
+    received_through TIMESTAMPTZ,
+    settle_s DOUBLE NOT NULL,
+    files BIGINT NOT NULL,
+    recomputed BIGINT NOT NULL,
+    foreign_deliveries BIGINT NOT NULL,
+    foreign_hits BIGINT NOT NULL
+);
+
+CREATE INDEX notifications_by_id ON report.facts.notifications (notification_id);
+CREATE INDEX timeline_by_id ON report.facts.timeline (notification_id);
+CREATE INDEX failures_by_id ON report.facts.failures (notification_id);
