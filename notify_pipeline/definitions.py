@@ -11,6 +11,7 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.delivery.build import build as delivery
 from notify_pipeline.defs.maintenance.build import build as maintenance
 from notify_pipeline.defs.receipts.build import build as receipts
+from notify_pipeline.defs.reports.build import build as reports
 from notify_pipeline.defs.resources import make_resources
 
 
@@ -24,9 +25,11 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, object] | No
     Returns:
         Everything, resources bound.
     """
-    parts = [build(settings) for build in (delivery, receipts, maintenance)]
+    parts = [build(settings) for build in (delivery, receipts, reports, maintenance)]
     resources = {**make_resources(), **(resource_overrides or {})}
-    return dg.Definitions.merge(*parts, dg.Definitions(resources=resources))
+    # In one process by default: what the UI materializes by hand is quick, and the report's steps share a lock.
+    common = dg.Definitions(resources=resources, executor=dg.in_process_executor)
+    return dg.Definitions.merge(*parts, common)
 
 
 @dg.definitions

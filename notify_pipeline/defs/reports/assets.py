@@ -1,0 +1,146 @@
+"""The reports as assets: a candidate, the checks that block it, and the published version.
+
+Belongs here: assets, checks and their job. Does not belong here: building, checking, publishing (``reports``), when
+(``sensor``).
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.defs import lanes, metadata
+from notify_pipeline.defs.maintenance import lake_tables
+from notify_pipeline.reports import build, checks, versions
+
+JOB = "build_reports"
+VERIFY_JOB = "verify_reports"
+GROUP = "reports"
+# A rebuild by hand holds the right to build for as long as it takes; a run that waits longer gives its place up.
+_WRITER_WAIT_S = 60.0
+# Rows may land between the two builds that are compared; three times in a row they do not by chance.
+_VERIFY_TRIES = 3
+_SOURCES = (*(lake_tables.key_of(t.name) for t in (REQUESTS, AUDIT, AUDIENCES, ATTEMPTS)), dg.AssetKey(RECEIPTS.name))
+
+
+@dg.resource(required_resource_keys={"settings"}, description="The right to build reports, held for a whole run.")
+def report_writer(context: dg.InitResourceContext) -> Iterator[Path]:
+    """Take it, waiting for another builder to end; give the folder."""
+    root: Path = context.resources.settings.reports
+    deadline = time.monotonic() + _WRITER_WAIT_S
+    while True:
+        try:
+            with versions.writer(root):
+                yield root
+            return
+        except versions.WriterBusyError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
+
+
+@dg.asset(
+    deps=_SOURCES,
+    group_name=GROUP,
+    description="The next version: a copy of the current one, with what changed in the lake computed anew.",
+)
+def report_candidate(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    lake: dg.ResourceParam[Lake],
+    report_writer: dg.ResourceParam[Path],
+) -> build.Candidate:
+    """Build it."""
+    candidate = build.build_candidate(lake, report_writer, settings, datetime.now(UTC))
+    context.add_output_metadata({**metadata.of(candidate.changes), "version": candidate.number})
+    return candidate
+
+
+@dg.multi_asset_check(
+    name="check_candidate",
+    specs=[dg.AssetCheckSpec(name, asset=report_candidate, blocking=True) for name in checks.NAMES],
+    description="What must be true of a version before anybody sees it.",
+)
+def check_candidate(
+    report_candidate: build.Candidate, settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]
+) -> Iterator[dg.AssetCheckResult]:
+    """Run every check."""
+    for result in checks.run(report_candidate, lake, settings):
+        yield dg.AssetCheckResult(
+            asset_key="report_candidate",
+            check_name=result.name,
+            passed=result.passed,
+            description=result.description,
+            metadata={"offending": result.offending, "examples": list(result.examples)},
+        )
+
+
+@dg.asset(
+    group_name=GROUP,
+    description="The current version: an immutable DuckDB file that the pointer names.",
+)
+def published_report(
+    context: dg.AssetExecutionContext,
+    report_candidate: build.Candidate,
+    settings: dg.ResourceParam[Settings],
+    report_writer: dg.ResourceParam[Path],
+) -> None:
+    """Make the candidate the current version, unless it says nothing new."""
+    candidate = report_candidate
+    if not candidate.is_changed:
+        candidate.discard()
+        context.add_output_metadata({"unchanged": True})
+        return
+    keep = settings.report_versions_kept
+    version = versions.publish(
+        report_writer, candidate.path, candidate.number, datetime.now(UTC), keep, candidate.source
+    )
+    context.add_output_metadata(metadata.of(version))
+
+
+@dg.asset_check(
+    asset=published_report,
+    description="Computing everything from the lake gives the same tables as computing what changed.",
+)
+def equals_full_rebuild(
+    settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake], report_writer: dg.ResourceParam[Path]
+) -> dg.AssetCheckResult:
+    """Build both and compare them."""
+    differing: dict[str, int] = {}
+    for _ in range(_VERIFY_TRIES):
+        step = build.build_candidate(lake, report_writer, settings, datetime.now(UTC))
+        whole = build.build_candidate(lake, report_writer, settings, datetime.now(UTC), full=True)
+        differing = build.compare(step.path, whole.path)
+        step.discard()
+        whole.discard()
+        if not differing:
+            break
+    return dg.AssetCheckResult(passed=not differing, metadata={"differing_rows": differing})
+
+
+def make_jobs() -> list[UnresolvedAssetJobDefinition]:
+    """The job that builds and publishes, and the one that compares with a full rebuild."""
+    everything = dg.AssetSelection.assets(report_candidate, published_report)
+    verifying = dg.AssetSelection.checks(equals_full_rebuild)
+    return [
+        dg.define_asset_job(
+            JOB,
+            selection=everything - verifying,
+            executor_def=dg.in_process_executor,
+            tags=lanes.tag(lanes.REPORTS),
+            description="Builds the next version, checks it, and publishes it if every check passes.",
+        ),
+        dg.define_asset_job(
+            VERIFY_JOB,
+            selection=verifying,
+            executor_def=dg.in_process_executor,
+            tags=lanes.tag(lanes.REPORTS),
+            description="Computes the reports from the whole lake and compares. Publishes nothing.",
+        ),
+    ]

@@ -1,0 +1,37 @@
+"""Decides when the reports are built again. Pure: facts in, a decision out.
+
+Belongs here: that rule. Does not belong here: Dagster (``sensor``), whether anything changed (``reports.build``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+# Under steady traffic the lake changes every second; a build costs a few seconds of a core.
+PAUSE = timedelta(seconds=5)
+# A candidate that fails a check fails it again until something changes; the store may just be away for a moment.
+_MAX_PAUSE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """An earlier run; ``ended_at`` is None while it is not finished."""
+
+    ended_at: datetime | None
+    failed: bool
+
+
+def may_build(runs: Sequence[Build], now: datetime) -> bool:
+    """Tell whether a build may begin now, if anything changed.
+
+    Args:
+        runs: The latest runs, newest first.
+        now: The time.
+    """
+    if not runs:
+        return True
+    if any(run.ended_at is None for run in runs):
+        return False
+    failures = next((number for number, run in enumerate(runs) if not run.failed), len(runs))
+    ended = max(run.ended_at for run in runs if run.ended_at is not None)
+    return now >= ended + min(PAUSE * (1 << failures), _MAX_PAUSE)

@@ -1,0 +1,97 @@
+"""Reports in Dagster: built when the lake changed, published only when every check passes, one builder at a time."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+
+from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
+from notify_pipeline.defs.reports.watch import Build, may_build
+from notify_pipeline.reports import checks, versions
+from notify_pipeline.reports.reading import ReportReader
+from tests.defs.conftest import World
+
+SENSOR = "build_when_the_lake_changed"
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+
+
+def test_a_send_becomes_a_report(make_world: Callable[..., World], sandbox_url: str) -> None:
+    world = make_world(sandbox_url=sandbox_url)
+    world.register(2)
+    world.send("one", users=["user-0", "user-1"])
+    assert world.run("drain").success
+    world.land()
+    assert len(world.tick(SENSOR).run_requests) == 1
+    result = world.run(JOB)
+    assert result.success
+    assert evaluations(result) == dict.fromkeys(checks.NAMES, True)
+    report = ReportReader(world.settings.reports).one(world.tenant, "one")
+    assert report is not None
+    assert report["totals"]["accepted"] == 2
+
+    assert world.run(VERIFY_JOB).success
+
+
+def test_nothing_changed_nothing_published(world: World) -> None:
+    assert world.run(JOB).success
+    first = versions.current(world.settings.reports)
+    assert first is not None
+    assert world.tick(SENSOR).run_requests == []
+    assert world.run(JOB).success
+    assert versions.current(world.settings.reports) == first
+
+
+def test_a_failing_check_keeps_the_candidate_from_being_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> list[checks.CheckResult]:
+        return [checks.CheckResult(name, name != checks.NAMES[0], "as told", 1, ["x"]) for name in checks.NAMES]
+
+    monkeypatch.setattr(checks, "run", run)
+    result = world.run(JOB)
+    assert not result.success
+    assert evaluations(result)[checks.NAMES[0]] is False
+    assert versions.current(world.settings.reports) is None
+
+
+def test_a_second_builder_waits_and_then_gives_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notify_pipeline.defs.reports.assets._WRITER_WAIT_S", 0.1)
+    with versions.writer(world.settings.reports):
+        assert not world.run(JOB).success
+    assert world.run(JOB).success
+
+
+def test_no_second_build_while_one_is_queued(world: World) -> None:
+    assert len(world.tick(SENSOR).run_requests) == 1
+    job = world.repository.get_job(JOB)
+    world.instance.create_run_for_job(job, status=DagsterRunStatus.NOT_STARTED)
+    assert world.tick(SENSOR).run_requests == []
+
+
+def ended(seconds: float, failed: bool = False) -> Build:
+    return Build(NOW - timedelta(seconds=seconds), failed)
+
+
+@pytest.mark.parametrize(
+    ("runs", "may"),
+    [
+        pytest.param([], True, id="never built"),
+        pytest.param([Build(None, False)], False, id="under way"),
+        pytest.param([ended(1)], False, id="a moment ago"),
+        pytest.param([ended(5)], True, id="the pause is over"),
+        pytest.param([ended(5, failed=True)], False, id="failed: a longer pause"),
+        pytest.param([ended(10, failed=True)], True, id="... twice as long"),
+        pytest.param([ended(10, failed=True), ended(30, failed=True)], False, id="... and longer each time"),
+        pytest.param([ended(5), ended(30, failed=True)], True, id="a success forgives"),
+        pytest.param([ended(300, failed=True)] * 8, True, id="but five minutes are the most"),
+    ],
+)
+def test_when_to_build(runs: list[Build], may: bool) -> None:
+    assert may_build(runs, NOW) is may
