@@ -77,22 +77,9 @@ def process_hour(
     keyed = {result_key(file): file for file in files}
     done = _keys(lake, RECEIPTS, hour)
     todo = [(key, file) for key, file in keyed.items() if reparse or key not in done]
-    local = threading.local()
-
-    def work(task: tuple[str, LakeFile]) -> _FileCounts:
-        parser = getattr(local, "parser", None) or BlockParser()
-        local.parser = parser
-        key, file = task
-        parsed = parse_file(file.path, logs.read(file.path), hour, parser)
-        _store(lake, hour, key, file, parsed)
-        return _FileCounts.of(parsed)
-
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        counts = list(pool.map(work, todo))
+    counts = _parse_all(lake, logs, hour, todo, threads or os.cpu_count() or 1)
     removed = _remove_replaced(lake, hour, done - keyed.keys(), {file.path for file in files})
-    reasons: Counter[str] = Counter()
-    for one in counts:
-        reasons.update(one.reasons)
+    reasons = sum((one.reasons for one in counts), Counter[str]())
     return HourReport(
         hour=hour_start(hour),
         files=len(files),
@@ -122,6 +109,23 @@ class _FileCounts:
     def of(cls, parsed: ParsedFile) -> "_FileCounts":
         reasons = Counter(parsed.quarantine["reason"].to_pylist())
         return cls(parsed.lines, parsed.events.num_rows, parsed.other, reasons)
+
+
+def _parse_all(
+    lake: Lake, logs: Logs, hour: datetime, todo: list[tuple[str, LakeFile]], threads: int
+) -> list[_FileCounts]:
+    local = threading.local()
+
+    def work(task: tuple[str, LakeFile]) -> _FileCounts:
+        # What a thread has learnt of the log's lines serves its next file.
+        parser = local.parser = getattr(local, "parser", None) or BlockParser()
+        key, file = task
+        parsed = parse_file(file.path, logs.read(file.path), hour, parser)
+        _store(lake, hour, key, file, parsed)
+        return _FileCounts.of(parsed)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, todo))
 
 
 def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedFile) -> None:

@@ -137,20 +137,9 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
         The other columns, delivery_id (checked), the binary columns second and zone (unchecked), and before, between
         and after: what is left of the line. Lines that cannot have this layout are missing.
     """
-    size = pl.col("size")
+    cuts = _Cuts(layout)
+    raw, size = pl.col("raw"), pl.col("size")
     stamp, identity = _position(layout.stamp_at), _position(layout.id_at)
-    slots = [(stamp, layout.stamp_length), (identity, DELIVERY_ID_LENGTH)]
-    if not layout.stamp_first:
-        slots.reverse()
-    (first, first_length), (second, second_length) = slots
-    middle = first + first_length
-    raw, last = pl.col("raw"), second + second_length
-    pieces = {
-        "before": raw.bin.slice(0, first),
-        "between": raw.bin.slice(middle, (size * 0 + second - middle).clip(0)),
-        "after": raw.bin.slice(last, (size - last).clip(0)),
-    }
-    same = [pieces[name] == pl.lit(text) for name, text in zip(pieces, layout.fixed, strict=True) if text is not None]
     ours = pl.col("delivery_id").str.contains(_DELIVERY_ID)
     if layout.joint:
         ours &= raw.bin.slice(size).cast(pl.String).str.contains(layout.tail)
@@ -158,22 +147,42 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
         lines.lazy()
         .filter(raw.bin.size() <= MAX_LINE_BYTES)
         .with_columns(size=_end(layout.joint))
-        .filter(
-            size >= last,
-            size + first >= size,
-            size + middle <= size + second,
-            *same,
-        )
+        .filter(cuts.fit)
         .with_columns(delivery_id=raw.bin.slice(identity, DELIVERY_ID_LENGTH).cast(pl.String))
         .filter(ours)
         .with_columns(
             second=raw.bin.slice(stamp, SECOND_LENGTH),
             zone=raw.bin.slice(stamp + SECOND_LENGTH, max(0, layout.stamp_length - SECOND_LENGTH)),
-            **pieces,
+            **cuts.pieces,
         )
         .drop("raw", "size")
         .collect(engine="in-memory")
     )
+
+
+class _Cuts:
+    """What a layout leaves of a line (``pieces``), and whether a line is long enough and the same there (``fit``)."""
+
+    def __init__(self, layout: Layout) -> None:
+        raw, size = pl.col("raw"), pl.col("size")
+        slots = [
+            (_position(layout.stamp_at), layout.stamp_length),
+            (_position(layout.id_at), DELIVERY_ID_LENGTH),
+        ]
+        if not layout.stamp_first:
+            slots.reverse()
+        (first, first_length), (second, second_length) = slots
+        middle, last = first + first_length, second + second_length
+        self.pieces = {
+            "before": raw.bin.slice(0, first),
+            "between": raw.bin.slice(middle, (size * 0 + second - middle).clip(0)),
+            "after": raw.bin.slice(last, (size - last).clip(0)),
+        }
+        # Sizes on both sides, because polars takes no condition that is about constants alone.
+        self.fit = (size >= last) & (size + first >= size) & (size + middle <= size + second)
+        for piece, text in zip(self.pieces.values(), layout.fixed, strict=True):
+            if text is not None:
+                self.fit &= piece == pl.lit(text)
 
 
 def add_skeletons(layout: Layout, cut: pl.DataFrame) -> pl.DataFrame:

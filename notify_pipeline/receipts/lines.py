@@ -121,7 +121,8 @@ def parse_time(stamp: str) -> int | None:
         return None
     *parts, fraction, sign, hours, minutes = match.groups()
     try:
-        moment = to_micros(datetime(*map(int, parts), tzinfo=UTC))  # type: ignore[misc]  # six ints
+        year, month, day, hour, minute, second = map(int, parts)
+        moment = to_micros(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
     except ValueError:
         return None
     moment += int(fraction[:6].ljust(6, "0")) if fraction else 0
