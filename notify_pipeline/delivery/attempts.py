@@ -24,8 +24,6 @@ LAPSED = "not_processed:lease_lapsed"  # this process was late, so it did not ca
 STOPPED = "not_processed:stopped"  # this run was told to stop before it called
 SENDER_FAILED = "sender_failed"  # the channel's own code failed: it may have been called or not
 
-_TIME = ATTEMPTS.schema.field("sent_at").type
-
 
 def of_claim(
     notification: Notification, channel: Channel, provider: str, claimed: Claimed, result: AttemptResult, run_id: str
@@ -96,28 +94,28 @@ def of_chunk(
         recipients: ``recipient``, ``platform`` and ``delivery_id`` of its recipients.
         results: Their results.
     """
-    size = len(results)
-
-    def same(value: object, kind: pa.DataType) -> pa.Array:
-        return pa.repeat(pa.scalar(value, kind), size)
-
-    text = pa.string()
-    columns = {
-        "notification_id": same(notification.notification_id, text),
-        "tenant": same(notification.tenant, text),
-        "request_id": same(notification.request_id, text),
-        "channel": same(channel, text),
-        "platform": pa.array(recipients["platform"], text),
-        "provider": same(provider, text),
-        "recipient": pa.array(recipients["recipient"], text),
-        "delivery_id": pa.array(recipients["delivery_id"], text),
-        "shard": same(chunk.shard, pa.int32()),
-        "attempt_no": pa.array(chunk.attempts, pa.int32()),
-        "sent_at": pa.array([result.sent_at for result in results], _TIME),
-        "answered_at": pa.array([result.answered_at for result in results], _TIME),
-        "outcome": pa.array([result.outcome.value for result in results], text),
-        "provider_code": pa.array([result.provider_code for result in results], text),
-        "provider_message_id": pa.array([result.provider_message_id for result in results], text),
-        "run_id": same(chunk.run_id, text),
+    same = {
+        "notification_id": notification.notification_id,
+        "tenant": notification.tenant,
+        "request_id": notification.request_id,
+        "channel": channel,
+        "provider": provider,
+        "shard": chunk.shard,
+        "run_id": chunk.run_id,
     }
-    return pa.table([columns[name] for name in ATTEMPTS.schema.names], schema=ATTEMPTS.schema)
+    each = {
+        **recipients,
+        "attempt_no": chunk.attempts,
+        "sent_at": [result.sent_at for result in results],
+        "answered_at": [result.answered_at for result in results],
+        "outcome": [result.outcome.value for result in results],
+        "provider_code": [result.provider_code for result in results],
+        "provider_message_id": [result.provider_message_id for result in results],
+    }
+    columns = [
+        pa.array(each[column.name], column.type)
+        if column.name in each
+        else pa.repeat(pa.scalar(same[column.name], column.type), len(results))
+        for column in ATTEMPTS.schema
+    ]
+    return pa.table(columns, schema=ATTEMPTS.schema)

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected
 from notify_pipeline.core.ids import new_id, to_micros
@@ -28,12 +28,19 @@ from notify_pipeline.delivery.retry import Again, RetryPolicy
 from notify_pipeline.delivery.tokens import DropGuard
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 # Claiming for less than this part of a batch would mean a transaction for a handful, while the rest is being sent.
 _LEAST_ROOM = 8
 _RECOVER_BATCH = 500
+# What is left is taken over at the next look.
+_RECOVER_BATCHES = 20
 _STORE_TRIES = 3
+
+
+class _Result(NamedTuple):
+    claimed: Claimed
+    notification: Notification
+    result: AttemptResult
 
 
 class Lane:
@@ -49,7 +56,7 @@ class Lane:
         self._notifications = Notifications()
         self._messages = Messages(sender)
         self._guards: dict[str, DropGuard] = {}
-        self._results: list[tuple[Claimed, AttemptResult]] = []
+        self._results: list[_Result] = []
         self._results_ready = asyncio.Event()
         self._sends: set[asyncio.Task[None]] = set()
         self._finishing = False
@@ -120,49 +127,49 @@ class Lane:
         together: dict[tuple[str, str], list[Claimed]] = {}
         for each in claimed:
             together.setdefault((each.request_id, each.platform), []).append(each)
-        for claims in together.values():
-            task = group.create_task(self._send(claims))
+        for (request_id, _), claims in together.items():
+            task = group.create_task(self._send(claims, self._notifications[request_id]))
             self._sends.add(task)
             task.add_done_callback(self._sends.discard)
 
-    async def _send(self, claims: Sequence[Claimed]) -> None:
-        notification = self._notifications[claims[0].request_id]
+    async def _send(self, claims: Sequence[Claimed], notification: Notification) -> None:
         platform = Platform(claims[0].platform)
         if time.monotonic() - self._renewed_at > self._ctx.settings.lease_seconds:
             # Somebody may be sending these already. If nobody is, this releases them to be tried again.
-            return self._all(claims, Outcome.TRANSIENT, attempts.LAPSED)
+            return self._all(claims, notification, Outcome.TRANSIENT, attempts.LAPSED)
         if self._ctx.clock() >= notification.expires_at:
-            return self._all(claims, Outcome.EXPIRED, TTL)
+            return self._all(claims, notification, Outcome.EXPIRED, TTL)
         try:
             message = self._messages.get(notification, platform)
         except ContentRejected as rejected:
             log.error("%s cannot send request %s: %s", self.channel, notification.request_id, rejected)
-            return self._all(claims, Outcome.PERMANENT, rejected.code)
+            return self._all(claims, notification, Outcome.PERMANENT, rejected.code)
         recipients = [recipient_of(each.address, each.platform, each.recipient) for each in claims]
         open_ = dict(enumerate(claims))
 
         def report(index: int, result: AttemptResult) -> None:
-            self._ended(open_.pop(index), result)
+            self._ended(_Result(open_.pop(index), notification, result))
 
         try:
             await self._sender.send(message, recipients, [each.delivery_id for each in claims], report)
         except asyncio.CancelledError:
             # By the sender's contract nobody who is still open was called.
-            self._all(list(open_.values()), Outcome.TRANSIENT, attempts.STOPPED)
+            self._all(list(open_.values()), notification, Outcome.TRANSIENT, attempts.STOPPED)
             raise
         except Exception:
             log.exception("%s failed on request %s", self.channel, notification.request_id)
         if open_:
             log.error("%s reported nothing for %d recipients", self.channel, len(open_))
-            self._all(list(open_.values()), Outcome.AMBIGUOUS, attempts.SENDER_FAILED)
+            self._all(list(open_.values()), notification, Outcome.AMBIGUOUS, attempts.SENDER_FAILED)
 
-    def _all(self, claims: Sequence[Claimed], outcome: Outcome, code: str) -> None:
+    def _all(self, claims: Sequence[Claimed], notification: Notification, outcome: Outcome, code: str) -> None:
         now = to_micros(self._ctx.clock())
+        result = AttemptResult(outcome, code, now, None if outcome is Outcome.AMBIGUOUS else now)
         for each in claims:
-            self._ended(each, AttemptResult(outcome, code, now, None if outcome is Outcome.AMBIGUOUS else now))
+            self._ended(_Result(each, notification, result))
 
-    def _ended(self, claimed: Claimed, result: AttemptResult) -> None:
-        self._results.append((claimed, result))
+    def _ended(self, result: _Result) -> None:
+        self._results.append(result)
         self._results_ready.set()
 
     async def _record(self) -> None:
@@ -178,33 +185,30 @@ class Lane:
             if self._finishing and not self._results:
                 return
 
-    async def _store(self, batch: Sequence[tuple[Claimed, AttemptResult]]) -> None:
+    async def _store(self, batch: Sequence[_Result]) -> None:
         now = to_micros(self._ctx.clock())
-        run_id = self._ctx.run_id
-        ended = [self._decide(claimed, result, now, run_id) for claimed, result in batch]
-        settlement = await self._persist(lambda: self._settle(ended))
+        ended = [self._decide(each, now, self._ctx.run_id) for each in batch]
+        settlement = await self._settle(ended)
         self.late += len(settlement.late)
         if settlement.late:
             log.warning("%s: %d outcomes came after their lease was taken over", self.channel, len(settlement.late))
         self.outcomes.update(each.outcome.value for each in ended)
         await self._drop_tokens(batch)
 
-    def _settle(self, ended: Sequence[Ended]) -> Settlement:
-        return deliveries.settle(self._ctx.ledger, self.channel.value, ended, self._ctx.clock())
-
-    async def _persist(self, write: Callable[[], Result]) -> Result:
-        """Write, again if the ledger was busy: a settlement that was stored already changes nothing."""
+    async def _settle(self, ended: Sequence[Ended]) -> Settlement:
+        """Store, again if the ledger was busy: a settlement that was stored already changes nothing."""
+        ledger, channel = self._ctx.ledger, self.channel.value
         for tries_left in reversed(range(_STORE_TRIES)):
             try:
-                return await asyncio.to_thread(write)
+                return await asyncio.to_thread(deliveries.settle, ledger, channel, ended, self._ctx.clock())
             except LedgerError:
                 if not tries_left:
                     raise
                 log.exception("%s: the ledger did not take outcomes; trying again", self.channel)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _decide(self, claimed: Claimed, result: AttemptResult, now: int, run_id: str) -> Ended:
-        notification = self._notifications[claimed.request_id]
+    def _decide(self, ended: _Result, now: int, run_id: str) -> Ended:
+        claimed, notification, result = ended
         decision = self._policy.after(
             result.outcome, claimed.attempt_no, now, notifications.wishes(notification), result.retry_after_s
         )
@@ -214,19 +218,19 @@ class Lane:
         reason = None if decision.reason is None else decision.reason.value
         return Ended(claimed, result.outcome, None, row, reason)
 
-    async def _drop_tokens(self, batch: Sequence[tuple[Claimed, AttemptResult]]) -> None:
-        by_tenant: dict[str, list[tuple[Claimed, AttemptResult]]] = {}
-        for claimed, result in batch:
-            if tokens.is_answer(result):
-                by_tenant.setdefault(self._notifications[claimed.request_id].tenant, []).append((claimed, result))
+    async def _drop_tokens(self, batch: Sequence[_Result]) -> None:
+        by_tenant: dict[str, list[_Result]] = {}
+        for each in batch:
+            if tokens.is_answer(each.result):
+                by_tenant.setdefault(each.notification.tenant, []).append(each)
         for tenant, answers in by_tenant.items():
             guard = self._guards.setdefault(tenant, DropGuard(self._ctx.settings, whole_send=False))
             was = guard.stopped
-            dead = [tokens.drop_of(claimed.address, result) for claimed, result in answers if result.drop_token]
+            dead = [tokens.drop_of(e.claimed.address, e.result) for e in answers if e.result.drop_token]
             drops = guard.admit(len(answers), dead)
             ledger, now = self._ctx.ledger, self._ctx.clock()
             if guard.stopped and not was:
-                about = self._notifications[answers[-1][0].request_id]
+                about = answers[-1].notification
                 await asyncio.to_thread(tokens.report_stop, ledger, guard, self._sender.provider, about, now)
             if drops:
                 await asyncio.to_thread(tokens.drop, ledger, tenant, drops, now)
@@ -237,33 +241,44 @@ class Lane:
         while True:
             await asyncio.sleep(lease_s / 3)
             began, now = time.monotonic(), self._ctx.clock()
-            await asyncio.to_thread(deliveries.renew, self._ctx.ledger, self.channel.value, self._owner, now, lease_s)
-            self._renewed_at = began
+            try:
+                await asyncio.to_thread(
+                    deliveries.renew, self._ctx.ledger, self.channel.value, self._owner, now, lease_s
+                )
+            except LedgerError:
+                # Nothing more is sent once the leases may have run out.
+                log.exception("%s: leases were not extended", self.channel)
+            else:
+                self._renewed_at = began
 
     async def _recover(self) -> None:
-        """Take over what a dead process had claimed: nobody knows whether it was sent."""
+        """Take over what dead processes had claimed: nobody knows whether it was sent."""
         while True:
-            found = await asyncio.to_thread(self._find_abandoned)
-            for notification in found[1]:
-                self._notifications.put(notification)
-            if found[0]:
-                now = to_micros(self._ctx.clock())
-                ended = [self._abandoned(claimed, now) for claimed in found[0]]
-                settlement = await self._persist(lambda ended=ended: self._settle_abandoned(ended))  # type: ignore[misc]
-                self.recovered += len(ended) - len(settlement.late)
-                log.warning("%s: took over %d deliveries of a dead process", self.channel, self.recovered)
+            try:
+                taken = await asyncio.to_thread(self._take_over)
+            except LedgerError:
+                log.exception("%s: cannot look for deliveries of dead processes", self.channel)
+                taken = 0
+            if taken:
+                self.recovered += taken
+                log.warning("%s: took over %d deliveries of a dead process", self.channel, taken)
                 self.wake.set()
-            if len(found[0]) < _RECOVER_BATCH:
-                await asyncio.sleep(self._ctx.settings.lease_seconds / 4)
+            await asyncio.sleep(self._ctx.settings.lease_seconds / 4)
 
-    def _find_abandoned(self) -> tuple[list[Claimed], list[Notification]]:
-        found = deliveries.abandoned(self._ctx.ledger, self.channel.value, self._ctx.clock(), _RECOVER_BATCH)
-        others = [each for each in found if each.owner != self._owner]
-        return others, self._load(others)
+    def _take_over(self) -> int:
+        ctx, taken = self._ctx, 0
+        for _ in range(_RECOVER_BATCHES):
+            found = deliveries.abandoned(ctx.ledger, self.channel.value, ctx.clock(), _RECOVER_BATCH)
+            others = [each for each in found if each.owner != self._owner]
+            about = {n.request_id: n for n in notifications.load(ctx.ledger, {each.request_id for each in others})}
+            now = to_micros(ctx.clock())
+            ended = [self._abandoned(each, about[each.request_id], now) for each in others]
+            settlement = deliveries.settle_abandoned(ctx.ledger, self.channel.value, ended, ctx.clock())
+            taken += len(ended) - len(settlement.late)
+            if len(found) < _RECOVER_BATCH:
+                break
+        return taken
 
-    def _settle_abandoned(self, ended: Sequence[Ended]) -> Settlement:
-        return deliveries.settle_abandoned(self._ctx.ledger, self.channel.value, ended, self._ctx.clock())
-
-    def _abandoned(self, claimed: Claimed, now: int) -> Ended:
+    def _abandoned(self, claimed: Claimed, notification: Notification, now: int) -> Ended:
         result = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, claimed.intended_at, None)
-        return self._decide(claimed, result, now, run_of(claimed.owner))
+        return self._decide(_Result(claimed, notification, result), now, run_of(claimed.owner))

@@ -69,8 +69,11 @@ class Planner:
                     await self._plan_all(group, rows)
                 else:
                     await asyncio.sleep(self._ctx.settings.poll_seconds)
+            held = sorted(self._held)
             for task in (keeper, *self._topic_tasks):
                 task.cancel()
+        # A scan whose thread ran on may have stored its plan meanwhile; then there is nothing to give back.
+        await asyncio.to_thread(routing.release, self._ctx.ledger, self._ctx.owner, held)
 
     def _claim(self) -> list[RequestRow]:
         ctx, now = self._ctx, self._ctx.clock()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import broadcasts, routing, shards
 from notify_pipeline.core.ledger.chunk_rows import ChunkRow
+from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import HeldBy, ShardRow
 from notify_pipeline.core.vocabulary import Channel
@@ -212,4 +213,8 @@ class _ShardRun:
                 )
             except HeldBy as held:
                 raise LeaseLost(str(held)) from held
-            self._chunks.renewed_at = began
+            except LedgerError:
+                # No chunk begins once the lease may have run out.
+                log.exception("the lease on shard %d was not extended", self._row.shard)
+            else:
+                self._chunks.renewed_at = began

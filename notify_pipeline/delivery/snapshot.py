@@ -66,10 +66,12 @@ def snapshot(ctx: DeliveryContext, request_id: str) -> list[ShardRef]:
 def _write(ctx: DeliveryContext, notification: Notification) -> None:
     request_id = notification.request_id
     with _held(ctx, request_id):
+        if notification.expires_at <= ctx.clock():
+            broadcasts.expire(ctx.ledger, request_id, ctx.clock())
+            return
         writer = _ShardWriter(ctx, notification)
-        if notification.expires_at > ctx.clock():
-            for frame in _frames(ctx, notification):
-                writer.add(frame)
+        for frame in _frames(ctx, notification):
+            writer.add(frame)
         rows = writer.finish()
         now = ctx.clock()
         audiences = planning.audiences_rows(notification, writer.sizes, to_micros(now))

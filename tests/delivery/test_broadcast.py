@@ -167,6 +167,15 @@ def test_what_expires_on_the_way_is_not_called(ctx: DeliveryContext, fcm: FakeSe
     assert {each[0] for each in attempts_of(ctx, "provider_code")} == {"ttl"}
 
 
+def test_a_broadcast_that_expired_before_its_snapshot_reaches_nobody(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    request_id = routed(ctx, topics=["t"])
+    late = replace(ctx, clock=lambda: found(ctx.ledger, request_id).expires_at, owner="late")
+    assert broadcast.snapshot(late, request_id) == []
+    assert found(ctx.ledger, request_id).state is RequestState.EXPIRED
+    assert broadcast.finish(ctx, request_id) is RequestState.EXPIRED
+    assert fcm.calls == [] and ctx.lake.list("snapshots") == []
+
+
 def test_a_channel_without_credentials_is_skipped(ctx: DeliveryContext, apns: FakeSender) -> None:
     only = context(ctx.ledger, ctx.lake, apns, **SIZES)
     request_id = routed(ctx, topics=["t"])

@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import Connection, and_, case, func, insert, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, outbox, progress, shards
+from notify_pipeline.core.ledger import audit, outbox, progress, requests, shards
 from notify_pipeline.core.ledger.chunk_rows import ChunkRow, NewChunk, chunk_row, new_chunk_values, pack_retries
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.shards import ShardRow
@@ -114,6 +114,11 @@ def start(ledger: Ledger, snapshot: Snapshot) -> bool:
     return ledger.write(_start, snapshot)
 
 
+def expire(ledger: Ledger, request_id: str, now: datetime) -> bool:
+    """End a routed broadcast that expired before its audience was fixed; False when it was not ``routed`` any more."""
+    return ledger.write(_expire, (request_id, now))
+
+
 def intend(ledger: Ledger, owner: str, new: NewChunk) -> None:
     """Make the intent to send a chunk durable.
 
@@ -187,6 +192,15 @@ def _start_one(conn: Connection, item: Snapshot) -> bool:
     audit.write(conn, [progress.move_entry(request, move, now, ACTOR, detail)], item.now)
     outbox.add(conn, "audiences", item.audiences, item.now)
     return True
+
+
+def _expire(conn: Connection, items: Sequence[tuple[str, datetime]]) -> list[bool]:
+    reason = "expired before its audience was fixed"
+    from_states, to_state = (RequestState.ROUTED,), RequestState.EXPIRED
+    return [
+        requests.move(conn, request_id, from_states, to_state, now=now, actor=ACTOR, reason=reason)
+        for request_id, now in items
+    ]
 
 
 def _intend(conn: Connection, items: Sequence[tuple[str, NewChunk]]) -> list[None | Exception]:

@@ -143,6 +143,12 @@ def postpone(ledger: Ledger, owner: str, request_ids: Sequence[str], reason: str
         ledger.write(_postpone, (owner, tuple(request_ids), reason, at, at + round(wait_s * 1e6)))
 
 
+def release(ledger: Ledger, owner: str, request_ids: Sequence[str]) -> None:
+    """Give claimed requests back at once."""
+    if request_ids:
+        ledger.write(_release, (owner, tuple(request_ids)))
+
+
 def renew(ledger: Ledger, owner: str, request_ids: Sequence[str], now: datetime, lease_s: float) -> None:
     """Extend the leases that the owner still holds on requests in planning."""
     if request_ids:
@@ -188,6 +194,13 @@ def _renew(conn: Connection, items: Sequence[tuple[str, tuple[str, ...], int]]) 
     for owner, ids, until in items:
         mine = (REQUESTS.c.request_id.in_(ids), REQUESTS.c.lease_owner == owner, REQUESTS.c.state == _ACCEPTED)
         conn.execute(update(REQUESTS).where(*mine).values(lease_until=until))
+    return [None] * len(items)
+
+
+def _release(conn: Connection, items: Sequence[tuple[str, tuple[str, ...]]]) -> list[None]:
+    for owner, ids in items:
+        mine = (REQUESTS.c.request_id.in_(ids), REQUESTS.c.lease_owner == owner, REQUESTS.c.state == _ACCEPTED)
+        conn.execute(update(REQUESTS).where(*mine).values(lease_owner=None, lease_until=None))
     return [None] * len(items)
 
 

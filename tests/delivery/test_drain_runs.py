@@ -1,0 +1,212 @@
+"""How drains begin, end, hand over and survive: leases, failures of parts, two at once, and the queue's index."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from notify_pipeline.channels.base import Message, Report
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import deliveries, leases, routing
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
+from notify_pipeline.delivery import drain
+from notify_pipeline.delivery.audience import AudienceReader
+from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.drain import DrainFailed, run_drain
+from tests.delivery.fakes import FakeSender, accept, context, land, rows_of
+from tests.delivery.test_drain import drain_to_end, drain_until, found, register
+
+
+@pytest.fixture
+def fcm() -> FakeSender:
+    return FakeSender(Channel.FCM)
+
+
+def test_a_drain_ends_when_its_time_is_up_or_it_was_idle(
+    sqlite_ledger: Ledger, folder_lake: Lake, fcm: FakeSender
+) -> None:
+    short = context(sqlite_ledger, folder_lake, fcm, drain_seconds=0.3)
+    assert run_drain(short, threading.Event()).stopped_reason == "time"
+    idle = context(sqlite_ledger, folder_lake, fcm, drain_idle_seconds=0.3)
+    assert run_drain(idle, threading.Event()).stopped_reason == "idle"
+    assert leases.holder(sqlite_ledger, drain.LEASE, datetime.now(UTC)) is None
+
+
+def test_a_drain_waits_for_its_predecessor(ledger: Ledger, folder_lake: Lake, fcm: FakeSender) -> None:
+    first = context(ledger, folder_lake, fcm, drain_seconds=0.8)
+    second = context(ledger, folder_lake, fcm, drain_seconds=0.3)
+    reasons: list[str] = []
+
+    def run(ctx: DeliveryContext) -> None:
+        reasons.append(run_drain(ctx, threading.Event()).stopped_reason)
+
+    runs = [threading.Thread(target=run, args=(ctx,)) for ctx in (first, second)]
+    began = time.monotonic()
+    runs[0].start()
+    while leases.holder(ledger, drain.LEASE, datetime.now(UTC)) is None and time.monotonic() < began + 10:
+        time.sleep(0.01)
+    runs[1].start()
+    for each in runs:
+        each.join()
+    assert reasons == ["time", "time"]
+
+
+def test_a_drain_gives_up_waiting(
+    sqlite_ledger: Ledger, folder_lake: Lake, fcm: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_LEASE_WAIT_S", 0.2)
+    assert leases.acquire(sqlite_ledger, drain.LEASE, "somebody", 60, datetime.now(UTC))
+    ctx = context(sqlite_ledger, folder_lake, fcm)
+    assert run_drain(ctx, threading.Event()).stopped_reason == "held by somebody"
+    stopped = threading.Event()
+    stopped.set()
+    assert run_drain(ctx, stopped).stopped_reason == "stopped"
+
+
+def test_a_drain_whose_lease_is_taken_ends(sqlite_ledger: Ledger, folder_lake: Lake, fcm: FakeSender) -> None:
+    ctx = context(sqlite_ledger, folder_lake, fcm)
+    later = datetime.fromtimestamp(time.time() + 3600, UTC)
+    thief = threading.Timer(0.4, lambda: leases.acquire(sqlite_ledger, drain.LEASE, "thief", 60, later))
+    thief.start()
+    assert run_drain(ctx, threading.Event()).stopped_reason == "lease lost"
+    thief.join()
+    assert leases.holder(sqlite_ledger, drain.LEASE, later) == "thief"
+
+
+def test_two_drains_at_once_send_everything_once(
+    ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    senders = [FakeSender(Channel.FCM, delay_s=0.001), FakeSender(Channel.FCM, delay_s=0.001)]
+    for number in range(120):
+        register(ledger, f"d{number}", user_id=f"u{number}")
+    ids = [accept(ledger, users=[f"u{number}"]) for number in range(120)]
+    # Without the lease that keeps them apart: the claims alone must do.
+    monkeypatch.setattr(leases, "acquire", lambda ledger, name, owner, ttl_s, now: leases.Lease(name, owner, 1, 0))
+    monkeypatch.setattr(leases, "renew", lambda ledger, lease, ttl_s, now: lease)
+    contexts = [context(ledger, folder_lake, sender, drain_batch=16) for sender in senders]
+    other = threading.Thread(target=drain_to_end, args=(contexts[1], *ids))
+    other.start()
+    drain_to_end(contexts[0], *ids)
+    other.join()
+    calls = Counter(call[0] for sender in senders for call in sender.calls)
+    assert calls == {f"d{number}": 1 for number in range(120)}
+
+
+class _Broken(FakeSender):
+    """Fails, or says nothing, instead of sending."""
+
+    silent = False
+
+    async def send(
+        self, message: Message, recipients: Sequence[Recipient], delivery_ids: Sequence[str], report: Report
+    ) -> None:
+        if len(self.calls) >= 1:
+            return await super().send(message, recipients, delivery_ids, report)
+        self.calls.append(("", "", 0.0))
+        if not self.silent:
+            raise RuntimeError("the channel is broken")
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_sender_that_fails_leaves_ambiguous_attempts(ledger: Ledger, folder_lake: Lake, silent: bool) -> None:
+    broken = _Broken(Channel.FCM)
+    broken.silent = silent
+    register(ledger, "phone", user_id="u1")
+    request_id = accept(ledger, users=["u1"])
+    drain_to_end(context(ledger, folder_lake, broken), request_id)
+    land(ledger, folder_lake)
+    rows = sorted(rows_of(folder_lake, "attempts"), key=lambda row: row["attempt_no"])
+    assert [(row["outcome"], row["provider_code"]) for row in rows] == [
+        ("ambiguous", "sender_failed"),
+        ("accepted", "fake_accepted"),
+    ]
+
+
+def test_a_lane_that_fails_begins_again_and_the_drain_says_so(
+    ledger: Ledger, folder_lake: Lake, fcm: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apns = FakeSender(Channel.APNS)
+    failing, real = [True], deliveries.settle
+
+    def settle(ledger: Ledger, channel: str, *more: object) -> object:
+        if channel == "fcm" and failing.pop() if failing else False:
+            raise RuntimeError("the ledger is broken")
+        return real(ledger, channel, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deliveries, "settle", settle)
+    register(ledger, "phone", user_id="u1")
+    register(ledger, "tablet", Platform.IOS, user_id="u2")
+    first, second = accept(ledger, users=["u1"]), accept(ledger, users=["u2"])
+    with pytest.raises(DrainFailed, match="parts failed 1 times"):
+        drain_to_end(context(ledger, folder_lake, fcm, apns), first, second)
+    assert (len(fcm.calls), len(apns.calls)) == (2, 1)
+    land(ledger, folder_lake)
+    rows = sorted(rows_of(folder_lake, "attempts"), key=lambda row: (row["channel"], row["attempt_no"]))
+    assert [(row["channel"], row["outcome"]) for row in rows] == [
+        ("apns", "accepted"), ("fcm", "ambiguous"), ("fcm", "accepted"),
+    ]  # fmt: skip
+
+
+def test_a_topic_that_cannot_be_read_does_not_stop_the_others(
+    ledger: Ledger, folder_lake: Lake, fcm: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notify_pipeline.delivery.drain_planner._POSTPONE_S", 0.2)
+    real = AudienceReader.topics
+    broken = [True]
+
+    def topics(self: AudienceReader, tenant: str, names: Sequence[str]) -> object:
+        if broken:
+            raise OSError("no such disk")
+        return real(self, tenant, names)
+
+    monkeypatch.setattr(AudienceReader, "topics", topics)
+    register(ledger, "phone", user_id="u1", topics=["t"])
+    land(ledger, folder_lake)
+    sick, well = accept(ledger, topics=["t"]), accept(ledger, users=["u1"])
+    ctx = context(ledger, folder_lake, fcm)
+    drain_until(
+        ctx, lambda: found(ledger, well).state.is_final and "cannot be found" in str(found(ledger, sick).reason)
+    )
+    assert found(ledger, sick).state is RequestState.ACCEPTED
+    broken.clear()
+    drain_to_end(replace(ctx, owner="another"), sick)
+    assert len(fcm.calls) == 2
+
+
+def test_a_stopped_drain_gives_waiting_topic_sends_back(ledger: Ledger, folder_lake: Lake, fcm: FakeSender) -> None:
+    register(ledger, "phone", topics=["t"])
+    accept(ledger, topics=["t"])
+    ctx = context(ledger, folder_lake, fcm, lease_seconds=60)
+    drain_until(ctx, lambda: not routing.is_due(ledger, datetime.now(UTC)))
+    assert routing.is_due(ledger, datetime.now(UTC))
+
+
+def test_claims_use_their_indexes(sqlite_ledger: Ledger) -> None:
+    """A partial index counts for SQLite only if the query repeats its condition literally."""
+    with sqlite_ledger.read() as conn:
+        for query, index in (
+            (deliveries._claimable("fcm", 0), "ix_deliveries_unfinished"),
+            (routing._claimable(0), "ix_requests_open"),
+        ):
+            text = query.compile(conn.engine, compile_kwargs={"literal_binds": True})
+            plan = " ".join(row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+            assert index in plan and "TEMP B-TREE" not in plan, plan
+
+
+def test_every_recipient_of_a_send_is_retried_on_its_own(ledger: Ledger, folder_lake: Lake) -> None:
+    def answer(recipient: Recipient, number: int) -> Outcome:
+        return Outcome.TRANSIENT if number < 3 else Outcome.ACCEPTED
+
+    fcm = FakeSender(Channel.FCM, answer)
+    for number in range(50):
+        register(ledger, f"d{number}", user_id="u")
+    request_id = accept(ledger, users=["u"])
+    totals = drain_to_end(context(ledger, folder_lake, fcm), request_id)
+    assert totals.outcomes == {"transient": 100, "accepted": 50}
+    assert found(ledger, request_id).counts["fcm"] == {"audience": 50, "pending": 0, "accepted": 50}
