@@ -97,7 +97,7 @@ def run_demo(home: Path, console: Console, count: int) -> int:
             steps = Steps(progress)
             steps.run("start the system", system.wait_until_ready)
             story, reports = _play(system, steps, count)
-            verdict = _judge(system, story, reports, console)
+        verdict = _judge(system, story, reports, console)
         addresses = system.addresses
     console.print(f"The pages were at {addresses['http']}/docs and {addresses['dagster']}; `make up` keeps them up.")
     verdict["seconds"] = round(time.monotonic() - started, 1)

@@ -11,20 +11,23 @@ from rich.table import Table
 
 from notify_pipeline.commands.demo.reconcile import Figure
 
-_COUNTS = ("audience", "attempted", "accepted", "failed", "invalid", "received", "opened", "hits")
+_COUNTS = ("audience", "attempted", "accepted", "failed", "invalid", "ambiguous", "received", "opened", "hits")
+_SECONDS = {"p50_s": "p50, s to device", "p90_s": "p90, s to device", "p99_s": "p99, s to device"}
 
 
 def report_table(console: Console, title: str, report: Mapping[str, Any]) -> None:
-    """Print one notification's report: a row per platform and one for all."""
+    """Print one notification's report: a column per platform and one for all, so that it fits 80 characters."""
+    columns = [*report["platforms"], {"platform": "all", **report["totals"]}]
     table = Table(title=title, title_justify="left")
-    table.add_column("platform")
-    for name in (*_COUNTS, "p50 s", "p90 s", "p99 s", "in 120 s"):
-        table.add_column(name, justify="right")
-    for row in [*report["platforms"], {"platform": "all", **report["totals"]}]:
-        counts = [f"{row[name]:,}" for name in _COUNTS]
-        seconds = ["–" if row[name] is None else f"{row[name]:.2f}" for name in ("p50_s", "p90_s", "p99_s")]
-        share = "–" if row["share_120s"] is None else f"{row['share_120s']:.1%}"
-        table.add_row(row["platform"], *counts, *seconds, share)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column["platform"], justify="right")
+    for name in _COUNTS:
+        table.add_row(name, *(f"{column[name]:,}" for column in columns))
+    for name, label in _SECONDS.items():
+        table.add_row(label, *("–" if column[name] is None else f"{column[name]:.2f}" for column in columns))
+    shares = (column["share_120s"] for column in columns)
+    table.add_row("received within 120 s", *("–" if share is None else f"{share:.1%}" for share in shares))
     console.print(table)
 
 
