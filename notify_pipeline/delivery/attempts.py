@@ -23,6 +23,8 @@ ABANDONED = "abandoned"  # the process that claimed it died: it may have been ca
 LAPSED = "not_processed:lease_lapsed"  # this process was late, so it did not call
 STOPPED = "not_processed:stopped"  # this run was told to stop before it called
 SENDER_FAILED = "sender_failed"  # the channel's own code failed: it may have been called or not
+# Columns that a result holds under the same name and in the same form.
+_AS_REPORTED = ("sent_at", "answered_at", "provider_code", "provider_message_id")
 
 
 def of_claim(
@@ -106,11 +108,8 @@ def of_chunk(
     each = {
         **recipients,
         "attempt_no": chunk.attempts,
-        "sent_at": [result.sent_at for result in results],
-        "answered_at": [result.answered_at for result in results],
         "outcome": [result.outcome.value for result in results],
-        "provider_code": [result.provider_code for result in results],
-        "provider_message_id": [result.provider_message_id for result in results],
+        **{name: [getattr(result, name) for result in results] for name in _AS_REPORTED},
     }
     columns = [
         pa.array(each[column.name], column.type)
