@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
+from sqlalchemy.exc import SQLAlchemyError
 
 # Text that is printed is data (paths, names), not markup.
 CONSOLE = Console(markup=False, highlight=False)
@@ -36,7 +37,7 @@ def spinner(what: str) -> Iterator[None]:
 
 
 def failing_clearly(*expected: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a command: expected errors and bad settings become one line on stderr and exit code 1.
+    """Decorate a command: expected errors, bad settings and an unreachable ledger become one line and exit code 1.
 
     Args:
         *expected: Errors that say all an operator needs. Any other is a defect and keeps its traceback.
@@ -51,6 +52,9 @@ def failing_clearly(*expected: type[Exception]) -> Callable[[Callable[P, R]], Ca
                 for problem in error.errors(include_url=False, include_input=False):
                     name = "_".join(str(part) for part in problem["loc"]).upper()
                     _fail(f"NOTIFY_{name}: {problem['msg']}")
+                sys.exit(1)
+            except SQLAlchemyError as error:  # its first line says what; the others repeat the statement
+                _fail(f"ledger: {str(error).splitlines()[0]}")
                 sys.exit(1)
             except expected as error:
                 _fail(str(error))

@@ -4,7 +4,6 @@ Belongs here: the commands. Does not belong here: migrations (``core.ledger.migr
 """
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
 from notify_pipeline.commands.console import CONSOLE, failing_clearly
 from notify_pipeline.core.ledger.engine import Ledger, checked_url, upgrade_ledger, utc_now
@@ -19,7 +18,7 @@ def _group() -> None:
 
 
 @app.command()
-@failing_clearly(ValueError, SQLAlchemyError)
+@failing_clearly(ValueError)
 def upgrade() -> None:
     """Create the ledger, or migrate it to the newest schema. Every other command does so too when it starts."""
     url = checked_url(Settings().ledger_dsn)

@@ -18,7 +18,13 @@ T = TypeVar("T")
 _LOOK_UP_S = 0.2
 
 
-def run_stoppable(work: Callable[[threading.Event], T]) -> T:
+def is_cancelled(context: dg.OpExecutionContext) -> bool:
+    """Tell whether somebody cancelled the run, as opposed to its process being told to stop with the whole system."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status is dg.DagsterRunStatus.CANCELING
+
+
+def run_stoppable(work: Callable[[threading.Event], T], may_end: Callable[[], bool] = lambda: False) -> T:
     """Run work that watches a stop event, in a thread; an interrupt sets the event and waits for the work to end.
 
     Dagster raises its interrupt in the main thread, wherever that is: in the middle of recording an answer, if the work
@@ -26,6 +32,7 @@ def run_stoppable(work: Callable[[threading.Event], T]) -> T:
 
     Args:
         work: Takes the stop event. Must return soon after it is set.
+        may_end: Asked when an interrupt ended the work: True makes that a good end like any other.
 
     Returns:
         What the work returns.
@@ -47,7 +54,8 @@ def run_stoppable(work: Callable[[threading.Event], T]) -> T:
         thread.join()
         if future.exception() is not None:
             future.result()  # it did not end in an orderly way: that is what the operator must see
-        raise
+        if not may_end():
+            raise
     return future.result()
 
 

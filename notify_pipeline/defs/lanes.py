@@ -3,6 +3,8 @@
 Belongs here: the tag and its values, and how sensors look at the runs of a job. Does not belong here: jobs.
 """
 
+from datetime import datetime
+
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
 TAG = "notify/lane"
@@ -14,12 +16,24 @@ MAINTENANCE = "maintenance"
 
 # A run of this kind will start by itself.
 WAITING = (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING)
+FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 OPEN = (*WAITING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 
 
 def tag(lane: str) -> dict[str, str]:
     """The tags of a job in this lane."""
     return {TAG: lane}
+
+
+def failures_in_a_row(instance: DagsterInstance, job_name: str, limit: int) -> list[datetime]:
+    """When the latest finished runs of a job failed, newest first, up to the first that did not, or the limit."""
+    finished = RunsFilter(job_name=job_name, statuses=list(FINISHED))
+    failures = []
+    for record in instance.get_run_records(finished, limit=limit):
+        if record.dagster_run.status is not DagsterRunStatus.FAILURE:
+            break
+        failures.append(record.update_timestamp)
+    return failures
 
 
 def open_runs(instance: DagsterInstance, job_name: str, tags: dict[str, str] | None = None) -> list[RunRecord]:

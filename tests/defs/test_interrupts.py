@@ -35,3 +35,23 @@ def test_an_interrupt_lets_the_work_end_itself_and_is_raised_after_that() -> Non
     with pytest.raises(dg.DagsterExecutionInterruptedError), capture_interrupts(), raise_execution_interrupts():
         run_stoppable(work)
     assert ended == ["in an orderly way"]
+
+
+def test_an_interrupt_may_be_a_good_end() -> None:
+    def work(stop: threading.Event) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(30), "nobody set the event"
+        return "stopped"
+
+    with capture_interrupts(), raise_execution_interrupts():
+        assert run_stoppable(work, lambda: True) == "stopped"
+
+
+def test_work_that_fails_when_interrupted_says_so() -> None:
+    def work(stop: threading.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.wait(30)
+        raise OSError("could not record the rest")
+
+    with pytest.raises(OSError, match="the rest"), capture_interrupts(), raise_execution_interrupts():
+        run_stoppable(work, lambda: True)

@@ -44,6 +44,17 @@ def test_drain(runs: list[DrainRun], lease_held: bool, launch: bool) -> None:
     assert decide(runs, lease_held, 600, NOW).launch is launch
 
 
+def test_drains_that_fail_one_after_another_are_tried_ever_more_slowly() -> None:
+    def launch(count: int, seconds: float) -> bool:
+        return decide([], False, 600, NOW, [ago(seconds)] * count).launch
+
+    assert launch(3, 0)
+    assert not launch(4, 4)
+    assert launch(4, 5)
+    assert not launch(100, 29)
+    assert launch(100, 30)
+
+
 def test_a_short_drain_has_its_successor_warm_for_half_its_time_at_most() -> None:
     assert not decide([started(4)], True, 10, NOW).launch
     assert decide([started(6)], True, 10, NOW).launch

@@ -33,6 +33,8 @@ def up() -> None:
     """Run everything: ingress, lander, Dagster and, without provider credentials, the sandbox. Ctrl-C stops it."""
     settings = Settings()
     settings = settings.model_copy(update={"home": settings.home.resolve()})
+    if settings.provider_mode == "real" and settings.fcm_credentials is None and settings.apns_key is None:
+        raise StartError("provider_mode is real, but neither NOTIFY_FCM_CREDENTIALS nor NOTIFY_APNS_KEY is set")
     adopt_orphans()
     with home.locked(settings.home) as lock:
         (settings.home / "run.json").unlink(missing_ok=True)  # of a system that was killed
@@ -107,12 +109,18 @@ def _lease_held(ledger: Ledger) -> Callable[[str], bool]:
     return lambda name: leases.holder(ledger, name, datetime.now(UTC)) is not None
 
 
+def _about_sandbox(settings: Settings) -> str:
+    without = [
+        name
+        for name, credentials in (("FCM", settings.fcm_credentials), ("APNs", settings.apns_key))
+        if credentials is None
+    ]
+    return f"no credentials for {' and '.join(without)}: the sandbox stands in, nothing reaches a real device there"
+
+
 def _say_where(settings: Settings, where: stack.Addresses) -> None:
     if where.sandbox is not None:
-        CONSOLE.print(
-            "no provider credentials: every channel speaks to the sandbox, nothing reaches a real device",
-            soft_wrap=True,
-        )
+        CONSOLE.print(_about_sandbox(settings), soft_wrap=True)
     for name, url in (("API", where.http), ("Dagster", where.dagster), ("sandbox", where.sandbox)):
         if url is not None:
             CONSOLE.print(f"{name:<8} {url}", soft_wrap=True)

@@ -19,7 +19,7 @@ from typing import IO
 from notify_pipeline.commands.up import guard
 
 # A child that lived this long did not die of its start: its next restart is immediate again.
-_SETTLED_S = 30.0
+_SETTLED_S = 5.0
 _FIRST_BACKOFF_S = 0.2
 _MAX_BACKOFF_S = 10.0
 # One earlier file is kept beside the current one, so a process's output takes at most twice this.

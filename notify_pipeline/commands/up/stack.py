@@ -39,7 +39,7 @@ def choose_addresses(settings: Settings) -> Addresses:
     bytes), and a path that is never used again cannot be taken for the server of an earlier life.
     """
     sandbox = None
-    if settings.provider_mode == "sandbox":
+    if needs_sandbox(settings):
         sandbox = f"http://{_LOOPBACK}:{_port(settings.sandbox_port, _LOOPBACK)}"
     return Addresses(
         http=f"http://{settings.http_host}:{_port(settings.http_port, settings.http_host)}",
@@ -47,6 +47,11 @@ def choose_addresses(settings: Settings) -> Addresses:
         sandbox=sandbox,
         code_socket=Path(tempfile.mkdtemp(prefix="notify-")) / "code.sock",
     )
+
+
+def needs_sandbox(settings: Settings) -> bool:
+    """Tell whether some channel has no credentials and speaks to the sandbox instead."""
+    return settings.provider_mode == "sandbox" and (settings.fcm_credentials is None or settings.apns_key is None)
 
 
 def child_environment(settings: Settings, where: Addresses, dagster_home: Path) -> dict[str, str]:

@@ -15,9 +15,11 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.delivery.drain_watch import LEASE, DrainRun, decide
 from notify_pipeline.defs.delivery.work import delivery_context, errors_translated, name_process
-from notify_pipeline.defs.interrupts import run_stoppable
+from notify_pipeline.defs.interrupts import is_cancelled, run_stoppable
 
 JOB = "drain"
+# More failures in a row than this make no difference to the pause.
+_LATEST = 10
 
 
 @dg.op(description="Claims due work by lease, sends it, records it, until its time is up.")
@@ -33,7 +35,7 @@ def send_what_is_due(
     name_process("notify-drain")
     work = delivery_context(settings, ledger, lake, context.run_id)
     with errors_translated(settings.lease_seconds):
-        totals = run_stoppable(lambda stop: run_drain(work, stop))
+        totals = run_stoppable(lambda stop: run_drain(work, stop), lambda: not is_cancelled(context))
     context.log.info(f"drain ended: {totals.stopped_reason}")
     context.add_output_metadata(metadata.of(totals))
 
@@ -67,7 +69,8 @@ def keep_drain_alive(
         for record in lanes.open_runs(context.instance, JOB)
     ]
     held = leases.holder(ledger, LEASE, now) is not None
-    decision = decide(runs, held, settings.drain_seconds, now)
+    failures = lanes.failures_in_a_row(context.instance, JOB, _LATEST)
+    decision = decide(runs, held, settings.drain_seconds, now, failures)
     if not decision.launch:
         return dg.SensorResult(skip_reason=dg.SkipReason(decision.reason))
     number = int(context.cursor or 0) + 1
