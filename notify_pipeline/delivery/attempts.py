@@ -22,6 +22,7 @@ NOT_CONFIGURED = "channel_not_configured"  # the recipient's channel has no cred
 ABANDONED = "abandoned"  # the process that claimed it died: it may have been called or not
 LAPSED = "not_processed:lease_lapsed"  # this process was late, so it did not call
 STOPPED = "not_processed:stopped"  # this run was told to stop before it called
+NOT_PREPARED = "not_processed:prepare_failed"  # the channel's own code failed before it called anybody
 SENDER_FAILED = "sender_failed"  # the channel's own code failed: it may have been called or not
 # Columns that a result holds under the same name and in the same form.
 _AS_REPORTED = ("sent_at", "answered_at", "provider_code", "provider_message_id")

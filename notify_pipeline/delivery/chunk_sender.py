@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected
+from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected, Message
 from notify_pipeline.core.ids import DeliveryIds, from_micros, to_micros
 from notify_pipeline.core.lake import partition
 from notify_pipeline.core.ledger import broadcasts
@@ -156,15 +156,12 @@ class ChunkSender:
         columns: dict[str, list[str]],
         results: list[AttemptResult | None],
     ) -> None:
-        assert self._sender is not None and self._messages is not None  # noqa: S101 - the caller has looked
+        assert self._sender is not None  # noqa: S101 - the caller has looked
         platform = _PLATFORMS[name]
-        try:
-            message = self._messages.get(self._shard.notification, platform)
-        except ContentRejected as rejected:
-            log.error("%s cannot send request %s: %s", self._sender.name, self._shard.row.request_id, rejected)
-            refused = _without_call(Outcome.PERMANENT, rejected.code, to_micros(self._ctx.clock()))
+        message = self._prepare(platform)
+        if isinstance(message, AttemptResult):
             for position in where:
-                results[position] = refused
+                results[position] = message
             return
         addresses, ids, profiles = columns["recipient"], columns["delivery_id"], self._shard.profiles
         recipients = [Recipient(addresses[at], platform, *profiles[chunk.ordinals[at]]) for at in where]
@@ -177,6 +174,19 @@ class ChunkSender:
         except Exception:
             # Whoever it reported nothing for is ambiguous; the caller sees to that.
             log.exception("%s failed on request %s", self._sender.name, self._shard.row.request_id)
+
+    def _prepare(self, platform: Platform) -> Message | AttemptResult:
+        """Return the message, or what becomes of everybody where there can be none."""
+        assert self._sender is not None and self._messages is not None  # noqa: S101 - the caller has looked
+        now = to_micros(self._ctx.clock())
+        try:
+            return self._messages.get(self._shard.notification, platform)
+        except ContentRejected as rejected:
+            log.error("%s cannot send request %s: %s", self._sender.name, self._shard.row.request_id, rejected)
+            return _without_call(Outcome.PERMANENT, rejected.code, now)
+        except Exception:
+            log.exception("%s cannot prepare request %s", self._sender.name, self._shard.row.request_id)
+            return _without_call(Outcome.TRANSIENT, attempts.NOT_PREPARED, now)
 
     def _record(
         self, new: NewChunk, chunk: Chunk, columns: dict[str, list[str]], results: Sequence[AttemptResult]

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected
+from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected, Message
 from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.ledger import deliveries
 from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
@@ -144,6 +144,13 @@ class Lane:
         except ContentRejected as rejected:
             log.error("%s cannot send request %s: %s", self.channel, notification.request_id, rejected)
             return self._all(claims, notification, Outcome.PERMANENT, rejected.code)
+        except Exception:
+            # One send that breaks the channel's code must not stop the channel for the others.
+            log.exception("%s cannot prepare request %s", self.channel, notification.request_id)
+            return self._all(claims, notification, Outcome.TRANSIENT, attempts.NOT_PREPARED)
+        await self._call(message, claims, notification)
+
+    async def _call(self, message: Message, claims: Sequence[Claimed], notification: Notification) -> None:
         recipients = [recipient_of(each.address, each.platform, each.recipient) for each in claims]
         open_ = dict(enumerate(claims))
 

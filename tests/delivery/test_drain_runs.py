@@ -13,13 +13,15 @@ from notify_pipeline.channels.base import Message, Report
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import deliveries, leases, routing
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
 from notify_pipeline.delivery import drain
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain import DrainFailed, run_drain
 from tests.delivery.fakes import FakeSender, accept, context, land, rows_of
+from tests.delivery.test_broadcast import routed
+from tests.delivery.test_broadcast import run as send_all
 from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 
 
@@ -126,6 +128,26 @@ def test_a_sender_that_fails_leaves_ambiguous_attempts(ledger: Ledger, folder_la
         ("ambiguous", "sender_failed"),
         ("accepted", "fake_accepted"),
     ]
+
+
+@pytest.mark.parametrize("way", ["drain", "broadcast"])
+def test_a_send_that_breaks_the_channel_s_code_stops_no_other(ledger: Ledger, folder_lake: Lake, way: str) -> None:
+    class Fragile(FakeSender):
+        def prepare(self, notification: Notification, platform: Platform) -> Message:
+            if notification.content.title == "poison":
+                raise RuntimeError("the channel is broken")
+            return super().prepare(notification, platform)
+
+    register(ledger, "phone", user_id="u1")
+    ctx = context(ledger, folder_lake, fragile := Fragile(Channel.FCM), retry_attempts=2)
+    if way == "drain":
+        sick, well = (accept(ledger, users=["u1"], content={"title": title}) for title in ("poison", "fine"))
+        assert drain_to_end(ctx, sick, well).failures == 0
+        assert len(fragile.calls) == 1
+    else:
+        sick = routed(ctx, users=["u1"], content={"title": "poison"})
+        assert send_all(ctx, sick) is RequestState.FAILED
+    assert found(ledger, sick).counts["fcm"] == {"audience": 1, "pending": 0, "transient": 1}
 
 
 def test_a_lane_that_fails_begins_again_and_the_drain_says_so(
