@@ -1,0 +1,80 @@
+"""The commands that do by hand what a running system does by itself."""
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from notify_pipeline.cli import app
+from notify_pipeline.core.partitions import partition
+from notify_pipeline.core.receipt_log import receipt_line
+from notify_pipeline.reports import versions
+
+HOUR = datetime(2026, 3, 1, 7, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NOTIFY_HOME", str(tmp_path))
+    return tmp_path
+
+
+def notify(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_help_names_every_command() -> None:
+    shown = notify("--help")
+    assert shown.exit_code == 0
+    for command in ("up", "status", "db", "sandbox", "lander", "receipts", "reports", "audience", "compact"):
+        assert command in shown.output
+
+
+def test_an_unknown_command_is_refused() -> None:
+    assert notify("upp").exit_code == 2
+
+
+def test_db_upgrade_can_be_repeated(tmp_path: Path) -> None:
+    assert "was: empty" in notify("db", "upgrade").output.replace("\n", "")
+    assert notify("db", "upgrade").exit_code == 0
+    assert (tmp_path / "ledger" / "ledger.db").exists()
+
+
+def test_a_ledger_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_LEDGER_URL", "postgresql://user:secret@127.0.0.1:1/none")
+    failed = notify("db", "upgrade")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: ledger:")
+    assert "secret" not in failed.output
+
+
+def test_receipts_of_some_hours(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "fastly" / partition(HOUR) / "one.log.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(receipt_line("/notification/received", "nonsense", HOUR)))
+    for parsed in ("1", "0"):
+        done = notify("receipts", "process", "--from", "2026-03-01T06", "--until", "2026-03-01T09")
+        assert done.exit_code == 0, done.output
+        (row,) = [line for line in done.output.splitlines() if "2026-03-01 07:00" in line]
+        assert [cell.strip() for cell in row.strip("│").split("│")][1:3] == ["1", parsed]
+    assert notify("receipts", "process", "--from", "2026-03-02", "--until", "2026-03-01").exit_code == 1
+
+
+def test_reports_are_built_once_and_rebuilt_on_demand(tmp_path: Path) -> None:
+    assert "version 1 is current" in notify("reports", "build").output
+    assert "nothing changed" in notify("reports", "build").output
+    assert notify("reports", "rebuild").exit_code == 0
+
+
+def test_a_second_builder_is_refused(tmp_path: Path) -> None:
+    with versions.writer(tmp_path / "reports"):
+        refused = notify("reports", "build")
+    assert refused.exit_code == 1
+    assert "another process" in refused.stderr
+
+
+def test_maintenance_by_hand() -> None:
+    assert notify("compact").exit_code == 0
+    assert notify("audience", "rebuild").exit_code == 0
