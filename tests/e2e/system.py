@@ -13,11 +13,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Process:
-    """One process below a supervisor: its id, its kernel name and its command line."""
+    """One process below a supervisor: its id, its kernel name, its command line and its parent's."""
 
     pid: int
     comm: str
     command: str
+    parent: str
 
     def kill(self) -> bool:
         """Send SIGKILL; tell whether it was still there."""
@@ -38,16 +39,18 @@ def processes(root: int) -> Iterator[Process]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             children.setdefault(parent, []).append(int(entry.name))
-    queue = list(children.get(root, ()))
+    queue = [(root, "")]
     while queue:
-        pid = queue.pop()
-        queue.extend(children.get(pid, ()))
+        pid, parent = queue.pop()
         try:
             raw = Path(f"/proc/{pid}/cmdline").read_bytes()
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        yield Process(pid, comm, raw.replace(b"\0", b" ").decode(errors="replace").strip())
+        command = raw.replace(b"\0", b" ").decode(errors="replace").strip()
+        queue.extend((child, command) for child in children.get(pid, ()))
+        if pid != root:
+            yield Process(pid, comm, command, parent)
 
 
 def wait_for(done: Callable[[], T], seconds: float, what: str) -> T:

@@ -37,7 +37,7 @@ def _lander(process: Process) -> bool:
 
 
 def _ingress_worker(process: Process) -> bool:
-    return "multiprocessing" in process.command and "spawn_main" in process.command and "granian" in process.command
+    return "granian" in process.parent and "resource_tracker" not in process.command
 
 
 def _shard(process: Process) -> bool:
