@@ -18,6 +18,8 @@ from notify_pipeline.core.settings import Settings
 _LOOPBACK = "127.0.0.1"
 # Two steps of a broadcast, the drain, receipts and reports run beside each other: each takes a share, not the machine.
 _POLARS_THREADS = "2"
+# Dagster is pinned, and says at every start of every run what is in beta.
+_QUIET = ("ignore:Parameter `backfill_policy`", "ignore:Parameter `owners`")
 # Per worker: enough that a group commit of the ledger finds company, more only take turns with the interpreter's lock.
 _INGRESS_THREADS = "16"
 
@@ -65,6 +67,7 @@ def child_environment(settings: Settings, where: Addresses, dagster_home: Path) 
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
+        "PYTHONWARNINGS": ",".join((*filter(None, [os.environ.get("PYTHONWARNINGS")]), *_QUIET)),
     }
     env.setdefault("POLARS_MAX_THREADS", _POLARS_THREADS)
     if where.sandbox is not None:
