@@ -23,11 +23,14 @@ def demo(
         int, typer.Option(min=2_002, help="How many devices register; more than the inline limit.")
     ] = 20_000,
     home: Annotated[Path | None, typer.Option(help="Emptied first. Default: demo/ below NOTIFY_HOME.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also save what is printed as an SVG file.")] = None,
 ) -> None:
     """Exit 0 only if everything reconciles."""
-    console = Console()
+    console = Console(record=picture is not None)
     try:
         code = run_demo(home or Settings().home / "demo", console, devices)
+        if picture is not None:
+            console.save_svg(str(picture), title="make demo")
     except (SystemNotReadyError, UnexpectedAnswerError) as error:
         console.print(f"[red]demo failed:[/] {error}", soft_wrap=True)
         raise typer.Exit(1) from error
