@@ -16,8 +16,9 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Priority
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
-from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated, name_process
+from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import run_stoppable
+from notify_pipeline.defs.process import name_process
 
 JOB = "broadcast"
 # Dagster's queue starts higher numbers first.

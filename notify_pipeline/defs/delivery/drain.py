@@ -14,8 +14,9 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.delivery.drain_watch import LEASE, DrainRun, decide
-from notify_pipeline.defs.delivery.work import delivery_context, errors_translated, name_process
+from notify_pipeline.defs.delivery.work import delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import is_cancelled, run_stoppable
+from notify_pipeline.defs.process import name_process
 
 JOB = "drain"
 # More failures in a row than this make no difference to the pause.

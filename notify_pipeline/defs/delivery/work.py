@@ -4,9 +4,7 @@ Belongs here: handing resources to ``delivery``, and saying what its errors mean
 sensors, sending.
 """
 
-import ctypes
 import functools
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from notify_pipeline.delivery.context import DeliveryContext
 
 REQUEST_TAG = "notify/request_id"
-_PR_SET_NAME = 15  # linux/prctl.h
 # Leases last seconds: whoever waits longer than this waits for a process that renews, and need not.
 _MAX_WAITS = 1_000
 
@@ -41,12 +38,6 @@ def delivery_context(settings: Settings, ledger: Ledger, lake: Lake, run_id: str
         open_channels=functools.partial(open_channels, settings),
         run_id=run_id,
     )
-
-
-def name_process(name: str) -> None:
-    """Give this process a name of at most 15 characters in ``ps`` and ``top`` (Linux; elsewhere nothing happens)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from notify_pipeline.core.ledger import segments
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.schemas import REGISTRATIONS
 from notify_pipeline.defs import lanes, metadata
+from notify_pipeline.defs.process import yield_to_delivery
 
 JOB = "rebuild_audience_base"
 # A send reads the base and every segment that is not in it; the lander makes about one a second at most. Some hundred
@@ -27,6 +28,7 @@ def rebuild_base(
     """Rebuild it."""
     from notify_pipeline.delivery import audience  # loads polars
 
+    yield_to_delivery()
     context.add_output_metadata(metadata.of(audience.rebuild_base(lake, ledger, datetime.now(UTC))))
 
 

@@ -13,6 +13,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.schemas import LANDING_TABLES
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.maintenance import lake_tables
+from notify_pipeline.defs.process import yield_to_delivery
 
 # The lander is about a second behind; rows of an hour that come later than this make small files for the next run.
 ENDED_FOR = timedelta(minutes=10)
@@ -23,6 +24,7 @@ def compact_tables(
     context: dg.OpExecutionContext, ledger: dg.ResourceParam[Ledger], lake: dg.ResourceParam[Lake]
 ) -> None:
     """Compact every landing table."""
+    yield_to_delivery()
     for name in LANDING_TABLES:
         report = compact(ledger, lake, name, ENDED_FOR, datetime.now(UTC))
         context.log_event(dg.AssetObservation(lake_tables.key_of(name), metadata=metadata.of(report)))

@@ -12,6 +12,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
 from notify_pipeline.defs.maintenance.history import forget_runs
+from notify_pipeline.defs.process import yield_to_delivery
 
 # Nobody writes one file for longer than this.
 SCRATCH_AGE = timedelta(hours=6)
@@ -22,6 +23,7 @@ def remove_leftovers(
     context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]
 ) -> None:
     """Remove them."""
+    yield_to_delivery()
     now = datetime.now(UTC)
     files = lake.delete_tmp(SCRATCH_AGE, now)
     runs = forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours))

@@ -11,6 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
+from notify_pipeline.defs.process import yield_to_delivery
 from notify_pipeline.receipts.logs import Logs
 
 JOB = "process_receipts"
@@ -52,6 +53,7 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
     def receipts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], logs: dg.ResourceParam[Logs]) -> None:
         from notify_pipeline.receipts.hours import process_hour  # loads polars
 
+        yield_to_delivery()
         window = context.partition_time_window
         hour = window.start
         while hour < window.end:

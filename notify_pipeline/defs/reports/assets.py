@@ -17,6 +17,7 @@ from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, R
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.maintenance import lake_tables
+from notify_pipeline.defs.process import yield_to_delivery
 from notify_pipeline.reports import build, checks, versions
 
 JOB = "build_reports"
@@ -32,6 +33,7 @@ _SOURCES = (*(lake_tables.key_of(t.name) for t in (REQUESTS, AUDIT, AUDIENCES, A
 @dg.resource(required_resource_keys={"settings"}, description="The right to build reports, held for a whole run.")
 def report_writer(context: dg.InitResourceContext) -> Iterator[Path]:
     """Take it, waiting for another builder to end; give the folder."""
+    yield_to_delivery()
     root: Path = context.resources.settings.reports
     deadline = time.monotonic() + _WRITER_WAIT_S
     while True:
