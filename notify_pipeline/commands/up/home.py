@@ -17,11 +17,8 @@ from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 
-# An instance file beside the package: the checkout's, or the wheel's copy.
-_DAGSTER_YAML = (
-    Path(__file__).resolve().parents[3] / "dagster.yaml",
-    Path(__file__).resolve().parents[2] / "dagster.yaml",
-)
+# In the package, so that a wheel has it; the checkout's dagster.yaml is a link to it.
+_DAGSTER_YAML = Path(__file__).resolve().parents[2] / "defs" / "dagster.yaml"
 # The guard of a supervisor that was killed needs this long at most to end its children.
 _TAKEOVER_S = 20.0
 _OWNER_ONLY = 0o600
@@ -118,7 +115,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
     """Make DAGSTER_HOME: the project's dagster.yaml, with PostgreSQL storage in place of SQLite where that is set."""
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    text = next(path for path in _DAGSTER_YAML if path.exists()).read_text()
+    text = _DAGSTER_YAML.read_text()
     if settings.dagster_storage_url is not None:
         text += "\nstorage:\n  postgres:\n    postgres_url:\n      env: NOTIFY_DAGSTER_STORAGE_URL\n"
     (home / "dagster.yaml").write_text(text)
