@@ -157,13 +157,14 @@ def _sign(
     connection.execute("INSERT INTO report.internal.meta VALUES ('models', ?)", [database.model_version()])
     connection.execute("DELETE FROM report.main.build")
     connection.execute(
-        "INSERT INTO report.main.build SELECT $number, $now, (SELECT max(through) FROM report.internal.files),"
-        " $settle_s, (SELECT count(*) FROM report.internal.files), $affected, coalesce(sum(deliveries), 0)::BIGINT,"
-        " coalesce(sum(hits), 0)::BIGINT FROM report.facts.foreign_beacons",
+        "INSERT INTO report.main.build SELECT $number, $now, f.through, f.through - to_microseconds($settle_us),"
+        " f.files, $affected, b.deliveries, b.hits FROM (SELECT max(through) AS through, count(*) AS files FROM"
+        " report.internal.files) AS f, (SELECT coalesce(sum(deliveries), 0)::BIGINT AS deliveries,"
+        " coalesce(sum(hits), 0)::BIGINT AS hits FROM report.facts.foreign_beacons) AS b",
         {
             "number": number,
             "now": now,
-            "settle_s": settings.settle_hours * 3600,
+            "settle_us": int(settings.settle_hours * 3_600_000_000),
             "affected": changes.affected,
         },
     )

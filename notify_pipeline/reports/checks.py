@@ -105,15 +105,15 @@ def _rule(connection: duckdb.DuckDBPyConnection, name: str, description: str, qu
 def _sample(connection: duckdb.DuckDBPyConnection, lake: Lake) -> CheckResult:
     """Count the latest notifications' deliveries straight from the hours' files, not by the index of notifications."""
     rows = connection.execute(
-        "SELECT tenant, notification_id, coalesce(send_at, accepted_at), last_attempt_at, attempted + skipped + expired"
+        "SELECT tenant, notification_id, accepted_at, attempted + skipped + expired"
         " + dry_run, received, hits FROM report.main.notifications WHERE last_attempt_at IS NOT NULL"
         " ORDER BY last_attempt_at DESC, tenant, notification_id LIMIT ?",
         [_SAMPLE],
     ).fetchall()
     wrong, counted = [], 0
-    for tenant, notification_id, first, last, *reported in rows:
-        attempts = _files(connection, ATTEMPTS.name, first, last)
-        receipts = _files(connection, RECEIPTS.name, first, None)
+    for tenant, notification_id, accepted_at, *reported in rows:
+        attempts = _files(connection, ATTEMPTS.name, accepted_at)
+        receipts = _files(connection, RECEIPTS.name, accepted_at)
         if len(attempts) + len(receipts) > _SAMPLE_FILES:
             continue
         try:
@@ -127,15 +127,13 @@ def _sample(connection: duckdb.DuckDBPyConnection, lake: Lake) -> CheckResult:
     return CheckResult(SAMPLE_CHECK, not wrong, description, len(wrong), wrong[:_EXAMPLES])
 
 
-def _files(connection: duckdb.DuckDBPyConnection, table: str, first: datetime, last: datetime | None) -> list[str]:
-    """Return the candidate's files of a table in the hours from one moment to another, or to the end."""
+def _files(connection: duckdb.DuckDBPyConnection, table: str, since: datetime) -> list[str]:
+    """Return the candidate's files of a table from the hour of a moment on."""
     rows = connection.execute(
         "SELECT path FROM report.internal.files WHERE lake_table = ? ORDER BY path", [table]
     ).fetchall()
-    from_hour = hour_start(first) - HOUR  # clocks differ
-    return [
-        path for (path,) in rows if from_hour <= partition_of(path) and (last is None or partition_of(path) <= last)
-    ]
+    first = hour_start(since) - HOUR  # hosts' clocks differ
+    return [path for (path,) in rows if partition_of(path) >= first]
 
 
 def _count(

@@ -16,6 +16,9 @@ from notify_pipeline.core.sql import sql_text
 
 # DuckDB 1.5 reads what this writes.
 STORAGE_VERSION: Final = "v1.5.0"
+# A day's list, or one notification's platforms, are found by row groups' ranges of accepted_at: with DuckDB's 122,880
+# rows a group, such a query reads three to five times longer; with 8,192 the file grows by a fifth.
+ROW_GROUP_SIZE: Final = 16_384
 _FILES: Final = ("schema.sql", "views.sql", "comments.sql", "stage.sql", "facts.sql")
 
 
@@ -57,7 +60,7 @@ def attached(
         read_only: Open an existing file for reading.
     """
     is_new = not path.exists()
-    options = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}'"
+    options = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}"
     connection.execute(f"ATTACH {quoted(str(path))} AS {name} ({options})")
     try:
         if is_new and not read_only:

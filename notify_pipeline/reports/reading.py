@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ MEASURES = (
     "p99_s",
     "share_120s",
 )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Wider than any acceptance.
+_FIRST = _EPOCH
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -122,13 +128,13 @@ class ReportReader:
         """
         parameters = {
             "tenant": tenant,
-            "since": where.since,
-            "until": where.until,
+            "since": where.since or _FIRST,
+            "until": where.until or _LAST,
             "type": where.type,
             "platform": where.platform,
             "include_dry_run": where.include_dry_run,
-            "after_at": from_micros(after[0]) if after else None,
-            "after_id": after[1] if after else None,
+            "after_at": from_micros(after[0]) if after else _LAST,
+            "after_id": after[1] if after else "",
             "limit": limit,
         }
         with self._cursor() as cursor:
@@ -196,13 +202,20 @@ def _with_platforms(
     cursor: duckdb.DuckDBPyConnection, tenant: str, found: "list[Row]", platform: str | None
 ) -> "list[Row]":
     """Turn flat rows into reports with their platforms."""
-    wanted = {"tenant": tenant, "ids": [row["notification_id"] for row in found], "platform": platform}
     reports = {
         row["notification_id"]: {name: row[name] for name in _DESCRIPTION}
         | {"totals": {name: row[name] for name in MEASURES}, "platforms": []}
         for row in found
     }
     if reports:
+        moments = [row["accepted_at"] for row in found]
+        wanted = {
+            "tenant": tenant,
+            "ids": list(reports),
+            "first_at": min(moments),
+            "last_at": max(moments),
+            "platform": platform,
+        }
         for row in _rows(cursor.execute(sql_text(__file__, "platforms_of.sql"), wanted)):
             measures = {name: row[name] for name in ("platform", "provider", *MEASURES)}
             reports[row["notification_id"]]["platforms"].append(measures)
@@ -210,5 +223,12 @@ def _with_platforms(
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> "list[Row]":
+    """Return rows as dicts; times come as microseconds and become aware datetimes."""
     names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    times = [name for name in names if name.endswith(("_at", "_through"))]
+    rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    for row in rows:
+        for name in times:
+            if row[name] is not None:
+                row[name] = _EPOCH + timedelta(microseconds=row[name])
+    return rows

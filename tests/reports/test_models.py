@@ -1,64 +1,19 @@
 """What the figures mean, case by case."""
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.settings import Settings
-from notify_pipeline.reports import checks
-from notify_pipeline.reports.build import build_candidate
-from notify_pipeline.reports.reading import ReportFilter, ReportReader
-from notify_pipeline.reports.versions import publish, writer
-from tests.reports.worlds import START, World, seconds
-
-NOW = START + timedelta(hours=1)
-
-
-class Desk:
-    """A lake and its reports."""
-
-    def __init__(self, lake: Lake, root: Path) -> None:
-        self.lake = lake
-        self.root = root
-        self.settings = Settings(home=root, settle_hours=1)
-        self.reader = ReportReader(root)
-
-    def update(self, *, full: bool = False) -> list[checks.CheckResult]:
-        """Build, check and publish."""
-        with writer(self.root):
-            candidate = build_candidate(self.lake, self.root, self.settings, NOW, full=full)
-            results = checks.run(candidate, self.lake, self.settings)
-            if candidate.is_changed:
-                publish(self.root, candidate.path, candidate.number, NOW, 10, candidate.source)
-            candidate.discard()
-        return results
-
-    def report(self, notification: str = "n1", tenant: str = "t1") -> dict[str, Any]:
-        """Return a notification's report."""
-        found = self.reader.one(tenant, notification)
-        assert found is not None
-        return found
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Query the current version."""
-        with self.reader._cursor() as cursor:
-            assert cursor is not None
-            return cursor.execute(sql).fetchall()
+from notify_pipeline.reports.reading import ReportFilter
+from tests.reports.desk import Desk, passed
+from tests.reports.worlds import World, seconds
 
 
 @pytest.fixture
 def desk(folder_lake: Lake, tmp_path: Path) -> Desk:
     """An empty lake's reports."""
     return Desk(folder_lake, tmp_path / "reports")
-
-
-def passed(results: list[checks.CheckResult]) -> bool:
-    """Tell whether all checks passed, and show those that did not."""
-    assert [result for result in results if not result.passed] == []
-    return bool(results)
 
 
 def test_nothing_is_a_version_too(desk: Desk) -> None:

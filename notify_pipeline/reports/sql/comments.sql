@@ -6,6 +6,8 @@ COMMENT ON TABLE report.main.build IS 'One row: this version, how far the logs w
 
 COMMENT ON COLUMN report.main.notifications.state IS 'The request''s state by the audit trail.';
 COMMENT ON COLUMN report.main.notifications.finished_at IS 'When it reached a final state.';
+COMMENT ON COLUMN report.main.notifications.ended_at IS 'When it was final and its last attempt made.';
+COMMENT ON COLUMN report.main.notifications.platforms IS 'Those that it has recipients on.';
 COMMENT ON COLUMN report.main.notifications.audience IS 'Recipients planned for. Until that is known, those whose outcome is.';
 COMMENT ON COLUMN report.main.notifications.attempted IS 'Deliveries that a provider was called for: accepted + failed + invalid + ambiguous.';
 COMMENT ON COLUMN report.main.notifications.accepted IS 'Deliveries that the provider accepted, or that a genuine beacon proves.';

@@ -71,20 +71,9 @@ FROM planned AS p
 FULL JOIN recorded AS r USING (tenant, notification_id, channel, platform)
 WHERE coalesce(p.recipients, r.recorded) > 0;
 
-INSERT INTO report.facts.platform_reports
-SELECT
-    tenant, notification_id, r.accepted_at, channel, platform, provider, a.audience,
-    coalesce(m.attempted, 0), coalesce(m.accepted, 0), coalesce(m.accepted_by_beacon, 0), coalesce(m.failed, 0),
-    coalesce(m.throttled, 0), coalesce(m.invalid, 0), coalesce(m.ambiguous, 0), coalesce(m.skipped, 0),
-    coalesce(m.expired, 0), coalesce(m.dry_run, 0), coalesce(m.received, 0), coalesce(m.opened, 0),
-    coalesce(m.clicked, 0), coalesce(m.hits, 0),
-    m.first_accepted_at, m.last_accepted_at, m.p50_s, m.p90_s, m.p99_s, m.share_120s
-FROM platform_audience AS a
-JOIN stage.requests AS r USING (tenant, notification_id)
-LEFT JOIN (FROM measures WHERE NOT is_total) AS m USING (tenant, notification_id, channel, platform, provider)
-ORDER BY r.accepted_at, tenant, notification_id, channel, platform, provider;
-
-INSERT INTO report.facts.notifications
+-- Where each request stands: a final state stays, whatever a clock says; otherwise the latest move counts. A request
+-- has ended when it is final and its last attempt is made.
+CREATE OR REPLACE TEMP TABLE progress AS
 WITH states AS (
     SELECT
         tenant,
@@ -95,20 +84,49 @@ WITH states AS (
     WHERE to_state IS NOT NULL
     GROUP BY ALL
 ),
-last_attempts AS (SELECT tenant, notification_id, max(sent_at) AS "at" FROM stage.attempts GROUP BY ALL),
-audiences AS (SELECT tenant, notification_id, sum(audience)::BIGINT AS audience FROM platform_audience GROUP BY ALL)
+last_attempts AS (SELECT tenant, notification_id, max(sent_at) AS last_attempt_at FROM stage.attempts GROUP BY ALL)
+SELECT
+    tenant,
+    notification_id,
+    coalesce(s.state, 'accepted') AS state,
+    s.finished_at,
+    l.last_attempt_at,
+    CASE WHEN s.finished_at IS NOT NULL THEN greatest(s.finished_at, l.last_attempt_at) END AS ended_at
+FROM stage.requests
+LEFT JOIN states AS s USING (tenant, notification_id)
+LEFT JOIN last_attempts AS l USING (tenant, notification_id);
+
+INSERT INTO report.facts.platform_reports
+SELECT
+    tenant, notification_id, r.accepted_at, e.ended_at, channel, platform, provider, a.audience,
+    coalesce(m.attempted, 0), coalesce(m.accepted, 0), coalesce(m.accepted_by_beacon, 0), coalesce(m.failed, 0),
+    coalesce(m.throttled, 0), coalesce(m.invalid, 0), coalesce(m.ambiguous, 0), coalesce(m.skipped, 0),
+    coalesce(m.expired, 0), coalesce(m.dry_run, 0), coalesce(m.received, 0), coalesce(m.opened, 0),
+    coalesce(m.clicked, 0), coalesce(m.hits, 0),
+    m.first_accepted_at, m.last_accepted_at, m.p50_s, m.p90_s, m.p99_s, m.share_120s
+FROM platform_audience AS a
+JOIN stage.requests AS r USING (tenant, notification_id)
+JOIN progress AS e USING (tenant, notification_id)
+LEFT JOIN (FROM measures WHERE NOT is_total) AS m USING (tenant, notification_id, channel, platform, provider)
+ORDER BY r.accepted_at, tenant, notification_id, channel, platform, provider;
+
+INSERT INTO report.facts.notifications
+WITH audiences AS (
+    SELECT tenant, notification_id, sum(audience)::BIGINT AS audience, list_sort(list_distinct(list(platform))) AS platforms
+    FROM platform_audience
+    GROUP BY ALL
+)
 SELECT
     tenant, notification_id, r.request_id, r.type, r.category, r.priority, r.title, coalesce(r.topics, []),
     coalesce(r.dry_run, FALSE), r.accepted_at, r.send_at, r.expires_at,
-    coalesce(s.state, 'accepted'), s.finished_at, l."at", coalesce(a.audience, 0),
+    e.state, e.finished_at, e.last_attempt_at, e.ended_at, coalesce(a.platforms, []), coalesce(a.audience, 0),
     coalesce(m.attempted, 0), coalesce(m.accepted, 0), coalesce(m.accepted_by_beacon, 0), coalesce(m.failed, 0),
     coalesce(m.throttled, 0), coalesce(m.invalid, 0), coalesce(m.ambiguous, 0), coalesce(m.skipped, 0),
     coalesce(m.expired, 0), coalesce(m.dry_run, 0), coalesce(m.received, 0), coalesce(m.opened, 0),
     coalesce(m.clicked, 0), coalesce(m.hits, 0),
     m.first_accepted_at, m.last_accepted_at, m.p50_s, m.p90_s, m.p99_s, m.share_120s
 FROM stage.requests AS r
-LEFT JOIN states AS s USING (tenant, notification_id)
-LEFT JOIN last_attempts AS l USING (tenant, notification_id)
+JOIN progress AS e USING (tenant, notification_id)
 LEFT JOIN audiences AS a USING (tenant, notification_id)
 LEFT JOIN (FROM measures WHERE is_total) AS m USING (tenant, notification_id)
 ORDER BY r.accepted_at, tenant, notification_id;

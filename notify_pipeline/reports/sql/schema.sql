@@ -18,6 +18,8 @@ CREATE TABLE report.facts.notifications (
     state VARCHAR NOT NULL,
     finished_at TIMESTAMPTZ,
     last_attempt_at TIMESTAMPTZ,
+    ended_at TIMESTAMPTZ,
+    platforms VARCHAR[] NOT NULL,
     audience BIGINT NOT NULL,
     attempted BIGINT NOT NULL,
     accepted BIGINT NOT NULL,
@@ -45,6 +47,7 @@ CREATE TABLE report.facts.platform_reports (
     tenant VARCHAR NOT NULL,
     notification_id VARCHAR NOT NULL,
     accepted_at TIMESTAMPTZ NOT NULL,
+    ended_at TIMESTAMPTZ,
     channel VARCHAR NOT NULL,
     platform VARCHAR NOT NULL,
     provider VARCHAR NOT NULL,
@@ -116,13 +119,14 @@ CREATE TABLE report.main.build (
     version BIGINT NOT NULL,
     built_at TIMESTAMPTZ NOT NULL,
     received_through TIMESTAMPTZ,
-    settle_s DOUBLE NOT NULL,
+    settled_through TIMESTAMPTZ,
     files BIGINT NOT NULL,
     recomputed BIGINT NOT NULL,
     foreign_deliveries BIGINT NOT NULL,
     foreign_hits BIGINT NOT NULL
 );
 
+-- An index serves queries by the id alone; ranges of accepted_at are found by the row groups' minima and maxima.
 CREATE INDEX notifications_by_id ON report.facts.notifications (notification_id);
 CREATE INDEX timeline_by_id ON report.facts.timeline (notification_id);
 CREATE INDEX failures_by_id ON report.facts.failures (notification_id);

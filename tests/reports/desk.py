@@ -1,0 +1,57 @@
+"""A lake and its reports, for tests."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.reports import checks
+from notify_pipeline.reports.build import Candidate, build_candidate
+from notify_pipeline.reports.reading import ReportReader
+from notify_pipeline.reports.versions import publish, writer
+from tests.reports.worlds import START
+
+NOW = START + timedelta(hours=1)
+
+
+class Desk:
+    """A lake and its reports."""
+
+    def __init__(self, lake: Lake, root: Path) -> None:
+        self.lake = lake
+        self.root = root
+        self.settings = Settings(home=root, settle_hours=1)
+        self.reader = ReportReader(root)
+
+    def build(self, *, full: bool = False) -> Candidate:
+        """Build a candidate, as the one writer."""
+        return build_candidate(self.lake, self.root, self.settings, NOW, full=full)
+
+    def update(self, *, full: bool = False) -> list[checks.CheckResult]:
+        """Build, check and publish."""
+        with writer(self.root):
+            candidate = self.build(full=full)
+            results = checks.run(candidate, self.lake, self.settings)
+            if candidate.is_changed:
+                publish(self.root, candidate.path, candidate.number, NOW, 10, candidate.source)
+            candidate.discard()
+        return results
+
+    def report(self, notification: str = "n1", tenant: str = "t1") -> dict[str, Any]:
+        """Return a notification's report."""
+        found = self.reader.one(tenant, notification)
+        assert found is not None
+        return found
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Query the current version."""
+        with self.reader._cursor() as cursor:
+            assert cursor is not None
+            return cursor.execute(sql).fetchall()
+
+
+def passed(results: list[checks.CheckResult]) -> bool:
+    """Tell whether all checks passed, and show those that did not."""
+    assert [result for result in results if not result.passed] == []
+    return bool(results)

@@ -1,0 +1,267 @@
+"""Reports are exactly-once: whatever the order, the files and the moments in which the same facts arrive."""
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notify_pipeline.core.lake import Lake, LakeFile
+from notify_pipeline.reports import build, lake_files
+from notify_pipeline.reports.build import FACTS, LakeKeepsChangingError, compare, is_stale
+from notify_pipeline.reports.versions import current
+from tests.reports.desk import NOW, Desk, passed
+from tests.reports.worlds import START, World, put, scatter
+
+OUTCOMES = ["accepted", "accepted", "transient", "ambiguous", "throttled", "permanent", "invalid_recipient", "skipped"]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Some notifications of two tenants, with retries, beacons, foreign beacons and unfinished ones."""
+    world = World()
+    for tenant in ("t1", "t2"):
+        for number in range(draw(st.integers(1, 3))):
+            name = f"n{number}"
+            world.request(name, tenant, at=number * 10)
+            people = draw(st.lists(st.sampled_from("abcdef"), max_size=5, unique=True))
+            for platform in ("ios", "android"):
+                world.audience(len(people), platform, name, tenant)
+                for who in people:
+                    _deliver(draw, world, who, platform, name, tenant)
+            if draw(st.booleans()):
+                world.state(name, tenant, draw(st.sampled_from(["sending", "done"])), 20)
+    world.beacon("f" * 40, notification="unknown")
+    return world
+
+
+def _deliver(draw: st.DrawFn, world: World, who: str, platform: str, name: str, tenant: str) -> None:
+    for number, outcome in enumerate(draw(st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=3)), 1):
+        delivery = world.attempt(who, outcome, number, number, platform, name, tenant, code=f"code {outcome}")
+    for event in draw(st.lists(st.sampled_from(["received", "received", "opened", "clicked"]), max_size=3)):
+        world.beacon(delivery, event, draw(st.integers(0, 200)), name)
+
+
+@contextmanager
+def desks(count: int) -> Iterator[list[Desk]]:
+    """Yield desks with lakes of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = [Desk(Lake(f"{folder}/{n}/lake"), Path(folder) / str(n) / "reports") for n in range(count)]
+        yield found
+        for desk in found:
+            desk.reader.close()
+
+
+def published(desk: Desk) -> Path:
+    """Return the current version's file."""
+    version = current(desk.root)
+    assert version is not None
+    return version.path
+
+
+@settings(max_examples=8, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False))
+def test_shuffled_split_and_duplicated_files_give_equal_tables(world: World, draws: random.Random) -> None:
+    with desks(2) as (one, many):
+        world.put(one.lake)
+        scatter(many.lake, world, draws, files=draws.randint(1, 5))
+        assert passed(one.update())
+        assert passed(many.update())
+        assert compare(published(one), published(many)) == {}
+
+
+@settings(max_examples=8, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False), st.integers(2, 4))
+def test_late_files_and_rebuilds_give_equal_tables(world: World, draws: random.Random, steps: int) -> None:
+    with desks(1) as (desk,):
+        waiting = [(table, row) for table, rows in world.rows.items() for row in rows]
+        draws.shuffle(waiting)
+        for step in range(steps):
+            for table in world.rows:
+                rows = [row for name, row in waiting[step::steps] if name == table]
+                if rows:
+                    put(desk.lake, table, rows, f"step-{step}", START + timedelta(hours=draws.randint(0, 30)))
+            assert passed(desk.update())
+            _equals_rebuild(desk)
+        # A compaction, a retraction, and a file that comes back.
+        paths = [file.path for file in desk.lake.list() if draws.random() < 0.5]
+        tables = {path: desk.lake.read(path) for path in paths}
+        desk.lake.delete(paths)
+        desk.update()
+        _equals_rebuild(desk)
+        for path, table in tables.items():
+            desk.lake.write(path.replace("step", "compacted"), table)
+        assert passed(desk.update())
+        _equals_rebuild(desk)
+
+
+def _equals_rebuild(desk: Desk) -> None:
+    candidate = desk.build(full=True)
+    assert candidate.based_on is None
+    assert compare(published(desk), candidate.path) == {}
+    candidate.discard()
+
+
+@settings(max_examples=8, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False))
+def test_repeated_log_lines_change_nothing_but_hits(world: World, draws: random.Random) -> None:
+    with desks(2) as (once, twice):
+        world.put(once.lake)
+        rows = world.rows["receipts"]
+        world.rows["receipts"] = [*rows, *draws.choices(rows, k=len(rows))]
+        scatter(twice.lake, world, draws)
+        once.update()
+        twice.update()
+        columns = "* EXCLUDE (hits)"
+        for table in set(FACTS) - {"foreign_beacons"}:
+            what = columns if table in ("notifications", "platform_reports") else "*"
+            query = f"SELECT {what} FROM facts.{table} ORDER BY ALL"
+            assert once.query(query) == twice.query(query)
+
+
+@pytest.fixture
+def desk(folder_lake: Lake, tmp_path: Path) -> Desk:
+    """A lake with one notification, and its reports."""
+    desk = Desk(folder_lake, tmp_path / "reports")
+    world = World()
+    world.request()
+    world.audience(2)
+    world.beacon(world.attempt("a", "accepted"))
+    world.put(desk.lake)
+    return desk
+
+
+def test_a_comparison_sees_a_difference(desk: Desk, tmp_path: Path) -> None:
+    desk.update()
+    other = Desk(desk.lake, tmp_path / "other")
+    World().put(desk.lake, "nothing")
+    other.update()
+    assert compare(published(desk), published(other)) == {}
+    world = World()
+    world.attempt("b", "accepted")
+    world.put(desk.lake, "more")
+    other.update()
+    assert compare(published(desk), published(other)) == {"notifications": 2, "platform_reports": 2, "timeline": 2}
+
+
+def test_only_what_changed_is_computed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2, 30):
+        world = World()
+        world.request(f"n{number}")
+        world.beacon(world.attempt("a", "accepted", notification=f"n{number}"), notification=f"n{number}")
+        world.put(desk.lake, f"of n{number}")
+    desk.update()
+    assert desk.query("SELECT recomputed, files FROM build") == [(29, 5 * 29)]
+    opened: list[str] = []
+    local_files = lake_files.local_files
+
+    def watched(lake: Lake, paths: list[str]) -> Any:
+        opened.extend(paths)
+        return local_files(lake, paths)
+
+    monkeypatch.setattr(lake_files, "local_files", watched)
+    world = World()
+    world.attempt("b", "transient", notification="n7")
+    path = put(desk.lake, "attempts", world.rows["attempts"], "later")
+    candidate = desk.build()
+    assert (candidate.changes.added, candidate.changes.affected, candidate.based_on) == (1, 1, 1)
+    candidate.discard()
+    of_n7 = [file.path for file in desk.lake.list() if "of n7." in file.path and "audiences" not in file.path]
+    assert sorted(set(opened)) == sorted([path, *of_n7])
+
+
+def test_nothing_changed_is_no_version(desk: Desk) -> None:
+    assert is_stale(desk.lake, desk.root, desk.settings)
+    desk.update()
+    assert not is_stale(desk.lake, desk.root, desk.settings)
+    candidate = desk.build()
+    assert not candidate.is_changed
+    candidate.discard()
+    desk.update()
+    version = current(desk.root)
+    assert version is not None
+    assert version.number == 1
+    settings = desk.settings.model_copy(update={"settle_hours": 9.0})
+    assert is_stale(desk.lake, desk.root, settings)
+    World().put(desk.lake, "an empty file")
+    assert is_stale(desk.lake, desk.root, desk.settings)
+    desk.update()
+    assert not is_stale(desk.lake, desk.root, desk.settings)
+
+
+def test_other_models_compute_everything_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.update()
+    monkeypatch.setattr(build.database, "model_version", lambda: "changed")
+    assert is_stale(desk.lake, desk.root, desk.settings)
+    candidate = desk.build()
+    assert (candidate.based_on, candidate.number, candidate.changes.affected) == (None, 2, 1)
+    candidate.discard()
+
+
+def test_a_file_compacted_away_while_it_is_read_is_no_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = build.listing
+    gone = LakeFile("attempts/date=2026-11-21/hour=06/gone.parquet", 1, "e", NOW)
+    answers = iter([True, False])
+
+    def racing(lake: Lake) -> dict[str, list[LakeFile]]:
+        found = listing(lake)
+        if next(answers):
+            found["attempts"].append(gone)
+        return found
+
+    monkeypatch.setattr(build, "listing", racing)
+    candidate = desk.build()
+    assert candidate.changes.affected == 1
+    assert list((desk.root / "building").glob("*.duckdb")) == [candidate.path]
+    candidate.discard()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_in_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = build.listing
+    gone = LakeFile("attempts/date=2026-11-21/hour=06/gone.parquet", 1, "e", NOW)
+    monkeypatch.setattr(build, "listing", lambda lake: {**listing(lake), "attempts": [gone]})
+    with pytest.raises(LakeKeepsChangingError, match="gone.parquet"):
+        desk.build()
+    assert list((desk.root / "building").glob("*.duckdb")) == []
+
+
+def test_a_lake_on_s3_gives_the_same_tables(lake: Lake, tmp_path: Path) -> None:
+    reports = {}
+    for name, root in (("this", lake), ("folder", Lake(str(tmp_path / "plain")))):
+        desk = Desk(root, tmp_path / name)
+        world = World()
+        world.request()
+        world.audience(2)
+        world.beacon(world.attempt("a", "accepted"))
+        scatter(root, world, random.Random(3))
+        assert passed(desk.update())
+        later = World()
+        later.attempt("b", "permanent")
+        later.put(root, "later")
+        assert passed(desk.update())
+        reports[name] = published(desk)
+    assert compare(reports["this"], reports["folder"]) == {}
+
+
+def test_checks_find_what_is_wrong(desk: Desk) -> None:
+    from notify_pipeline.reports import checks
+
+    candidate = desk.build()
+    with duckdb.connect(str(candidate.path)) as connection:
+        connection.execute("UPDATE facts.platform_reports SET received = 5, hits = 1, audience = 0, failed = 1")
+        connection.execute("UPDATE facts.notifications SET received = 5")
+        connection.execute("INSERT INTO facts.notifications FROM facts.notifications")
+    results = checks.run(candidate, desk.lake, desk.settings)
+    assert [result.name for result in results] == list(checks.NAMES)
+    failed = {result.name: result.examples for result in results if not result.passed}
+    assert failed.keys() == set(checks.NAMES)
+    assert failed["received_within_accepted"] == ["n1"]
+    assert failed["sample_matches_lake"][0] == "t1/n1: reported [1, 5, 1], counted [1, 1, 1]"
+    candidate.discard()

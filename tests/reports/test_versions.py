@@ -1,0 +1,216 @@
+"""Publishing: immutable versions, one writer, and readers that always see a whole version."""
+
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.reports import versions
+from notify_pipeline.reports.database import attached, connect
+from notify_pipeline.reports.reading import MEASURES, ReportFilter, ReportReader
+from notify_pipeline.reports.versions import StaleCandidateError, WriterBusyError, current, publish, writer
+from tests.reports.desk import NOW, Desk, passed
+from tests.reports.worlds import World, seconds
+
+# One notification with two platforms whose figures are all the version's number: a torn read would mix two numbers.
+_FILL = """
+DELETE FROM report.facts.notifications;
+DELETE FROM report.facts.platform_reports;
+DELETE FROM report.main.build;
+INSERT INTO report.main.build VALUES ({n}, now(), now(), now(), 0, 0, 0, 0);
+INSERT INTO report.facts.notifications BY NAME
+SELECT 't1' AS tenant, 'n' || i AS notification_id, 'r' AS request_id, 'news' AS type, 'normal' AS priority,
+    [] AS topics, [] AS platforms, FALSE AS is_dry_run, TIMESTAMPTZ '2026-11-21 06:00:00Z' AS accepted_at,
+    TIMESTAMPTZ '2026-11-22 06:00:00Z' AS expires_at, 'done' AS state, {zeros}
+FROM range(20) AS r(i);
+INSERT INTO report.facts.platform_reports BY NAME
+SELECT 't1' AS tenant, 'n' || i AS notification_id, TIMESTAMPTZ '2026-11-21 06:00:00Z' AS accepted_at, p AS channel,
+    p AS platform, p AS provider, {zeros}
+FROM range(20) AS r(i), (VALUES ('ios'), ('android')) AS v(p);
+"""
+_COUNTS = [name for name in (*MEASURES, "accepted_by_beacon", "throttled") if not name.endswith(("_at", "_s", "120s"))]
+
+
+def publish_number(root: Path, number: int, keep: int = 5) -> None:
+    """Publish a version whose figures are its number."""
+    path = versions.building(root) / f"{number}.duckdb"
+    connection = connect("200MB", 1)
+    with attached(connection, path):
+        zeros = ", ".join(f"{number} AS {name}" for name in _COUNTS)
+        connection.execute(_FILL.format(n=number, zeros=zeros))
+    connection.close()
+    publish(root, path, number, NOW, keep)
+
+
+def whole(reader: ReportReader) -> int:
+    """Ask two questions and return the number that all the figures of each are; they may be of two versions."""
+    page = reader.list("t1", ReportFilter(since=seconds(0), until=seconds(1)), 50)
+    assert len(page) == 20
+    numbers = {part["hits"] for row in page for part in (row["totals"], *row["platforms"])}
+    assert len(numbers) == 1
+    one = reader.one("t1", "n7")
+    assert one is not None
+    assert len({one["totals"]["audience"], *(part["received"] for part in one["platforms"])}) == 1
+    assert len(one["platforms"]) == 2
+    assert one["totals"]["audience"] >= max(numbers)
+    return int(one["totals"]["audience"])
+
+
+_OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from notify_pipeline.reports.reading import ReportReader
+from tests.reports.test_versions import whole
+reader = ReportReader(Path(sys.argv[1]))
+seen = [whole(reader) for _ in range(180)]
+assert seen == sorted(seen)
+print(len(seen), len(set(seen)))
+"""
+
+
+def test_no_query_fails_or_is_torn_while_versions_are_published(tmp_path: Path) -> None:
+    publish_number(tmp_path, 1)
+    reader = ReportReader(tmp_path)
+    failures: list[BaseException] = []
+    seen: dict[int, list[int]] = {n: [] for n in range(4)}
+    other = subprocess.Popen(
+        [sys.executable, "-c", _OTHER_PROCESS, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    def ask(number: int) -> None:
+        try:
+            for _ in range(80):
+                seen[number].append(whole(reader))
+        except BaseException as error:  # a thread's failure is the test's
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in seen]
+    for thread in threads:
+        thread.start()
+    number = 1
+    while any(thread.is_alive() for thread in threads) or other.poll() is None:
+        number += 1
+        publish_number(tmp_path, number)
+    output, errors = other.communicate()
+    assert failures == []
+    assert other.returncode == 0, errors
+    asked, different = map(int, output.split())
+    assert asked == 180
+    assert different > 2
+    assert number > 5
+    for numbers in seen.values():
+        assert len(numbers) == 80
+        assert numbers == sorted(numbers)
+        assert len(set(numbers)) > 2
+    databases = reader._db.execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+    whole(reader)
+    databases = reader._db.execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+    assert sorted(name for (name,) in databases) == ["memory", f"v{number}"]
+    assert len(list((tmp_path / "versions").iterdir())) == 5
+
+
+_ANOTHER_WRITER = """
+import sys
+from pathlib import Path
+from notify_pipeline.reports.versions import writer
+with writer(Path(sys.argv[1])):
+    print("held")
+"""
+
+
+def test_only_one_may_write(tmp_path: Path) -> None:
+    with writer(tmp_path):
+        with pytest.raises(WriterBusyError), writer(tmp_path):
+            raise AssertionError("two writers")
+        command = [sys.executable, "-c", _ANOTHER_WRITER, str(tmp_path)]
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "WriterBusyError" in other.stderr
+    with writer(tmp_path):
+        pass
+
+
+def test_a_dead_builders_files_are_removed(tmp_path: Path) -> None:
+    left = versions.building(tmp_path) / "left.duckdb"
+    left.write_bytes(b"half")
+    with writer(tmp_path):
+        assert not left.exists()
+
+
+def test_a_version_that_the_pointer_never_named_is_written_again(tmp_path: Path) -> None:
+    publish_number(tmp_path, 1)
+    versions.version_path(tmp_path, 2).write_bytes(b"a crash left this")
+    assert current(tmp_path) == versions.Version(1, versions.version_path(tmp_path, 1), NOW)
+    publish_number(tmp_path, 2)
+    assert whole(ReportReader(tmp_path)) == 2
+
+
+def test_a_candidate_that_was_overtaken_is_refused(tmp_path: Path) -> None:
+    publish_number(tmp_path, 1)
+    with pytest.raises(StaleCandidateError):
+        publish_number(tmp_path, 1)
+    with pytest.raises(StaleCandidateError):
+        publish_number(tmp_path, 3)
+    assert whole(ReportReader(tmp_path)) == 1
+
+
+def test_pages_filters_and_order(folder_lake: Lake, tmp_path: Path) -> None:
+    desk = Desk(folder_lake, tmp_path / "reports")
+    world = World()
+    for number in range(12):
+        world.request(f"n{number:02}", at=number // 3 * 60, type="sport" if number % 2 else "news", dry_run=number == 5)
+        world.audience(1, "android" if number % 4 == 0 else "ios", f"n{number:02}")
+        world.audience(2, "web", f"n{number:02}")
+    world.request("other", "t2")
+    world.put(desk.lake)
+    assert passed(desk.update())
+
+    def ids(where: ReportFilter, limit: int = 50, after: tuple[int, str] | None = None) -> list[str]:
+        return [row["notification_id"] for row in desk.reader.list("t1", where, limit, after)]
+
+    newest = [f"n{number:02}" for number in range(11, -1, -1)]
+    assert ids(ReportFilter(include_dry_run=True)) == newest
+    without_dry = [name for name in newest if name != "n05"]
+    assert ids(ReportFilter()) == without_dry
+    assert ids(ReportFilter(since=seconds(60), until=seconds(180))) == ["n08", "n07", "n06", "n04", "n03"]
+    assert ids(ReportFilter(type="sport")) == ["n11", "n09", "n07", "n03", "n01"]
+    assert ids(ReportFilter(platform="android")) == ["n08", "n04", "n00"]
+    [row] = desk.reader.list("t1", ReportFilter(platform="android", until=seconds(1)), 5)
+    assert [part["platform"] for part in row["platforms"]] == ["android"]
+    pages, after = [], None
+    while page := desk.reader.list("t1", ReportFilter(), 4, after):
+        pages.append([row["notification_id"] for row in page])
+        accepted_us = int((page[-1]["accepted_at"] - seconds(0)) / timedelta(microseconds=1)) + 1_795_240_800_000_000
+        after = (accepted_us, page[-1]["notification_id"])
+    assert sum(pages, []) == without_dry
+    assert [len(page) for page in pages] == [4, 4, 3]
+    assert desk.reader.one("t2", "n00") is None
+    assert desk.reader.one("t1", "n' OR 1=1 --") is None
+
+
+def test_every_table_and_column_that_people_read_is_described(tmp_path: Path) -> None:
+    publish_number(tmp_path, 1)
+    version = current(tmp_path)
+    assert version is not None
+    with duckdb.connect(str(version.path), read_only=True) as connection:
+        tables = connection.execute(
+            "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal UNION ALL"
+            " SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main'"
+        ).fetchall()
+    assert {name for name, _ in tables} == {"notifications", "platform_reports", "timeline", "failures", "build"}
+    assert all(comment for _, comment in tables)
+
+
+def test_the_storage_format_is_the_older_one(tmp_path: Path) -> None:
+    publish_number(tmp_path, 1)
+    connection = connect("100MB", 1)
+    version = current(tmp_path)
+    assert version is not None
+    with attached(connection, version.path, read_only=True):
+        [(tags,)] = connection.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'report'").fetchall()
+    assert "v1.5" in str(tags)
+    connection.close()
