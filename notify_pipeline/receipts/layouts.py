@@ -66,6 +66,16 @@ class Layout:
     tail: str = ""
     fixed: tuple[bytes | None, ...] = (None, None, None)
 
+    @property
+    def starts_fixed(self) -> bool:
+        """True when the fixed first bytes end where the first slot begins, wherever the line ends."""
+        return len(self.fixed[0] or b"") == (self.stamp_at if self.stamp_first else self.id_at)
+
+    @property
+    def ends_at_quote(self) -> bool:
+        """True when the query string ends in the id: all that follows is its quote, which the joint begins with."""
+        return self.joint != b"" and self.stamp_first and self.id_at == -DELIVERY_ID_LENGTH - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Fields:
@@ -134,8 +144,8 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
         lines: Columns raw, ASCII only, and any others.
 
     Returns:
-        The other columns, delivery_id (checked), the binary columns second and zone (unchecked), and before, between
-        and after: what is left of the line. Lines that cannot have this layout are missing.
+        The other columns, delivery_id (checked), the binary columns second and zone (unchecked), and of before, between
+        and after, what is left of the line, those that are not fixed. Lines that cannot have this layout are missing.
     """
     cuts = _Cuts(layout)
     raw, size = pl.col("raw"), pl.col("size")
@@ -161,7 +171,7 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
 
 
 class _Cuts:
-    """What a layout leaves of a line (``pieces``), and whether a line is long enough and the same there (``fit``)."""
+    """What varies of a line (``pieces``), and whether it is long enough and else the same (``fit``)."""
 
     def __init__(self, layout: Layout) -> None:
         raw, size = pl.col("raw"), pl.col("size")
@@ -173,22 +183,26 @@ class _Cuts:
             slots.reverse()
         (first, first_length), (second, second_length) = slots
         middle, last = first + first_length, second + second_length
-        self.pieces = {
+        pieces = {
             "before": raw.bin.slice(0, first),
             "between": raw.bin.slice(middle, (size * 0 + second - middle).clip(0)),
             "after": raw.bin.slice(last, (size - last).clip(0)),
         }
         # Sizes on both sides, because polars takes no condition that is about constants alone.
         self.fit = (size >= last) & (size + first >= size) & (size + middle <= size + second)
-        for piece, text in zip(self.pieces.values(), layout.fixed, strict=True):
-            if text is not None:
+        self.pieces = {}
+        for (name, piece), text in zip(pieces.items(), layout.fixed, strict=True):
+            if text is None:
+                self.pieces[name] = piece
+            elif name == "before" and layout.starts_fixed:
+                self.fit &= raw.bin.starts_with(text)
+            elif not (name == "after" and layout.ends_at_quote):
                 self.fit &= piece == pl.lit(text)
 
 
 def add_skeletons(layout: Layout, cut: pl.DataFrame) -> pl.DataFrame:
     """Put the pieces that vary into one binary column skeleton; notification_here holds the id where it was cut out."""
     names = [name for name, text in zip(_PIECES, layout.fixed, strict=True) if text is None]
-    cut = cut.drop(set(_PIECES) - set(names))
     if len(names) == 1:
         cut = cut.rename({names[0]: "skeleton"})
     else:
