@@ -49,6 +49,7 @@ def up() -> None:
 
 def _run(settings: Settings, ledger: Ledger, guard: Guard, key: str) -> None:
     where = stack.choose_addresses(settings)
+    stack.write_workspace(where)
     env = stack.child_environment(settings, where, home.prepare_dagster_home(settings))
     output = settings.home / OUTPUT_FOLDER
     specs = stack.children(settings, where, env, output)

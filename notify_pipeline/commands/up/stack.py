@@ -16,6 +16,7 @@ from notify_pipeline.commands.up.processes import ChildSpec
 from notify_pipeline.core.settings import Settings
 
 _LOOPBACK = "127.0.0.1"
+_LOCATION = "notify"
 # Two steps of a broadcast, the drain, receipts and reports run beside each other: each takes a share, not the machine.
 _POLARS_THREADS = "2"
 # Dagster is pinned, and says at every start of every run what is in beta.
@@ -32,6 +33,11 @@ class Addresses:
     dagster: str
     sandbox: str | None
     code_socket: Path
+
+    @property
+    def workspace(self) -> Path:
+        """Dagster's workspace file; it lives and goes with the socket that it names."""
+        return self.code_socket.with_name("workspace.yaml")
 
 
 def choose_addresses(settings: Settings) -> Addresses:
@@ -54,6 +60,13 @@ def choose_addresses(settings: Settings) -> Addresses:
 def needs_sandbox(settings: Settings) -> bool:
     """Tell whether some channel has no credentials and speaks to the sandbox instead."""
     return settings.provider_mode == "sandbox" and (settings.fcm_credentials is None or settings.apns_key is None)
+
+
+def write_workspace(where: Addresses) -> None:
+    """Tell the daemon and the UI of the one code server, under the name that people see."""
+    where.workspace.write_text(
+        f"load_from:\n  - grpc_server: {{socket: {where.code_socket}, location_name: {_LOCATION}}}\n"
+    )
 
 
 def child_environment(settings: Settings, where: Addresses, dagster_home: Path) -> dict[str, str]:
@@ -126,7 +139,7 @@ def _code_server(where: Addresses) -> Sequence[str]:
     return [
         *(sys.executable, "-m", "dagster"),
         *("api", "grpc", "--socket", str(where.code_socket), "--module-name", "notify_pipeline.definitions"),
-        *("--location-name", "notify", "--empty-working-directory", "--log-level", "warning"),
+        *("--location-name", _LOCATION, "--empty-working-directory", "--log-level", "warning"),
         *("--log-format", "json"),
     ]
 
@@ -134,14 +147,14 @@ def _code_server(where: Addresses) -> Sequence[str]:
 def _dagster_daemon(where: Addresses) -> Sequence[str]:
     return _python(
         "dagster._daemon",
-        *("run", "--grpc-socket", str(where.code_socket), "--log-level", "warning", "--log-format", "json"),
+        *("run", "--workspace", str(where.workspace), "--log-level", "warning", "--log-format", "json"),
     )
 
 
 def _webserver(where: Addresses) -> Sequence[str]:
     return _python(
         "dagster_webserver",
-        *("--host", _LOOPBACK, "--port", port_of(where.dagster), "--grpc-socket", str(where.code_socket)),
+        *("--host", _LOOPBACK, "--port", port_of(where.dagster), "--workspace", str(where.workspace)),
         *("--log-format", "json"),
     )
 
