@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from ingest_api import worker
 from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.tables import REQUESTS
@@ -36,7 +37,11 @@ _START_S = 30.0
 
 
 def create_noop() -> Flask:
-    """Return the application to compare with: reads a JSON body and answers JSON, as Flask's own tutorial does."""
+    """Return the application to compare with: reads a JSON body and answers JSON, as Flask's own tutorial does.
+
+    Its process is prepared as ours is.
+    """
+    worker.prepare(Settings())
     app = Flask("noop")
 
     @app.post("/notifications")
@@ -189,8 +194,8 @@ def run(rounds: int, count: int, workers: int, threads: int) -> int:
         home = Path(folder)
         with Ledger.open(Settings(home=home).ledger_dsn) as ledger:
             product = tenants.create_product(ledger, "bench", (), utc_now())
-            noop = Server("benchmarks.ingress:create_noop", home, workers, threads)
-            ours = Server("ingest_api.app:create_app", home, workers, threads)
+            noop = Server("benchmarks.ingress:create_noop", home / "noop", workers, threads)
+            ours = Server("ingest_api.worker:create_app", home, workers, threads)
             try:
                 noop.wait("/")
                 ours.wait("/readyz")

@@ -12,6 +12,7 @@ from ingest_api import errors
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.endpoint import Group
+from ingest_api.lean import LeanFlask
 from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
 from ingest_api.operations.routes import GROUP as OPERATIONS
 from ingest_api.receipts.routes import GROUP as RECEIPTS
@@ -32,7 +33,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         services: Stands in for the handles in tests; then ``settings`` are its own.
     """
     services = services or Services(settings or Settings())
-    app = Flask("ingest_api", static_folder=None, template_folder=None)
+    app = LeanFlask("ingest_api", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
     app.url_map.merge_slashes = False
     app.extensions[SERVICES] = services

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from ingest_api.errors import JSON_TYPE
 from ingest_api.inputs import read_body, read_path, read_query
 from ingest_api.keys import Access
+from ingest_api.lean import LeanResponse
 from ingest_api.services import Services
 from notify_pipeline.core.ledger.tenants import KeyInfo
 
@@ -169,12 +170,12 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
 def answer(status: int, payload: object, headers: Sequence[tuple[str, str]] = ()) -> Response:
     """Return a JSON answer. Models and aware datetimes are written as the document says."""
     data = orjson.dumps(payload, default=_plain, option=orjson.OPT_UTC_Z)
-    return Response(data, status, [*headers, ("Content-Type", JSON_TYPE)])
+    return LeanResponse(data, status, [*headers, ("Content-Type", JSON_TYPE)])
 
 
 def empty(status: int = 204) -> Response:
     """Return an answer without a body."""
-    response = Response(status=status)
+    response = LeanResponse(status=status)
     del response.headers["Content-Type"]
     return response
 

@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from ingest_api.lean import LeanResponse
 from notify_pipeline.core.ledger.group_commit import LedgerError
 
 JSON_TYPE = "application/json"
@@ -54,7 +55,7 @@ class ApiError(Exception):
         details = [{"field": d.field, "message": d.message} for d in self.details]
         # What a caller sent may come back in a message; orjson refuses text that is not Unicode, so none is echoed raw.
         body = orjson.dumps({"error": {"code": self.code, "message": self.message, "details": details}})
-        return Response(body, self.status, self.headers, content_type=JSON_TYPE)
+        return LeanResponse(body, self.status, self.headers, content_type=JSON_TYPE)
 
 
 def bad_request(message: str, field: str | None = None, code: str = "bad_request") -> ApiError:

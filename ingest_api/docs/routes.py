@@ -12,6 +12,7 @@ from flask import Blueprint, Response
 
 from ingest_api.endpoint import Group
 from ingest_api.errors import not_found
+from ingest_api.lean import LeanResponse
 from ingest_api.openapi import document
 
 # Everything comes from here: a browser that shows this page speaks to no other host, and runs no inline script. The
@@ -68,7 +69,7 @@ def blueprint(groups: Sequence[Group], version: str) -> Blueprint:
         return orjson.dumps(document(groups, version))
 
     def show_document() -> Response:
-        return Response(rendered(), content_type="application/json")
+        return LeanResponse(rendered(), content_type="application/json")
 
     def show_page() -> Response:
         return _served(_PAGE, "text/html; charset=utf-8")
@@ -96,4 +97,4 @@ def _asset(name: str) -> bytes:
 
 
 def _served(body: bytes, content_type: str) -> Response:
-    return Response(body, headers=_HEADERS, content_type=content_type)
+    return LeanResponse(body, headers=_HEADERS, content_type=content_type)

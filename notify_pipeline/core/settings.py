@@ -21,6 +21,10 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8080, ge=0, le=65535, description="Ingress port; 0 = any free one.")
     http_host: str = "127.0.0.1"
     http_workers: int = Field(default=2, ge=1, description="Ingress processes.")
+    http_threads: int = Field(
+        default=16, ge=1, description="Threads per ingress process: requests that wait for their commit together."
+    )
+    http_pin_workers: bool = Field(default=True, description="Hold each ingress process to one core.")
     dagster_port: int = Field(default=3000, ge=0, le=65535, description="Dagster UI port; 0 = any free one.")
     sandbox_port: int = Field(default=8090, ge=0, le=65535, description="Sandbox control port; 0 = any free one.")
 

@@ -56,7 +56,7 @@ class Server:
             self._spawn()
 
     def _spawn(self) -> None:
-        command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", "ingest_api.app:create_app"]
+        command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", "ingest_api.worker:create_app"]
         command += ["--port", str(self.port), "--workers", str(self._workers), "--http", "1", "--no-ws"]
         command += ["--blocking-threads", str(self._threads), "--respawn-failed-workers", "--respawn-interval", "0.1"]
         # A worker that is told to stop while it starts swallows that.

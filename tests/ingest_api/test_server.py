@@ -1,6 +1,7 @@
 """Promises that need real processes: one effect per id, nothing accepted is lost, whatever dies."""
 
 import gzip
+import os
 import random
 import threading
 import time
@@ -59,6 +60,14 @@ def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(one, range(count)))
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def counted(ledger: Ledger, notification_id: str) -> tuple[int, int, int]:
@@ -204,6 +213,20 @@ def test_a_clean_stop_delivers_the_logs_and_ends_well(home: Path, key: str, ledg
     assert running.stop() == 0
     assert len(list((home / "logs").rglob("*.log.gz"))) == 1
     assert list((home / "ingress" / "receipts").glob("*.log")) == []
+
+
+def test_each_worker_keeps_to_a_core_of_its_own(server: Server) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core only")
+
+    def held() -> list[set[int]]:
+        return sorted((os.sched_getaffinity(pid) for pid in server.workers()), key=min)
+
+    assert held() == [{cores[0]}, {cores[1]}]
+    # The successor of a killed worker takes its place.
+    server.kill_worker(0)
+    wait_for(lambda: held() == [{cores[0]}, {cores[1]}])
 
 
 def test_awkward_requests_over_a_real_connection(server: Server, key: str) -> None:
