@@ -32,6 +32,9 @@ Handler = Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]]
 
 # Two processes under the file lock never contend; this covers tools that open the file beside us.
 BUSY_TIMEOUT_MS = 10_000
+# A checkpoint costs two fsyncs under the file lock. SQLite's default of 1,000 pages comes every 30 group commits; 32 MB
+# of log come every few seconds at full load, write each page once for many changes, and cost readers nothing.
+CHECKPOINT_PAGES = 8_000
 # Per process; PostgreSQL's default is 100 connections for everybody. No overflow: those would be made anew each time.
 _POSTGRES_POOL = {"pool_size": 16, "max_overflow": 0, "pool_timeout": 30.0}
 # SQLite connections are cheap to keep and dear to make; one for each of many threads.
@@ -245,6 +248,7 @@ def _prepare_sqlite(engine: Engine, begin: str, query_only: bool) -> None:
         # A setting of the file: only the writer makes it, the first time under the file lock.
         if not query_only:
             cursor.execute("PRAGMA journal_mode = wal")
+            cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA synchronous = full")
         cursor.execute("PRAGMA foreign_keys = on")
         cursor.execute(f"PRAGMA query_only = {int(query_only)}")
