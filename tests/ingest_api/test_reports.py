@@ -1,80 +1,40 @@
-"""Reports over HTTP, from a published version."""
+"""Reports over HTTP, from a version built from a lake."""
 
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
-import duckdb
 import pytest
 
-import notify_pipeline.reports.reading as reading
 from ingest_api.reports.models import ReportPage, ReportShown
-from notify_pipeline.core.sql import sql_text
-from notify_pipeline.reports.reading import MEASURES
+from notify_pipeline.reports.build import build_candidate
 from notify_pipeline.reports.versions import publish
 from tests.ingest_api.conftest import House
+from tests.reports.worlds import World
 
-START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
-
-
-def _measures(accepted: int) -> dict[str, Any]:
-    return {
-        **dict.fromkeys(MEASURES, 0),
-        "audience": accepted + 1,
-        "attempted": accepted,
-        "accepted": accepted,
-        "first_accepted_at": START,
-        "last_accepted_at": None,
-        "p50_s": 0.5,
-        "p90_s": 1.25,
-        "p99_s": None,
-        "share_120s": 1.0,
-    }
-
-
-def _notification(tenant: str, number: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "tenant": tenant,
-        "notification_id": f"n-{number}",
-        "request_id": f"{number:032x}",
-        "type": "news" if number % 2 else "sport",
-        "category": None,
-        "priority": "high",
-        "title": "T",
-        "topics": ["breaking/uk"],
-        "is_dry_run": False,
-        "state": "done",
-        "accepted_at": START + timedelta(hours=number),
-        "finished_at": None,
-        "received_through": None,
-        "settled": False,
-        **_measures(number),
-        **changes,
-    }
-
-
-def _insert(db: duckdb.DuckDBPyConnection, table: str, row: dict[str, Any]) -> None:
-    marks = ", ".join("?" for _ in row)
-    db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+HOUR = 3_600
 
 
 @pytest.fixture
-def published(house: House, tmp_path: Path) -> House:
-    """Six notifications of ours, one a dry run, and one of another tenant with the same id."""
-    candidate = tmp_path / "candidate.duckdb"
-    with duckdb.connect(str(candidate)) as db:
-        db.execute(sql_text(reading.__file__, "tables.sql"))
-        for number in range(6):
-            row = _notification(house.mine.tenant, number, is_dry_run=number == 5)
-            _insert(db, "notifications", row)
-            for platform, provider in (("android", "fcm"), ("ios", "apns"))[: 1 + number % 2]:
-                names = ("tenant", "notification_id", "accepted_at")
-                shared = {name: row[name] for name in names}
-                _insert(
-                    db, "platform_reports", {**shared, "platform": platform, "provider": provider, **_measures(number)}
+def published(house: House) -> House:
+    """Six notifications of ours from 06:00 on, six hours apart, one a dry run, and one of another tenant."""
+    world = World()
+    for number in range(6):
+        name, tenant, at = f"n-{number}", house.mine.tenant, number * 6 * HOUR
+        kind = "news" if number % 2 else "sport"
+        world.request(name, tenant, at, type=kind, dry_run=number == 5)
+        for platform in ("android", "ios")[: 1 + number % 2]:
+            world.audience(3, platform, name, tenant)
+            for who in range(3):
+                made = world.attempt(
+                    f"{platform}-{who}", "accepted", at + 1, platform=platform, notification=name, tenant=tenant
                 )
-        _insert(db, "notifications", _notification(house.other.tenant, 1, type="theirs"))
-    publish(house.services.settings.reports, candidate, house.clock(), keep=2)
+                if who < 2:
+                    world.beacon(made, at=at + 1.5, notification=name)
+    world.request("n-1", house.other.tenant, type="theirs")
+    world.put(house.services.lake)
+    settings = house.services.settings
+    now = house.clock() + timedelta(days=3)
+    candidate = build_candidate(house.services.lake, settings.reports, settings, now)
+    publish(settings.reports, candidate.path, candidate.number, now, 2, candidate.source)
     return house
 
 
@@ -85,12 +45,12 @@ def ids(house: House, query: str) -> list[str]:
 def test_a_report_has_totals_and_platforms(published: House) -> None:
     report = published.secret.ok("GET", "/reports/n-3")
     ReportShown.model_validate(report)
-    assert report["accepted_at"] == "2026-11-21T01:00:00Z"
-    assert report["totals"]["accepted"] == 3
-    assert report["totals"]["p50_s"] == 0.5
-    assert [(p["platform"], p["provider"], p["accepted"]) for p in report["platforms"]] == [
-        ("android", "fcm", 3),
-        ("ios", "apns", 3),
+    assert report["accepted_at"] == "2026-11-22T00:00:00Z"
+    assert (report["totals"]["audience"], report["totals"]["accepted"], report["totals"]["received"]) == (6, 6, 4)
+    assert report["totals"]["p50_s"] == 1.5
+    assert [(p["platform"], p["provider"], p["accepted"], p["received"]) for p in report["platforms"]] == [
+        ("android", "fcm", 3, 2),
+        ("ios", "apns", 3, 2),
     ]
 
 
@@ -99,10 +59,10 @@ def test_a_report_has_totals_and_platforms(published: House) -> None:
     [
         ("", [4, 3, 2, 1, 0]),
         ("include_dry_run=true", [5, 4, 3, 2, 1, 0]),
-        ("from=2026-11-21", [4, 3, 2]),
-        ("until=2026-11-21", [1, 0]),
-        ("from=2026-11-20&until=2026-11-20", []),
-        ("from=2026-11-21T01:00:00Z&until=2026-11-21T03:30:00%2B01:00", [4, 3]),
+        ("from=2026-11-22", [4, 3]),
+        ("until=2026-11-22", [2, 1, 0]),
+        ("from=2026-11-21&until=2026-11-21", []),
+        ("from=2026-11-21T12:00:00Z&until=2026-11-22T01:00:00%2B01:00", [2, 1]),
         ("type=sport", [4, 2, 0]),
         ("platform=ios", [3, 1]),
         ("type=sport&platform=ios", []),
