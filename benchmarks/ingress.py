@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -69,13 +70,12 @@ class Server:
     """One application on granian, in its own process group."""
 
     def __init__(self, app: str, home: Path, workers: int, threads: int) -> None:
-        self._socket_file = home / "port"
-        with __import__("socket").socket() as probe:
+        with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", app, "--port", str(self.port)]
         command += ["--workers", str(workers), "--blocking-threads", str(threads), "--http", "1", "--no-ws"]
-        command += ["--log-level", "error"]
+        command += ["--log-level", "error", "--workers-kill-timeout", "10"]
         env = {**os.environ, "NOTIFY_HOME": str(home)}
         self._process = subprocess.Popen(command, env=env)
 
