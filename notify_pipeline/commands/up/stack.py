@@ -21,8 +21,6 @@ _LOCATION = "notify"
 _POLARS_THREADS = "2"
 # Dagster is pinned, and says at every start of every run what is in beta.
 _QUIET = ("ignore:Parameter `backfill_policy`", "ignore:Parameter `owners`")
-# Per worker: enough that a group commit of the ledger finds company, more only take turns with the interpreter's lock.
-_INGRESS_THREADS = "16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +124,12 @@ def _ingress(settings: Settings, where: Addresses) -> Sequence[str]:
     return _python(
         "granian",
         *("--interface", "wsgi", "--factory", "--host", settings.http_host, "--port", port_of(where.http)),
-        *("--workers", str(settings.http_workers), "--blocking-threads", _INGRESS_THREADS, "--http", "1", "--no-ws"),
+        *("--workers", str(settings.http_workers), "--blocking-threads", str(settings.http_threads)),
+        *("--http", "1", "--no-ws"),
         # A killed worker is back at once, not after 3.5 s. A stop that reaches a worker in the middle of its start is
         # swallowed by it, and granian would wait for ever.
         *("--respawn-failed-workers", "--respawn-interval", "0.1", "--workers-kill-timeout", "10"),
-        "ingest_api.app:create_app",
+        "ingest_api.worker:create_app",
     )
 
 
