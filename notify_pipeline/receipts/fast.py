@@ -136,7 +136,8 @@ class BlockParser:
 def _split(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return columns line (index) and raw (bytes) of the ASCII lines, which may be cut anywhere, and of the others."""
     try:
-        text = pl.scan_lines(io.BytesIO(data)).collect().to_series()
+        # The newline in front keeps a line that begins like a compressed file from being inflated.
+        text = pl.scan_lines(io.BytesIO(b"\n" + data)).collect().to_series().slice(1)
     except pl.exceptions.ComputeError:  # some line is not UTF-8: bytes split as well, only slower
         pieces = [piece.removesuffix(b"\r") for piece in data.removesuffix(b"\n").split(b"\n")] if data else []
         plain = pl.Series(map(bytes.isascii, pieces), dtype=pl.Boolean)

@@ -111,6 +111,14 @@ garbage = st.sampled_from([raw for raw, _ in BAD_LINES]) | st.binary(max_size=60
 any_line = (records() | records() | records() | garbage).map(lambda raw: raw.rstrip(b"\r"))
 
 
+@pytest.mark.parametrize(
+    "magic", [b"\x1f\x8b\x08", b"(\xb5/\xfd", b"x^", b"x\x01", b"x\x9c", b"x\xda", b"BZh9", b"\xfd7zXZ\x00"], ids=repr
+)
+def test_a_line_that_begins_like_a_compressed_file_is_a_line(magic: bytes) -> None:
+    check([magic, line(query())])
+    check([magic + b"rest"] * 3)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(any_line, max_size=30), st.integers(1, 10))
 def test_both_ways_agree(lines: list[bytes], times: int) -> None:
