@@ -98,7 +98,8 @@ def test_nothing_to_write_writes_no_file(sandbox: Peer, tmp_path: Path) -> None:
 
 def test_disorder_adds_and_delays_but_loses_nothing(tmp_path: Path, start: Start) -> None:
     with start(tmp_path, flush_s=0.05) as peer:
-        peer.faults(seed=4, cdn={"late": 0.3, "repeated": 0.2, "garbage": 0.2, "other_paths": 0.2})
+        peer.faults(seed=4, cdn={"late": 0.3, "repeated": 0.2, "garbage": 0.6, "other_paths": 0.2})
+        # Enough garbage that each of its eleven kinds is surely among it.
         call(peer, 300)
         truth = [line["querystring"] for line in peer.lines("/cdn/log")]
         flush(peer)
