@@ -1,0 +1,212 @@
+"""Header blocks (RFC 7541): of requests, encoded once for many, and of answers, decoded once for many.
+
+Belongs here: when the bytes of a block may be used again, and what a block of an answer says. Does not belong here:
+frames that carry blocks (``frames``), streams (``connection``).
+
+``hpack`` does the encoding and decoding; what is saved here is asking it again for the same.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from types import MappingProxyType
+from typing import NamedTuple
+
+from hpack import Decoder, Encoder, HPACKError
+from hpack.hpack import encode_integer
+
+from notify_pipeline.channels.transport import Answer, Headers
+from notify_pipeline.channels.wire.frames import ErrorCode, fail
+
+# Of an answer's header list as RFC 9113 section 6.5.2 counts it. FCM's and APNs' are below 1 KiB.
+MAX_HEADER_LIST = 32_768
+# The table that both sides have until told otherwise (RFC 9113 section 6.5.2); a larger one would gain nothing here.
+TABLE_SIZE = 4_096
+# Blocks worth remembering repeat; what does not repeat must not fill the memory.
+_REMEMBERED_BLOCKS = 256
+_REMEMBERED_HEADS = 64
+# Entries are evicted from the peer's table at most once in so many streams, so that header sets that do not fit
+# together do not push each other out at every request.
+_STREAMS_PER_EVICTION = 512
+# https://www.rfc-editor.org/rfc/rfc7541#section-4.1
+_ENTRY_OVERHEAD = 32
+# A literal without indexing whose name is entry 4 of the static table, ":path" (RFC 7541 appendix A).
+_PATH = b"\x04"
+_SHORT_PATHS = [_PATH + bytes((length,)) for length in range(127)]
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_STATUS = re.compile(rb"[1-5][0-9][0-9]")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+# RFC 9113 section 8.2.2; host is what :authority says.
+_FORBIDDEN = frozenset(
+    (b"connection", b"host", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
+)
+
+
+def path_field(path: str) -> bytes:
+    """Encode a request's path.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("not a path")
+    length = len(path)
+    prefix = _SHORT_PATHS[length] if length < 127 else _PATH + bytes(encode_integer(length, 7))
+    return prefix + path.encode()
+
+
+class _Encoded(NamedTuple):
+    """A header set's bytes around the path, good while the peer's table stays as it is."""
+
+    headers: Headers  # held, so that its id stays its own
+    before: bytes
+    after: bytes
+
+
+class RequestHeads:
+    """The encoding side of one connection.
+
+    Shared headers go into the peer's dynamic table with their first request and are a byte each from then on. Blocks
+    must be sent in the order in which they were made.
+    """
+
+    def __init__(self, authority: str, unindexed: Collection[str] = ()) -> None:
+        """Args: authority: host, and port unless 443. unindexed: names of headers to keep out of the peer's table."""
+        self._encoder = Encoder()
+        self._pseudo = ((b":method", b"POST"), (b":scheme", b"https"), (b":authority", authority.encode("ascii")))
+        self._unindexed = frozenset(name.encode() for name in unindexed)
+        self._known: dict[int, _Encoded] = {}
+        self._evicted_at = 0
+
+    def limit_table(self, size: int) -> None:
+        """Take the size that the peer allows its table to have."""
+        self._encoder.header_table_size = min(size, TABLE_SIZE)
+        self._known.clear()
+
+    def around_path(self, headers: Headers, stream: int) -> tuple[bytes, bytes]:
+        """Return a request's block up to its path and from there on. Every block made must be sent.
+
+        Raises:
+            ValueError: A header cannot be sent; nothing was made.
+        """
+        known = self._known.get(id(headers))
+        if known is not None:
+            return known.before, known.after
+        fields = [_checked(name, value) for name, value in headers]
+        table = self._encoder.header_table
+        newest = table.dynamic_entries[0] if table.dynamic_entries else None
+        resized = table.resized
+        index = self._may_index([*self._pseudo, *fields], stream)
+        before = self._encode(self._pseudo, index)
+        after = self._encode(fields, index)
+        if resized or newest is not (table.dynamic_entries[0] if table.dynamic_entries else None):
+            # These bytes changed the table: they are good once, and what was known is good no more.
+            self._known.clear()
+        else:
+            if len(self._known) >= _REMEMBERED_HEADS:
+                self._known.clear()
+            self._known[id(headers)] = _Encoded(headers, before, after)
+        return before, after
+
+    def _encode(self, fields: Iterable[tuple[bytes, bytes]], index: bool) -> bytes:
+        return self._encoder.encode([(name, value, not index or name in self._unindexed) for name, value in fields])
+
+    def _may_index(self, fields: Collection[tuple[bytes, bytes]], stream: int) -> bool:
+        """Tell whether what is new among the fields may enter the table."""
+        table = self._encoder.header_table
+        entries = set(table.dynamic_entries)
+        used = sum(map(_size, entries))
+        new = sum(_size(field) for field in fields if field not in entries and field[0] not in self._unindexed)
+        if used + new <= table.maxsize:
+            return True
+        if new <= table.maxsize and stream - self._evicted_at >= _STREAMS_PER_EVICTION:
+            self._evicted_at = stream
+            return True
+        return False
+
+
+def _size(field: tuple[bytes, bytes]) -> int:
+    return len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
+
+
+def _checked(name: str, value: str) -> tuple[bytes, bytes]:
+    raw_name, raw_value = name.encode("ascii"), value.encode("latin-1")
+    if not _NAME.fullmatch(raw_name) or raw_name in _FORBIDDEN or not _VALUE.fullmatch(raw_value):
+        raise ValueError(f"header {name!r} cannot be sent")
+    return raw_name, raw_value
+
+
+class Head(NamedTuple):
+    """What one header block of an answer says.
+
+    Attributes:
+        status: 0 where there is none, as in trailers.
+        answer: The answer as it is when no body follows.
+        length: Of the body, where it is said.
+        fault: Why it is malformed (RFC 9113 section 8.1.1), or empty.
+    """
+
+    status: int
+    answer: Answer
+    length: int | None
+    fault: str
+
+
+class AnswerHeads:
+    """The decoding side of one connection. Every block that arrives must pass through it, in order."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
+        self._blank = True  # the dynamic table holds nothing
+        self._memo: dict[bytes, Head] = {}
+
+    def read(self, block: bytes) -> Head:
+        """Decode a block.
+
+        A block means the same again when the table was empty before and after it and kept its size: then decoding
+        depends on nothing but the block.
+
+        Raises:
+            Violation: It cannot be decoded, or is too large.
+        """
+        if self._blank:
+            head = self._memo.get(block)
+            if head is not None:
+                return head
+        decoder = self._decoder
+        was_blank, size = self._blank, decoder.header_table_size
+        try:
+            fields = decoder.decode(block, raw=True)
+        except HPACKError as error:
+            fail(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be read: {error}")
+        self._blank = not decoder.header_table.dynamic_entries
+        head = _read_fields(fields)
+        if decoder.header_table_size != size:
+            self._memo.clear()
+        elif was_blank and self._blank:
+            if len(self._memo) >= _REMEMBERED_BLOCKS:
+                self._memo.clear()
+            self._memo[block] = head
+        return head
+
+
+def _read_fields(fields: Iterable[tuple[bytes, bytes]]) -> Head:
+    status, fault = 0, ""
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        if name.startswith(b":"):
+            if name != b":status" or status or headers or not _STATUS.fullmatch(value):
+                fault = "a pseudo-header that is wrong or out of place"
+            else:
+                status = int(value)
+            continue
+        if not _NAME.fullmatch(name):
+            fault = "a header name that is none"
+        key, text = name.decode("latin-1"), value.strip(b" \t").decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    length = headers.get("content-length")
+    if length is not None and not _LENGTH.fullmatch(length):
+        fault = "a content-length that is none"
+    size = int(length) if length is not None and not fault else None
+    return Head(status, Answer(status, MappingProxyType(headers), b""), size, fault)
