@@ -21,6 +21,8 @@ from notify_pipeline.channels.curl_transport import CurlTransport
 from notify_pipeline.channels.fcm.credentials import OAuthTokens
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.push import PushSender
+from notify_pipeline.channels.transport import Transport
+from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel
 
@@ -28,6 +30,9 @@ log = logging.getLogger(__name__)
 
 FCM_URL = "https://fcm.googleapis.com"
 APNS_URL = "https://api.push.apple.com"
+# Apple asks for the provider token as a literal without indexing, to spare its small header table ("Communicating with
+# APNs", HPACK).
+_APNS_UNINDEXED = ("authorization",)
 # The sandbox may be starting beside us.
 _SANDBOX_TRIES = 20
 _SANDBOX_PAUSE_S = 0.5
@@ -92,21 +97,21 @@ async def open_channels(settings: Settings, clock: Clock = _utc_now) -> AsyncIte
 
 def _open_fcm(target: _FcmTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
     tokens = OAuthTokens(target.service_account, ca=target.ca, clock=clock)
-    return PushSender(FcmCodec(tokens.project, receipt_url), tokens, _transport(target, settings), clock)
+    transport = _transport(target.url, target.ca, settings)
+    return PushSender(FcmCodec(tokens.project, receipt_url), tokens, transport, clock)
 
 
 def _open_apns(target: _ApnsTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
     tokens = ProviderTokens(target.key, key_id=target.key_id, team_id=target.team_id, clock=clock)
-    return PushSender(ApnsCodec(target.topic, receipt_url), tokens, _transport(target, settings), clock)
+    transport = _transport(target.url, target.ca, settings, unindexed=_APNS_UNINDEXED)
+    return PushSender(ApnsCodec(target.topic, receipt_url), tokens, transport, clock)
 
 
-def _transport(target: _FcmTarget | _ApnsTarget, settings: Settings) -> CurlTransport:
-    return CurlTransport(
-        target.url.rstrip("/"),
-        ca=target.ca,
-        max_in_flight=settings.max_in_flight,
-        timeout_s=settings.request_timeout_s,
-    )
+def _transport(url: str, ca: Path, settings: Settings, unindexed: tuple[str, ...] = ()) -> Transport:
+    url, in_flight, timeout_s = url.rstrip("/"), settings.max_in_flight, settings.request_timeout_s
+    if settings.transport == "wire":
+        return WireTransport(url, ca=ca, max_in_flight=in_flight, timeout_s=timeout_s, unindexed=unindexed)
+    return CurlTransport(url, ca=ca, max_in_flight=in_flight, timeout_s=timeout_s)
 
 
 def _needs_sandbox(settings: Settings) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -14,10 +15,13 @@ from notify_pipeline.channels.base import ChannelSender, Message
 from notify_pipeline.channels.curl_transport import CurlTransport
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.push import Codec, PushSender
+from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.records import AttemptResult, Audience, Content, Notification, Recipient
 from notify_pipeline.core.vocabulary import Platform, Priority
 from tests.channels.peer import Action, Drop, Peer, Reply, running_peer
+
+Kind = type[CurlTransport] | type[WireTransport]
 
 RECEIPTS = "https://cdn.example"
 
@@ -153,9 +157,10 @@ async def _push(
     answers: Mapping[str, Action],
     address: Callable[[int], str],
     bad: str,
+    kind: Kind,
 ) -> AsyncIterator[Harness]:
     async with running_peer(folder) as peer:
-        transport = CurlTransport(peer.url, ca=peer.ca, max_in_flight=16, timeout_s=5)
+        transport = kind(peer.url, ca=peer.ca, max_in_flight=16, timeout_s=5)
         credentials = FixedCredentials()
         sender = PushSender(codec, credentials, transport, utc_now)
         harness = Harness(sender, platform, address, bad, answers, codec.can_dry_run, peer, credentials)
@@ -167,19 +172,23 @@ async def _push(
             await asyncio.sleep(0)
 
 
-def fcm_android(folder: Path) -> AbstractAsyncContextManager[Harness]:
+def fcm_android(folder: Path, kind: Kind = CurlTransport) -> AbstractAsyncContextManager[Harness]:
     codec = FcmCodec("project", RECEIPTS)
-    return _push(folder, codec, Platform.ANDROID, FCM_ANSWERS, lambda n: f"c{n:021d}:APA91b{n:0134d}", 'x"} {')
+    return _push(folder, codec, Platform.ANDROID, FCM_ANSWERS, lambda n: f"c{n:021d}:APA91b{n:0134d}", 'x"} {', kind)
 
 
-def fcm_web(folder: Path) -> AbstractAsyncContextManager[Harness]:
+def fcm_web(folder: Path, kind: Kind = CurlTransport) -> AbstractAsyncContextManager[Harness]:
     codec = FcmCodec("project", RECEIPTS)
-    return _push(folder, codec, Platform.WEB, FCM_ANSWERS, lambda n: f"d{n:021d}:APA91b{n:0134d}", "a token")
+    return _push(folder, codec, Platform.WEB, FCM_ANSWERS, lambda n: f"d{n:021d}:APA91b{n:0134d}", "a token", kind)
 
 
-def apns_ios(folder: Path) -> AbstractAsyncContextManager[Harness]:
+def apns_ios(folder: Path, kind: Kind = CurlTransport) -> AbstractAsyncContextManager[Harness]:
     codec = ApnsCodec("com.example.app", RECEIPTS)
-    return _push(folder, codec, Platform.IOS, APNS_ANSWERS, lambda n: f"{n:064x}", "../../etc")
+    return _push(folder, codec, Platform.IOS, APNS_ANSWERS, lambda n: f"{n:064x}", "../../etc", kind)
 
 
-CHANNELS: dict[str, Open] = {"fcm-android": fcm_android, "fcm-web": fcm_web, "apns-ios": apns_ios}
+CHANNELS: dict[str, Open] = {
+    f"{name}-{transport}": partial(opened, kind=kind)
+    for name, opened in {"fcm-android": fcm_android, "fcm-web": fcm_web, "apns-ios": apns_ios}.items()
+    for transport, kind in {"curl": CurlTransport, "wire": WireTransport}.items()
+}

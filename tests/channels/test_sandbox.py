@@ -26,6 +26,11 @@ from tests.channels.harness import notification
 TOKENS = {Platform.ANDROID: fcm_token, Platform.WEB: fcm_token, Platform.IOS: apns_token}
 
 
+@pytest.fixture(params=["curl", "wire"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @asynccontextmanager
 async def opened(
     folder: Path, **changes: object
@@ -58,9 +63,9 @@ async def truth(sandbox: Sandbox) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in response.text.splitlines()]
 
 
-def test_the_stand_ins_accept_what_we_send(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_stand_ins_accept_what_we_send(transport: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with opened(tmp_path) as (sandbox, _, channels):
+        async with opened(tmp_path, transport=transport) as (sandbox, _, channels):
             assert set(channels) == {Channel.FCM, Channel.APNS}
             for platform in Platform:
                 for content in (Content("Tïtle", "Body"), Content(data={"k": "v"})):
@@ -81,9 +86,9 @@ def test_the_stand_ins_accept_what_we_send(tmp_path: Path, caplog: pytest.LogCap
     assert len(said) == 2
 
 
-def test_the_largest_payload_that_we_let_through_is_accepted(tmp_path: Path) -> None:
+def test_the_largest_payload_that_we_let_through_is_accepted(transport: str, tmp_path: Path) -> None:
     async def main() -> None:
-        async with opened(tmp_path) as (_, _, channels):
+        async with opened(tmp_path, transport=transport) as (_, _, channels):
             for platform, size in ((Platform.ANDROID, 3500), (Platform.WEB, 3400), (Platform.IOS, 3400)):
                 sent = notification(content=Content("T", "x" * size))
                 results = await send(channels[platform.channel], platform, 1, sent)
@@ -92,9 +97,9 @@ def test_the_largest_payload_that_we_let_through_is_accepted(tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_a_dry_run_reaches_no_device(tmp_path: Path) -> None:
+def test_a_dry_run_reaches_no_device(transport: str, tmp_path: Path) -> None:
     async def main() -> None:
-        async with opened(tmp_path) as (sandbox, _, channels):
+        async with opened(tmp_path, transport=transport) as (sandbox, _, channels):
             for platform in Platform:
                 results = await send(channels[platform.channel], platform, 3, notification(dry_run=True))
                 assert {result.outcome for result in results.values()} == {Outcome.DRY_RUN}
@@ -106,7 +111,7 @@ def test_a_dry_run_reaches_no_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("platform", [Platform.ANDROID, Platform.IOS])
-def test_under_faults_our_record_agrees_with_the_truth(tmp_path: Path, platform: Platform) -> None:
+def test_under_faults_our_record_agrees_with_the_truth(transport: str, tmp_path: Path, platform: Platform) -> None:
     """No request is sent twice, nothing accepted was not processed, nothing processed is called anything else."""
 
     async def main() -> None:
@@ -121,7 +126,11 @@ def test_under_faults_our_record_agrees_with_the_truth(tmp_path: Path, platform:
             retry_after_s=3,
             latency_ms=1,
         )
-        async with opened(tmp_path, request_timeout_s=1.0, max_in_flight=32) as (sandbox, _, channels):
+        async with opened(tmp_path, transport=transport, request_timeout_s=1.0, max_in_flight=32) as (
+            sandbox,
+            _,
+            channels,
+        ):
             sandbox.book.set(Faults(fcm=faults, apns=faults))
             results = await send(channels[platform.channel], platform, 1500, notification())
             seen: Counter[str] = Counter()
