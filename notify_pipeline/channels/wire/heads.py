@@ -81,7 +81,15 @@ class RequestHeads:
 
     def limit_table(self, size: int) -> None:
         """Take the size that the peer allows its table to have."""
-        self._encoder.header_table_size = min(size, TABLE_SIZE)
+        encoder = self._encoder
+        size = min(size, TABLE_SIZE)
+        if size == encoder.header_table_size:
+            return  # set again, hpack would forget to tell of a change that is due
+        encoder.header_table_size = size
+        # The next block tells the smallest size since the last and the final one (RFC 7541 section 4.2). hpack would
+        # tell all, also those that the peer does not allow any more.
+        smallest = min(encoder.table_size_changes)
+        encoder.table_size_changes = [smallest, size] if smallest < size else [size]
         self._known.clear()
 
     def around_path(self, headers: Headers, stream: int) -> tuple[bytes, bytes]:
