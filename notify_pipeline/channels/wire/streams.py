@@ -60,7 +60,8 @@ class Streams(Generic[Tag]):
         """How many streams may be opened now."""
         if self.draining or self.closed or self.bodies.window <= 0:
             return 0
-        return self.limit - len(self.streams)
+        ids_left = (frames.LARGEST_STREAM - self.next_stream) // 2 + 1
+        return min(self.limit - len(self.streams), ids_left)
 
     def open(self, tag: Tag, path: str, headers: Headers, body: bytes) -> None:
         """Send a request on a new stream. There must be room.

@@ -24,6 +24,8 @@ _TICKS_PER_TIMEOUT = 20
 _LONGEST_TICK_S = 0.25
 _SHORTEST_TICK_S = 0.01
 _CLOSE_TIMEOUT_S = 1.0
+# Requests that go out in one write; between two writes the socket has its say.
+_BURST = 128
 
 
 class WireTransport:
@@ -165,7 +167,7 @@ class WireTransport:
         connection = link.connection
         while self._batches and (room := min(link.room, self._max_in_flight - self._in_flight)) > 0:
             batch = self._batches[0]
-            sent = batch.send(connection, max(1, room // len(self._batches)))
+            sent = batch.send(connection, max(1, min(_BURST, room // len(self._batches))))
             self._in_flight += sent
             if sent:
                 self._moved_at = now
@@ -174,7 +176,7 @@ class WireTransport:
                 batch.settle()
             else:
                 self._batches.rotate(-1)
-        link.flush()
+            link.flush()
 
     def _dial(self, now: float) -> None:
         links = sum(not link.connection.closed for link in self._links)
@@ -242,7 +244,7 @@ class WireTransport:
                 link.close()
         if not self._batches or self._in_flight:
             self._moved_at = now
-        elif now - self._moved_at >= self._timeout_s:
+        elif now - self._moved_at >= self._timeout_s and self._dialing is None:
             self._starved()
         if self._batches and self._in_flight < self._max_in_flight and all(link.is_full for link in self._links):
             self._dial(now)
