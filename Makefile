@@ -8,7 +8,8 @@ UV_VERSION := 0.13.8
 # A system starts a dozen Python processes: without compiled files each of them takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports lock clean
+.PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports \
+  bench-fanout lock clean
 
 setup: $(READY)
 
@@ -43,7 +44,7 @@ format: $(READY)
 
 bench: bench-ingress bench-audience bench-receipts bench-reports
 
-bench-ingress bench-audience bench-receipts bench-reports: bench-%: $(READY)
+bench-ingress bench-audience bench-receipts bench-reports bench-fanout: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
 
 lock: $(READY)
