@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from notify_pipeline.channels.transport import NotProcessed
 from notify_pipeline.channels.wire import frames
 from notify_pipeline.channels.wire.frames import HEAD, ErrorCode, Violation, fail, name_of
+from notify_pipeline.channels.wire.heads import MAX_HEADER_LIST
 from notify_pipeline.channels.wire.replies import CONNECTION_WINDOW, STREAM_WINDOW
 from notify_pipeline.channels.wire.streams import Streams, Tag
 
@@ -20,6 +21,7 @@ _OPENING = frames.PREFACE + frames.settings(
         (frames.HEADER_TABLE_SIZE, 0),  # lets blocks of answers be remembered; not every peer heeds it
         (frames.ENABLE_PUSH, 0),
         (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+        (frames.MAX_HEADER_LIST_SIZE, MAX_HEADER_LIST),
     )
 )
 

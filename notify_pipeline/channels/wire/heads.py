@@ -8,6 +8,7 @@ frames that carry blocks (``frames``), streams (``connection``).
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ _FORBIDDEN = frozenset(
 )
 
 
+@lru_cache(maxsize=1)  # FCM's is always the same, APNs' never
 def path_field(path: str) -> bytes:
     """Encode a request's path.
 
@@ -187,7 +189,8 @@ class AnswerHeads:
         try:
             fields = decoder.decode(block, raw=True)
         except HPACKError as error:
-            fail(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be read: {error}")
+            # hpack's own words quote what the peer sent.
+            fail(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be read: {type(error).__name__}")
         self._blank = not decoder.header_table.dynamic_entries
         head = _read_fields(fields)
         if decoder.header_table_size != size:

@@ -12,6 +12,7 @@ from notify_pipeline.channels.transport import End, NotProcessed, Unknown
 from notify_pipeline.channels.wire import frames
 from notify_pipeline.channels.wire.connection import Connection
 from notify_pipeline.channels.wire.frames import ErrorCode, frame
+from notify_pipeline.channels.wire.heads import MAX_HEADER_LIST
 from notify_pipeline.channels.wire.replies import CONNECTION_WINDOW, MAX_ANSWER_BYTES, STREAM_WINDOW
 from tests.channels.wire.script import (
     HEADERS,
@@ -116,6 +117,7 @@ def test_we_begin_by_asking_for_no_table_and_no_pushes() -> None:
         frames.HEADER_TABLE_SIZE: 0,
         frames.ENABLE_PUSH: 0,
         frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+        frames.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
     }
     assert update == (frames.WINDOW_UPDATE, 0, 0, struct.pack(">L", CONNECTION_WINDOW - 65_535))
 

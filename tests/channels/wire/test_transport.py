@@ -467,7 +467,7 @@ def test_no_timer_task_or_future_per_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.long)])
 def test_memory_does_not_grow_over_batches(tmp_path: Path, rounds: int) -> None:
-    """With unique answers, faults and reconnects; what is left after each batch is what was there before."""
+    """Answers that never repeat pass through the memo of blocks, which is bounded; nothing else may stay."""
 
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
@@ -484,7 +484,7 @@ def test_memory_does_not_grow_over_batches(tmp_path: Path, rounds: int) -> None:
                 sizes.append(sum(entry.size for entry in kept))
             tracemalloc.stop()
             await transport.aclose()
-            assert max(sizes[2:]) <= sizes[1] + 20_000, sizes
+            assert max(sizes) < 250_000, sizes
 
     asyncio.run(main())
 
