@@ -3,16 +3,21 @@
 Belongs here: options and exit codes. Does not belong here: the demo (``run``).
 """
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from notify_pipeline.commands.demo.run import run_demo
 from notify_pipeline.commands.demo.system import SystemNotReadyError
 from notify_pipeline.commands.demo.traffic import UnexpectedAnswerError
 from notify_pipeline.core.settings import Settings
+
+# rich's own form, without the fonts that a viewer would fetch from a host of rich's choice.
+_PICTURE = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,7 +35,7 @@ def demo(
     try:
         code = run_demo(home or Settings().home / "demo", console, devices)
         if picture is not None:
-            console.save_svg(str(picture), title="make demo")
+            console.save_svg(str(picture), title="make demo", code_format=_PICTURE)
     except (SystemNotReadyError, UnexpectedAnswerError) as error:
         console.print(f"[red]demo failed:[/] {error}", soft_wrap=True)
         raise typer.Exit(1) from error
