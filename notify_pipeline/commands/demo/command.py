@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from notify_pipeline.commands.demo.run import run_demo
@@ -16,8 +15,8 @@ from notify_pipeline.commands.demo.system import SystemNotReadyError
 from notify_pipeline.commands.demo.traffic import UnexpectedAnswerError
 from notify_pipeline.core.settings import Settings
 
-# rich's own form, without the fonts that a viewer would fetch from a host of rich's choice.
-_PICTURE = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+# What rich writes names fonts on a host of rich's choice; a viewer's own will do.
+_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,7 +34,7 @@ def demo(
     try:
         code = run_demo(home or Settings().home / "demo", console, devices)
         if picture is not None:
-            console.save_svg(str(picture), title="make demo", code_format=_PICTURE)
+            picture.write_text(_FONTS.sub("", console.export_svg(title="make demo")))
     except (SystemNotReadyError, UnexpectedAnswerError) as error:
         console.print(f"[red]demo failed:[/] {error}", soft_wrap=True)
         raise typer.Exit(1) from error
