@@ -93,7 +93,7 @@ class Cdn:
         async for block in self._truth.stream(through):
             for text in block.splitlines():
                 record = orjson.loads(text)
-                at = datetime.fromisoformat(record["at"])
+                at = datetime.fromisoformat(record["time"])
                 self._pending.append(_Line(record["n"], at, _render(record, at)))
         self.counts["recovered"] = len(self._pending)
 
@@ -103,7 +103,7 @@ class Cdn:
         fields = parse_qs(querystring, max_num_fields=None)
         record: dict[str, Any] = {
             "n": 0,
-            "at": now,
+            "time": now,
             "event": event,
             "notification_id": fields.get("notificationId", [None])[0],
             "platform": fields.get("platform", [None])[0],

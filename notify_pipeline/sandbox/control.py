@@ -3,7 +3,7 @@
 Belongs here: routes and their JSON. Does not belong here: sockets (``http1``), what lies behind a route.
 
 ``GET /log?since=N`` gives one JSON object per line and per request that a stand-in got, with numbers above N:
-``n``, ``at``, ``channel``, ``recipient``, ``notification_id``, ``d``, ``body`` (parsed), ``headers`` of interest,
+``n``, ``time``, ``channel``, ``recipient``, ``notification_id``, ``d``, ``body`` (parsed), ``headers`` of interest,
 ``collapse_id``, ``status``, ``answer`` (the parsed body, or ``"reset"`` or ``"hang"`` when none was given, and then
 ``how``), ``message_id``, ``processed`` (accepted: the device gets it, unless it was a dry run) and ``dry_run``.
 ``GET /devices/log`` has one line per accepted push when it reaches its device or fails to (``received``), and

@@ -166,7 +166,7 @@ class SimulatedDevices:
         self._log.append(
             {
                 "n": 0,
-                "at": self._clock(),
+                "time": self._clock(),
                 "accepted_at": delivery.accepted_at,
                 "channel": delivery.channel,
                 "recipient": delivery.recipient,

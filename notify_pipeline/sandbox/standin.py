@@ -167,7 +167,7 @@ class StandIn:
         self._log.append(
             {
                 "n": 0,
-                "at": now,
+                "time": now,
                 "channel": self._provider.channel,
                 "recipient": push.recipient,
                 "notification_id": push.text("notificationId"),

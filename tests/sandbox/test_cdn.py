@@ -58,7 +58,7 @@ def test_a_beacon_becomes_one_log_line(sandbox: Peer, tmp_path: Path, method: st
     answer = requests.request(method, url, headers={"user-agent": 'Phone "1"'}, timeout=10)
     assert (answer.status_code, answer.content) == (204, b"")
     (truth,) = sandbox.lines("/cdn/log")
-    at = truth.pop("at")
+    at = truth.pop("time")
     assert truth == {
         "n": 1,
         "event": event,

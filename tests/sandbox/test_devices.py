@@ -48,8 +48,8 @@ def test_the_devices_log_tells_when_what_was_accepted_arrived(sandbox: Peer) -> 
     send(sandbox, ["a"], android={"collapse_key": "k"})
     sandbox.settle()
     (line,) = sandbox.lines("/devices/log")
-    accepted = sandbox.lines("/log")[0]["at"]
-    assert line.pop("at") >= accepted
+    accepted = sandbox.lines("/log")[0]["time"]
+    assert line.pop("time") >= accepted
     assert line == {
         "n": 1,
         "accepted_at": accepted,

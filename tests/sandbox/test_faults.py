@@ -105,7 +105,7 @@ def test_a_dead_apns_token_says_since_when(sandbox: Peer) -> None:
     assert answer.status == 410
     (line,) = truth(sandbox)
     assert answer.json["reason"] == "Unregistered"
-    at = datetime.fromisoformat(line["at"])
+    at = datetime.fromisoformat(line["time"])
     assert answer.json["timestamp"] == pytest.approx(at.timestamp() * 1000 - 3_600_000, abs=1)
 
 

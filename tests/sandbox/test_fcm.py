@@ -35,7 +35,7 @@ def test_a_good_message_is_accepted_and_logged(sandbox: Peer) -> None:
     name = answer.json["name"]
     assert name.startswith(f"projects/{sandbox.addresses['fcm_project']}/messages/0:")
     (line,) = sandbox.lines("/log")
-    at = line.pop("at")
+    at = line.pop("time")
     assert at.endswith("+00:00")
     assert line == {
         "n": 1,
