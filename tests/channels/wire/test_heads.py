@@ -97,10 +97,14 @@ def test_an_answer_remembered_is_the_answer_decoded(
     encoder = hpack.Encoder()
     heads = AnswerHeads()
     plain = hpack.Decoder()
+    size = encoder.header_table_size
     for step in steps:
         if isinstance(step, int):
-            encoder.header_table_size = step
+            size = step
             continue
+        # hpack's encoder forgets to tell of a change when the same size is set again before the next block.
+        if size != encoder.header_table_size:
+            encoder.header_table_size = size
         block = encoder.encode([(":status", str(status), False), *step])
         expected: dict[str, str] = {}
         for name, value in list(plain.decode(block))[1:]:
