@@ -1,4 +1,4 @@
-"""What commands open: settings, ledger, lake and logs as the environment names them.
+"""What commands open: settings, ledger and lake as the environment names them.
 
 Belongs here: opening, stopping on signals. Does not belong here: what commands do.
 """
@@ -20,11 +20,6 @@ def open_ledger(settings: Settings) -> Ledger:
 def lake_of(settings: Settings) -> Lake:
     """The lake."""
     return Lake(settings.lake, settings.s3_endpoint_url)
-
-
-def logs_of(settings: Settings) -> Lake:
-    """The store of raw CDN logs."""
-    return Lake(settings.logs, settings.s3_endpoint_url)
 
 
 def stop_on_signals() -> threading.Event:
