@@ -89,6 +89,14 @@ class ChannelSender(Protocol):
         """The provider's name, as attempts and receipts record it."""
         ...
 
+    @property
+    def held_for_s(self) -> float:
+        """Seconds for which this sender takes nothing, because its provider asked for a pause; 0.0 when it is open.
+
+        Whoever sends starts nothing new meanwhile: it would come back at once, unsent.
+        """
+        ...
+
     def prepare(self, notification: Notification, platform: Platform) -> Message:
         """Build what is the same for all recipients of a notification on a platform; no I/O.
 

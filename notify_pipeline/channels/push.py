@@ -92,6 +92,11 @@ class PushSender:
         """See ``ChannelSender``."""
         return self._codec.provider
 
+    @property
+    def held_for_s(self) -> float:
+        """See ``ChannelSender``."""
+        return 0.0
+
     def prepare(self, notification: Notification, platform: Platform) -> Message:
         """See ``ChannelSender``."""
         return self._codec.prepare(notification, platform)

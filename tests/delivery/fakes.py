@@ -42,6 +42,7 @@ class FakeSender:
     log: Path | None = None
     delay_s: float = 0.0
     provider: str = "fake"
+    held_for_s: float = 0.0
     rejects: str | None = None
     calls: list[tuple[str, str, float]] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
