@@ -1,4 +1,4 @@
-"""Both transports against a scripted peer: every awkward ending, each request with exactly one end."""
+"""The transport against a scripted peer: every awkward ending, each request with exactly one end."""
 
 import asyncio
 import gc
@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 from h2.errors import ErrorCodes
 
-from notify_pipeline.channels.curl_handle import MAX_ANSWER_BYTES
-from notify_pipeline.channels.curl_transport import CurlTransport
 from notify_pipeline.channels.transport import Answer, End, NotProcessed, Request, Transport, Unknown
+from notify_pipeline.channels.wire.replies import MAX_ANSWER_BYTES
 from notify_pipeline.channels.wire.transport import WireTransport
 from tests.channels.peer import Drop, GoAway, Hang, Peer, Reply, Reset, Seen, make_certificates, running_peer
 
-Kind = type[CurlTransport] | type[WireTransport]
 ROOT = Path(__file__).resolve().parents[2]
 STATUSES = (200, 400, 404, 410, 429, 503)
 HEADERS = (("content-type", "application/json"), ("authorization", "bearer x"))
@@ -34,14 +32,8 @@ class Ends(dict[int, End]):
         return Counter(type(end).__name__ for end in self.values())
 
 
-@pytest.fixture(params=[CurlTransport, WireTransport], ids=["curl", "wire"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    chosen: Kind = request.param
-    return chosen
-
-
-def transport_to(kind: Kind, peer: Peer, *, max_in_flight: int = 16, timeout_s: float = 5.0) -> Transport:
-    return kind(peer.url, ca=peer.ca, max_in_flight=max_in_flight, timeout_s=timeout_s)
+def transport_to(peer: Peer, *, max_in_flight: int = 16, timeout_s: float = 5.0) -> Transport:
+    return WireTransport(peer.url, ca=peer.ca, max_in_flight=max_in_flight, timeout_s=timeout_s)
 
 
 def requests(count: int, first: int = 0) -> Iterator[Request]:
@@ -59,14 +51,14 @@ def number_of(seen: Seen) -> int:
     return int(seen.path.rpartition("/")[2])
 
 
-def test_answers_come_back_whole_and_over_one_connection(kind: Kind, tmp_path: Path) -> None:
+def test_answers_come_back_whole_and_over_one_connection(tmp_path: Path) -> None:
     def script(seen: Seen) -> Reply:
         headers = (("X-Path", seen.path), ("retry-after", " 7 "))
         return Reply(STATUSES[number_of(seen) % 6], b"" if number_of(seen) % 2 else seen.body, headers)
 
     async def main() -> None:
         async with running_peer(tmp_path, lambda seen: script(seen)) as peer:
-            transport = transport_to(kind, peer)
+            transport = transport_to(peer)
             ends = await post(transport, requests(500))
             await transport.aclose()
             assert len(ends) == 500
@@ -84,10 +76,10 @@ def test_answers_come_back_whole_and_over_one_connection(kind: Kind, tmp_path: P
     asyncio.run(main())
 
 
-def test_no_more_than_the_limit_is_in_flight_over_all_callers(kind: Kind, tmp_path: Path) -> None:
+def test_no_more_than_the_limit_is_in_flight_over_all_callers(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda _: Reply(delay_s=0.01)) as peer:
-            transport = transport_to(kind, peer, max_in_flight=7)
+            transport = transport_to(peer, max_in_flight=7)
             drawn, ended, highest = 0, 0, 0
 
             def watched(first: int) -> Iterator[Request]:
@@ -109,10 +101,10 @@ def test_no_more_than_the_limit_is_in_flight_over_all_callers(kind: Kind, tmp_pa
     asyncio.run(main())
 
 
-def test_callers_take_turns(kind: Kind, tmp_path: Path) -> None:
+def test_callers_take_turns(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
-            transport = transport_to(kind, peer, max_in_flight=2)
+            transport = transport_to(peer, max_in_flight=2)
             long = asyncio.create_task(post(transport, requests(2000)))
             await asyncio.sleep(0.02)
             short = await post(transport, requests(5, first=5000))
@@ -139,17 +131,17 @@ def test_callers_take_turns(kind: Kind, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_request_that_met_trouble_is_called_what_it_is(
-    kind: Kind, tmp_path: Path, action: object, expected: type[End], warm: bool
+    tmp_path: Path, action: object, expected: type[End], warm: bool
 ) -> None:
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
-            transport = transport_to(kind, peer)
-            if warm:  # a reused connection is where libcurl would resend by itself
+            transport = transport_to(peer)
+            if warm:  # a reused connection is where clients like to resend by themselves
                 await post(transport, requests(1, first=100))
             peer.script = lambda seen: action if number_of(seen) == 0 else Reply()  # type: ignore[assignment,return-value]
             ends = await post(transport, requests(1))
             assert isinstance(ends[0], expected), ends[0]
-            assert [number_of(seen) for seen in peer.seen].count(0) == 1, "libcurl sent it again by itself"
+            assert [number_of(seen) for seen in peer.seen].count(0) == 1, "it was sent again"
             after = await post(transport, requests(3, first=10))
             assert after.kinds() == {"Answer": 3}
             await transport.aclose()
@@ -158,9 +150,7 @@ def test_a_request_that_met_trouble_is_called_what_it_is(
 
 
 @pytest.mark.parametrize("action", [Drop(), Drop(abort=True), GoAway(), GoAway(refuse=True)], ids=str)
-def test_when_a_connection_ends_nothing_that_was_seen_is_called_unprocessed(
-    kind: Kind, tmp_path: Path, action: object
-) -> None:
+def test_when_a_connection_ends_nothing_that_was_seen_is_called_unprocessed(tmp_path: Path, action: object) -> None:
     """Over and over, with many requests in flight: each has one end, and none was sent twice."""
 
     def script(seen: Seen) -> object:
@@ -169,7 +159,7 @@ def test_when_a_connection_ends_nothing_that_was_seen_is_called_unprocessed(
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
             peer.script = script  # type: ignore[assignment]
-            transport = transport_to(kind, peer, max_in_flight=32)
+            transport = transport_to(peer, max_in_flight=32)
             ends = await post(transport, requests(400))
             await transport.aclose()
             assert len(ends) == 400
@@ -186,7 +176,7 @@ def test_when_a_connection_ends_nothing_that_was_seen_is_called_unprocessed(
 
 
 @pytest.mark.parametrize("answered", [1, 150, 700])
-def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(kind: Kind, tmp_path: Path, answered: int) -> None:
+def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(tmp_path: Path, answered: int) -> None:
     ca, _ = make_certificates(tmp_path)
     log = tmp_path / "seen"
     command = [sys.executable, "-m", "tests.channels.logging_peer", str(tmp_path), str(log)]
@@ -195,7 +185,7 @@ def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(kind: Kind, 
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None
             url = (await asyncio.to_thread(process.stdout.readline)).strip()
-            transport = kind(url, ca=ca, max_in_flight=64, timeout_s=10)
+            transport = WireTransport(url, ca=ca, max_in_flight=64, timeout_s=10)
             ends = Ends()
             task = asyncio.create_task(transport.post_many(requests(answered + 100), ends))
             while len(ends) < answered:
@@ -214,7 +204,7 @@ def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(kind: Kind, 
     asyncio.run(main())
 
 
-def test_a_refusal_by_goaway_spares_what_came_before_it(kind: Kind, tmp_path: Path) -> None:
+def test_a_refusal_by_goaway_spares_what_came_before_it(tmp_path: Path) -> None:
     """Streams above the last one that GOAWAY names are NotProcessed, the others were seen and may have been."""
 
     def script(seen: Seen) -> object:
@@ -222,7 +212,7 @@ def test_a_refusal_by_goaway_spares_what_came_before_it(kind: Kind, tmp_path: Pa
 
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
-            transport = transport_to(kind, peer)
+            transport = transport_to(peer)
             await post(transport, requests(1, first=100))
             peer.script = script  # type: ignore[assignment]
             ends = await post(transport, requests(8))
@@ -233,10 +223,10 @@ def test_a_refusal_by_goaway_spares_what_came_before_it(kind: Kind, tmp_path: Pa
     asyncio.run(main())
 
 
-def test_silence_ends_in_unknown_after_the_time_out(kind: Kind, tmp_path: Path) -> None:
+def test_silence_ends_in_unknown_after_the_time_out(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda seen: Hang() if number_of(seen) % 2 else Reply()) as peer:
-            transport = transport_to(kind, peer, timeout_s=1)
+            transport = transport_to(peer, timeout_s=1)
             ends = await post(transport, requests(10))
             assert ends.kinds() == {"Answer": 5, "Unknown": 5}
             assert {end.reason for end in ends.values() if isinstance(end, Unknown)} == {"timeout"}
@@ -245,11 +235,11 @@ def test_silence_ends_in_unknown_after_the_time_out(kind: Kind, tmp_path: Path) 
     asyncio.run(main())
 
 
-def test_a_request_that_never_left_is_not_processed(kind: Kind, tmp_path: Path) -> None:
+def test_a_request_that_never_left_is_not_processed(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
             pass  # gone again: nobody listens there now
-        transport = transport_to(kind, peer)
+        transport = transport_to(peer)
         ends = await post(transport, requests(3))
         await transport.aclose()
         assert {(type(end), end[0]) for end in ends.values()} == {(NotProcessed, "connect")}
@@ -257,7 +247,7 @@ def test_a_request_that_never_left_is_not_processed(kind: Kind, tmp_path: Path) 
         (tmp_path / "other").mkdir()
         other_ca, _ = make_certificates(tmp_path / "other")
         async with running_peer(tmp_path) as peer:
-            transport = kind(peer.url, ca=other_ca, max_in_flight=2, timeout_s=5)
+            transport = WireTransport(peer.url, ca=other_ca, max_in_flight=2, timeout_s=5)
             ends = await post(transport, requests(3))
             await transport.aclose()
             assert {(type(end), end[0]) for end in ends.values()} == {(NotProcessed, "tls")}
@@ -266,13 +256,13 @@ def test_a_request_that_never_left_is_not_processed(kind: Kind, tmp_path: Path) 
     asyncio.run(main())
 
 
-def test_a_peer_that_is_down_is_not_asked_once_per_request(kind: Kind, tmp_path: Path) -> None:
+def test_a_peer_that_is_down_is_not_asked_once_per_request(tmp_path: Path) -> None:
     """When it comes back, requests that were not yet drawn reach it."""
 
     async def main() -> None:
         async with running_peer(tmp_path) as gone:
             port = int(gone.url.rpartition(":")[2])
-        transport = transport_to(kind, gone, max_in_flight=4)
+        transport = transport_to(gone, max_in_flight=4)
         ends = Ends()
         task = asyncio.create_task(transport.post_many(requests(40), ends))
         while not ends:
@@ -287,10 +277,10 @@ def test_a_peer_that_is_down_is_not_asked_once_per_request(kind: Kind, tmp_path:
     asyncio.run(main())
 
 
-def test_waiting_for_a_stream_until_the_time_out_is_not_processed(kind: Kind, tmp_path: Path) -> None:
+def test_waiting_for_a_stream_until_the_time_out_is_not_processed(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda _: Hang(), max_streams=1) as peer:
-            transport = transport_to(kind, peer, timeout_s=0.5)
+            transport = transport_to(peer, timeout_s=0.5)
             await post(transport, requests(1, first=50))
             ends = await post(transport, requests(4))
             await transport.aclose()
@@ -298,17 +288,15 @@ def test_waiting_for_a_stream_until_the_time_out_is_not_processed(kind: Kind, tm
             seen = {number_of(request) for request in peer.seen}
             for number, end in ends.items():
                 assert isinstance(end, Unknown if number in seen else NotProcessed), (number, end)
-            if kind is CurlTransport:  # ours draws no request before there is a stream for it
-                assert ends.kinds()["NotProcessed"] >= 3
 
     asyncio.run(main())
 
 
-def test_an_endless_answer_is_cut_off(kind: Kind, tmp_path: Path) -> None:
+def test_an_endless_answer_is_cut_off(tmp_path: Path) -> None:
     async def main() -> None:
         big = Reply(404, b"x" * 60_000)
         async with running_peer(tmp_path, lambda _: big) as peer:
-            transport = transport_to(kind, peer)
+            transport = transport_to(peer)
             ends = await post(transport, requests(1))
             assert isinstance(ends[0], Answer)
             assert len(ends[0].body) == 60_000
@@ -323,10 +311,10 @@ def test_an_endless_answer_is_cut_off(kind: Kind, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_cancelling_ends_what_was_drawn_and_nothing_else(kind: Kind, tmp_path: Path) -> None:
+def test_cancelling_ends_what_was_drawn_and_nothing_else(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda _: Hang()) as peer:
-            transport = transport_to(kind, peer, max_in_flight=5)
+            transport = transport_to(peer, max_in_flight=5)
             ends = Ends()
             task = asyncio.create_task(transport.post_many(requests(100), ends))
             while len(peer.seen) < 5:
@@ -344,10 +332,10 @@ def test_cancelling_ends_what_was_drawn_and_nothing_else(kind: Kind, tmp_path: P
     asyncio.run(main())
 
 
-def test_closing_ends_everything(kind: Kind, tmp_path: Path) -> None:
+def test_closing_ends_everything(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda _: Hang()) as peer:
-            transport = transport_to(kind, peer, max_in_flight=5)
+            transport = transport_to(peer, max_in_flight=5)
             ends = Ends()
             task = asyncio.create_task(transport.post_many(requests(20), ends))
             while len(peer.seen) < 5:
@@ -361,7 +349,7 @@ def test_closing_ends_everything(kind: Kind, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_the_caller_raises_reaches_the_caller(kind: Kind, tmp_path: Path) -> None:
+def test_what_the_caller_raises_reaches_the_caller(tmp_path: Path) -> None:
     def broken() -> Iterator[Request]:
         yield from requests(3)
         raise RuntimeError("no more")
@@ -371,7 +359,7 @@ def test_what_the_caller_raises_reaches_the_caller(kind: Kind, tmp_path: Path) -
 
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
-            transport = transport_to(kind, peer)
+            transport = transport_to(peer)
             ends = Ends()
             with pytest.raises(RuntimeError, match="no more"):
                 await transport.post_many(broken(), ends)
@@ -386,12 +374,12 @@ def test_what_the_caller_raises_reaches_the_caller(kind: Kind, tmp_path: Path) -
     asyncio.run(main())
 
 
-def test_an_address_without_tls_is_refused(kind: Kind, tmp_path: Path) -> None:
+def test_an_address_without_tls_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="https"):
-        kind("http://127.0.0.1:1", ca=tmp_path, max_in_flight=1, timeout_s=1)
+        WireTransport("http://127.0.0.1:1", ca=tmp_path, max_in_flight=1, timeout_s=1)
 
 
-def test_nothing_is_left_behind(kind: Kind, tmp_path: Path) -> None:
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """No descriptor, watcher or handle outlives its transport."""
 
     async def main() -> None:
@@ -399,7 +387,7 @@ def test_nothing_is_left_behind(kind: Kind, tmp_path: Path) -> None:
         async with running_peer(tmp_path) as peer:
             before = len(list(fds.iterdir()))
             for _ in range(3):
-                transport = transport_to(kind, peer)
+                transport = transport_to(peer)
                 await post(transport, requests(30))
                 await transport.aclose()
                 del transport
