@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -175,8 +176,8 @@ CHUNKS = Table(
     Column("request_id", Text, primary_key=True),
     Column("shard", Integer, primary_key=True),
     Column("chunk", Integer, primary_key=True),  # counts up within the shard, retries included
-    Column("ordinals", LargeBinary, nullable=False),  # which rows of the shard: uint32 little-endian, zlib
-    Column("attempts", LargeBinary, nullable=False),  # the attempt number of each, uint16 little-endian, zlib
+    Column("ordinals", LargeBinary, nullable=False),  # which rows of the shard: a range, or uint32 little-endian, zlib
+    Column("attempts", LargeBinary, nullable=False),  # the attempt number of each: one, or uint16 little-endian, zlib
     Column("intended_at", BigInteger, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("state", Text, nullable=False),  # intended | recorded | ambiguous
@@ -210,6 +211,18 @@ LEASES = Table(
     Column("owner", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
     Column("fence", BigInteger, nullable=False),  # grows with each change of owner
+)
+
+# One token bucket per provider credential, shared by all that send with it.
+RATES = Table(
+    "rates",
+    METADATA,
+    Column("name", Text, primary_key=True),  # provider and credential
+    Column("tokens", Double, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("ramp_from", BigInteger, nullable=False),
+    Column("held_until", BigInteger, nullable=False),  # 0: never was
+    Column("pace", Double, nullable=False),  # per second
 )
 
 # What the lake must come to know. Rows leave when their segment has landed.

@@ -22,6 +22,7 @@ def upgrade() -> None:
     _meta()
     _outbox()
     _outbox_rejected()
+    _rates()
     _requests()
     _segments()
     _tenants()
@@ -140,6 +141,17 @@ def _outbox_rejected() -> None:
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("rejected_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_outbox_rejected")),
+    )
+
+
+def _rates() -> None:
+    op.create_table(
+        "rates",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("tokens", sa.Double(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("at", "ramp_from", "held_until")),
+        sa.Column("pace", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_rates")),
     )
 
 
