@@ -26,7 +26,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from notify_pipeline.channels.curl_transport import CurlTransport
+from benchmarks.fanout_clients.curl import CurlClient
 from notify_pipeline.channels.transport import Answer, End, Request, Transport
 from notify_pipeline.channels.wire.transport import WireTransport
 
@@ -100,20 +100,36 @@ def _own_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def ours(kind: type[WireTransport] | type[CurlTransport]) -> Callable[[str, Path, int], float]:
-    """Return a client of this kind; a connection is warm before it is measured."""
+def ours(url: str, ca: Path, count: int) -> float:
+    """Run our transport; its connection is warm before it is measured."""
 
-    def run(url: str, ca: Path, count: int) -> float:
-        async def main() -> float:
-            transport = kind(url, ca=ca, max_in_flight=IN_FLIGHT, timeout_s=20)
-            await _post(transport, 300)
-            used = await _post(transport, count)
-            await transport.aclose()
-            return used
+    async def run() -> float:
+        transport = WireTransport(url, ca=ca, max_in_flight=IN_FLIGHT, timeout_s=20)
+        await _post(transport, 300)
+        used = await _post(transport, count)
+        await transport.aclose()
+        return used
 
-        return asyncio.run(main())
+    return asyncio.run(run())
 
-    return run
+
+def pycurl(url: str, ca: Path, count: int) -> float:
+    """Run libcurl; its connection is warm before it is measured."""
+    client = CurlClient(url, ca, IN_FLIGHT, read_headers=False)
+    client.post_many(_requests(300), lambda _number, _status, _body: None)
+    answered = bytearray(count)
+
+    def on_end(number: int, status: int, body: bytes) -> None:
+        if status == 200 and body == ANSWER:
+            answered[number] += 1
+
+    started = _own_cpu()
+    client.post_many(_requests(count), on_end)
+    used = _own_cpu() - started
+    client.close()
+    if set(answered) != {1}:
+        raise SystemExit(f"{count - answered.count(1)} of {count} requests were not answered once")
+    return used / count * 1e6
 
 
 def h2load(url: str, ca: Path, count: int) -> float:
@@ -134,8 +150,8 @@ def h2load(url: str, ca: Path, count: int) -> float:
 
 CLIENTS: dict[str, tuple[Callable[[str, Path, int], float], int]] = {
     "h2load": (h2load, 4),
-    "ours": (ours(WireTransport), 4),
-    "pycurl": (ours(CurlTransport), 1),
+    "ours": (ours, 4),
+    "pycurl": (pycurl, 1),
 }
 
 
