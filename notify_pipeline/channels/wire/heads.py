@@ -1,9 +1,9 @@
 """Header blocks (RFC 7541): of requests, encoded once for many, and of answers, decoded once for many.
 
-Belongs here: when the bytes of a block may be used again, and what a block of an answer says. Does not belong here:
-frames that carry blocks (``frames``), streams (``connection``).
+Belongs here: when the bytes of a block may be used again, and what a block of an answer says. Does not belong here: how
+its bytes are read (``blocks``), frames that carry it (``frames``), streams (``connection``).
 
-``hpack`` does the encoding and decoding; what is saved here is asking it again for the same.
+``hpack`` does the encoding; what is saved here is asking it again for the same.
 """
 
 import re
@@ -12,10 +12,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from hpack import Decoder, Encoder, HPACKError
+from hpack import Encoder, HPACKError
 from hpack.hpack import encode_integer
 
 from notify_pipeline.channels.transport import Answer, Headers
+from notify_pipeline.channels.wire.blocks import Blocks
 from notify_pipeline.channels.wire.frames import ErrorCode, fail
 
 # Of an answer's header list as RFC 9113 section 6.5.2 counts it. FCM's and APNs' are below 1 KiB.
@@ -38,6 +39,8 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _STATUS = re.compile(rb"[1-5][0-9][0-9]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_PSEUDO_FAULT = "a pseudo-header that is wrong or out of place"
+_LENGTH_FAULT = "a content-length that is none"
 # RFC 9113 section 8.2.2; host is what :authority says.
 _FORBIDDEN = frozenset(
     (b"connection", b"host", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
@@ -163,61 +166,79 @@ class Head(NamedTuple):
     fault: str
 
 
+class _Field(NamedTuple):
+    """A header field of an answer, as it is to be read."""
+
+    name: str
+    value: str
+    fault: str
+
+
+def _field(name: bytes, value: bytes) -> _Field:
+    fault = ""
+    text = value.strip(b" \t").decode("latin-1")
+    if name.startswith(b":"):
+        if name != b":status" or not _STATUS.fullmatch(value):
+            fault = _PSEUDO_FAULT
+    elif not _NAME.fullmatch(name):
+        fault = "a header name that is none"
+    elif name == b"content-length" and not _LENGTH.fullmatch(text):
+        fault = _LENGTH_FAULT
+    return _Field(name.decode("latin-1"), text, fault)
+
+
 class AnswerHeads:
     """The decoding side of one connection. Every block that arrives must pass through it, in order."""
 
     def __init__(self) -> None:
-        self._decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
-        self._blank = True  # the dynamic table holds nothing
+        self._blocks = Blocks(_field, MAX_HEADER_LIST, TABLE_SIZE)
         self._memo: dict[bytes, Head] = {}
 
     def read(self, block: bytes) -> Head:
         """Decode a block.
 
-        A block means the same again when the table was empty before and after it and kept its size: then decoding
-        depends on nothing but the block.
+        A block means the same again while the peer's table stays as it was before and after it.
 
         Raises:
             Violation: It cannot be decoded, or is too large.
         """
-        if self._blank:
-            head = self._memo.get(block)
-            if head is not None:
-                return head
-        decoder = self._decoder
-        was_blank, size = self._blank, decoder.header_table_size
+        head = self._memo.get(block)
+        if head is not None:
+            return head
+        before = self._blocks.changes
         try:
-            fields = decoder.decode(block, raw=True)
+            fields = self._blocks.read(block)
         except HPACKError as error:
             # hpack's own words quote what the peer sent.
             fail(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be read: {type(error).__name__}")
-        self._blank = not decoder.header_table.dynamic_entries
         head = _read_fields(fields)
-        if decoder.header_table_size != size:
+        if self._blocks.changes != before or len(self._memo) >= _REMEMBERED_BLOCKS:
             self._memo.clear()
-        elif was_blank and self._blank:
-            if len(self._memo) >= _REMEMBERED_BLOCKS:
-                self._memo.clear()
+        if self._blocks.changes == before:
             self._memo[block] = head
         return head
 
 
-def _read_fields(fields: Iterable[tuple[bytes, bytes]]) -> Head:
+def _read_fields(fields: Iterable[_Field]) -> Head:
     status, fault = 0, ""
     headers: dict[str, str] = {}
-    for name, value in fields:
-        if name.startswith(b":"):
-            if name != b":status" or status or headers or not _STATUS.fullmatch(value):
-                fault = "a pseudo-header that is wrong or out of place"
-            else:
+    for name, value, wrong in fields:
+        if wrong:
+            fault = wrong
+        if name[:1] == ":":
+            if status or headers:
+                fault = _PSEUDO_FAULT
+            elif not wrong:
                 status = int(value)
-            continue
-        if not _NAME.fullmatch(name):
-            fault = "a header name that is none"
-        key, text = name.decode("latin-1"), value.strip(b" \t").decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        elif name in headers:
+            headers[name] = f"{headers[name]}, {value}"
+        else:
+            headers[name] = value
     length = headers.get("content-length")
-    if length is not None and not _LENGTH.fullmatch(length):
-        fault = "a content-length that is none"
-    size = int(length) if length is not None and not fault else None
+    if length is None or fault:
+        size = None
+    elif _LENGTH.fullmatch(length):
+        size = int(length)
+    else:  # several of them
+        size, fault = None, _LENGTH_FAULT
     return Head(status, Answer(status, MappingProxyType(headers), b""), size, fault)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notify_pipeline.channels.transport import Headers
+from notify_pipeline.channels.wire.blocks import Blocks
 from notify_pipeline.channels.wire.frames import ErrorCode, Violation
 from notify_pipeline.channels.wire.heads import AnswerHeads, RequestHeads, path_field
 
@@ -113,28 +114,30 @@ def test_an_answer_remembered_is_the_answer_decoded(
         assert (head.status, dict(head.answer.headers), head.fault) == (status, expected, "")
 
 
-def test_the_same_block_is_decoded_once_while_the_table_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_block_is_read_once_while_the_table_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
-    decode = hpack.Decoder.decode
+    read = Blocks.read
 
-    def counted(self: hpack.Decoder, block: bytes, raw: bool = False) -> object:
+    def counted(self: Blocks[object], block: bytes) -> list[object]:
         nonlocal calls
         calls += 1
-        return decode(self, block, raw)
+        return read(self, block)
 
-    monkeypatch.setattr(hpack.Decoder, "decode", counted)
+    monkeypatch.setattr(Blocks, "read", counted)
     heads = AnswerHeads()
     still = b"\x88\x0f\x0d\x012"  # :status 200, content-length: 2 without indexing
     assert [heads.read(still).length for _ in range(5)] == [2] * 5
     assert calls == 1
     heads.read(b"\x88\x40\x01a\x01b")  # inserts a: b
-    for _ in range(3):
-        heads.read(still)
-    assert calls == 5, "with a table there is nothing to rely on"
+    refers = b"\x88\xbe"
+    assert [dict(heads.read(refers).answer.headers) for _ in range(3)] == [{"a": "b"}] * 3
+    assert calls == 3
+    heads.read(b"\x88\x40\x01a\x01c")  # another a, which is now the first in the table
+    assert [dict(heads.read(refers).answer.headers) for _ in range(3)] == [{"a": "c"}] * 3
+    assert calls == 5
     heads.read(b"\x20\x88")  # the table's size becomes 0
-    for _ in range(3):
-        heads.read(still)
-    assert calls == 7
+    with pytest.raises(Violation):
+        heads.read(refers)
 
 
 def test_blocks_that_do_not_repeat_do_not_fill_the_memory() -> None:
