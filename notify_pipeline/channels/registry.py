@@ -17,7 +17,6 @@ import requests.utils
 from notify_pipeline.channels.apns.credentials import ProviderTokens
 from notify_pipeline.channels.apns.message import ApnsCodec
 from notify_pipeline.channels.base import ChannelSender, Clock
-from notify_pipeline.channels.curl_transport import CurlTransport
 from notify_pipeline.channels.fcm.credentials import OAuthTokens
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.push import PushSender
@@ -97,21 +96,35 @@ async def open_channels(settings: Settings, clock: Clock = _utc_now) -> AsyncIte
 
 def _open_fcm(target: _FcmTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
     tokens = OAuthTokens(target.service_account, ca=target.ca, clock=clock)
-    transport = _transport(target.url, target.ca, settings)
+    transport = _fcm_transport(target, tokens.project, settings)
     return PushSender(FcmCodec(tokens.project, receipt_url), tokens, transport, clock)
 
 
 def _open_apns(target: _ApnsTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
     tokens = ProviderTokens(target.key, key_id=target.key_id, team_id=target.team_id, clock=clock)
-    transport = _transport(target.url, target.ca, settings, unindexed=_APNS_UNINDEXED)
+    transport = _apns_transport(target, settings)
     return PushSender(ApnsCodec(target.topic, receipt_url), tokens, transport, clock)
 
 
-def _transport(url: str, ca: Path, settings: Settings, unindexed: tuple[str, ...] = ()) -> Transport:
-    url, in_flight, timeout_s = url.rstrip("/"), settings.max_in_flight, settings.request_timeout_s
+# The libraries' transports are imported where they are chosen: what they need takes a fifth of a second to load.
+
+
+def _fcm_transport(target: _FcmTarget, project: str, settings: Settings) -> Transport:
+    url, in_flight, timeout_s = target.url.rstrip("/"), settings.max_in_flight, settings.request_timeout_s
     if settings.transport == "wire":
-        return WireTransport(url, ca=ca, max_in_flight=in_flight, timeout_s=timeout_s, unindexed=unindexed)
-    return CurlTransport(url, ca=ca, max_in_flight=in_flight, timeout_s=timeout_s)
+        return WireTransport(url, ca=target.ca, max_in_flight=in_flight, timeout_s=timeout_s)
+    from notify_pipeline.channels.library.fcm import FirebaseTransport
+
+    return FirebaseTransport(url, project, ca=target.ca, max_in_flight=in_flight, timeout_s=timeout_s)
+
+
+def _apns_transport(target: _ApnsTarget, settings: Settings) -> Transport:
+    url, in_flight, timeout_s = target.url.rstrip("/"), settings.max_in_flight, settings.request_timeout_s
+    if settings.transport == "wire":
+        return WireTransport(url, ca=target.ca, max_in_flight=in_flight, timeout_s=timeout_s, unindexed=_APNS_UNINDEXED)
+    from notify_pipeline.channels.library.apns import AioapnsTransport
+
+    return AioapnsTransport(url, ca=target.ca, max_in_flight=in_flight, timeout_s=timeout_s)
 
 
 def _needs_sandbox(settings: Settings) -> bool:

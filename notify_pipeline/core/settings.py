@@ -95,8 +95,9 @@ class Settings(BaseSettings):
         default=0.25, description="When more than this share of answers says that a token is dead, dropping stops."
     )
     token_drop_sample: int = Field(default=200, ge=1, description="... judged on at least this many answers.")
-    transport: Literal["wire", "curl"] = Field(
-        default="curl", description="Who carries push requests: our own HTTP/2 transport, or libcurl."
+    transport: Literal["wire", "library"] = Field(
+        default="wire",
+        description="Who carries push requests: our own HTTP/2 transport, or firebase-admin and aioapns.",
     )
     max_in_flight: int = Field(default=256, description="Concurrent requests per provider and process.")
     broadcast_processes: int = Field(default=2, ge=1, description="Shards of one broadcast that are sent side by side.")

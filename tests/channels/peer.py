@@ -81,6 +81,12 @@ class Peer:
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
     max_streams: int = 1000
+    server: asyncio.Server | None = None
+
+    def leave(self) -> None:
+        """Take no new connections."""
+        assert self.server is not None
+        self.server.close()
 
 
 class _Protocol(asyncio.Protocol):
@@ -198,6 +204,7 @@ async def running_peer(
     context.set_alpn_protocols(["h2"])
     peer = Peer("", ca, script, max_streams=max_streams)
     server = await asyncio.get_running_loop().create_server(lambda: _Protocol(peer), "127.0.0.1", port, ssl=context)
+    peer.server = server
     peer.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield peer

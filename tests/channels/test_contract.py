@@ -6,14 +6,16 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
 import pytest
+from h2.errors import ErrorCodes
 
 from notify_pipeline.channels.base import CREDENTIALS, NO_ANSWER, NOT_PROCESSED, ContentRejected
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.records import Content, Recipient
-from notify_pipeline.core.vocabulary import Outcome
-from tests.channels.harness import CHANNELS, Harness, Open, notification, send, utc_now
-from tests.channels.peer import Hang
+from notify_pipeline.core.records import Content, Notification, Recipient
+from notify_pipeline.core.vocabulary import Outcome, Priority
+from tests.channels.harness import CHANNELS, IMPATIENT_S, LIBRARY, WIRE, Harness, Open, notification, send, utc_now
+from tests.channels.peer import Action, GoAway, Hang, Reply, Reset, Seen
 
 Run = Callable[[Callable[[Harness], Awaitable[None]]], None]
 
@@ -55,7 +57,7 @@ def test_throttled_says_how_long_to_wait(run: Run) -> None:
         harness.answer("throttled")
         (result,) = await send(harness)
         assert result.outcome is Outcome.THROTTLED
-        assert result.retry_after_s == 7
+        assert result.retry_after_s == harness.expected("retry_after", 7)
         assert result.provider_code
         assert harness.calls == 1, "a channel never tries again by itself"
 
@@ -67,7 +69,7 @@ def test_transient(run: Run) -> None:
         harness.answer("transient")
         (result,) = await send(harness)
         assert result.outcome is Outcome.TRANSIENT
-        assert result.retry_after_s == 3
+        assert result.retry_after_s == harness.expected("retry_after", 3)
         assert harness.calls == 1
 
     run(body)
@@ -124,17 +126,74 @@ def test_ambiguous_when_no_answer_comes(run: Run) -> None:
     run(body)
 
 
-def test_a_provider_that_cannot_be_reached_is_transient(tmp_path: Path) -> None:
-    async def main(opened: Open) -> None:
-        async with opened(tmp_path) as harness:
-            await harness.sender.aclose()
-            (result,) = await send(harness)
-            assert result.outcome is Outcome.TRANSIENT
-            assert result.provider_code == f"{NOT_PROCESSED}:closed"
-            assert harness.calls == 0
+# What a peer may do other than answer in full, and what the contract calls it.
+ODD_ENDS: dict[str, tuple[Action, Outcome]] = {
+    "reset": (Reset(), Outcome.AMBIGUOUS),
+    "refused_stream": (Reset(ErrorCodes.REFUSED_STREAM), Outcome.TRANSIENT),
+    "goaway_above": (GoAway(refuse=True), Outcome.TRANSIENT),
+    "no_reason": (Reply(503, b""), Outcome.TRANSIENT),
+    "plain_error": (Reply(503, b"later"), Outcome.TRANSIENT),
+    "not_json": (Reply(200, b"fine"), Outcome.ACCEPTED),
+    "long_body": (Reply(503, b" " * 20_000 + b"{}"), Outcome.TRANSIENT),
+}
 
-    for opened in CHANNELS.values():
-        asyncio.run(main(opened))
+
+@pytest.mark.parametrize("case", ODD_ENDS)
+@pytest.mark.parametrize("opened", CHANNELS.values(), ids=CHANNELS)
+def test_an_odd_end_is_called_what_it_is_and_spoils_nothing(opened: Open, case: str, tmp_path: Path) -> None:
+    action, kept = ODD_ENDS[case]
+
+    async def main() -> None:
+        async with opened(tmp_path, timeout_s=IMPATIENT_S) as harness:
+            await send(harness)
+            odd = False
+
+            def once(_: Seen) -> Action:
+                nonlocal odd
+                first, odd = not odd, True
+                return action if first else harness.answers["accepted"]
+
+            harness.script(once)
+            (result,) = await send(harness)
+            assert result.outcome is harness.expected(case, kept), result
+            assert harness.calls == 2, "a channel never tries again by itself"
+            after = await send(harness, 5)
+            assert {result.outcome for result in after} == {Outcome.ACCEPTED}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("opened", CHANNELS.values(), ids=CHANNELS)
+def test_more_error_bodies_than_a_window_holds(opened: Open, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, timeout_s=IMPATIENT_S) as harness:
+            harness.script(lambda _: Reply(503, b'{"reason": "ServiceUnavailable", "_": "%b"}' % (b"x" * 10_000)))
+            results = await send(harness, 12)
+            assert {result.outcome for result in results} == harness.expected("much_data", {Outcome.TRANSIENT})
+
+    asyncio.run(main())
+
+
+def test_a_provider_that_cannot_be_reached_is_transient(run: Run) -> None:
+    async def body(harness: Harness) -> None:
+        harness.peer.leave()
+        (result,) = await send(harness)
+        assert result.outcome is Outcome.TRANSIENT
+        assert result.provider_code == f"{NOT_PROCESSED}:connect"
+        assert harness.calls == 0
+
+    run(body)
+
+
+def test_a_closed_sender_sends_nothing(run: Run) -> None:
+    async def body(harness: Harness) -> None:
+        await harness.sender.aclose()
+        results = await send(harness, 3)
+        assert {result.outcome for result in results} == {Outcome.TRANSIENT}
+        assert {result.provider_code for result in results} == {f"{NOT_PROCESSED}:closed"}
+        assert harness.calls == 0
+
+    run(body)
 
 
 def test_dry_run_delivers_nothing(run: Run) -> None:
@@ -185,7 +244,7 @@ def test_text_that_is_not_unicode_is_rejected(run: Run) -> None:
 def test_refused_credentials_are_renewed_once_and_drop_nothing(run: Run) -> None:
     async def body(harness: Harness) -> None:
         refused, accepted = harness.answers["credentials"], harness.answers["accepted"]
-        harness.peer.script = lambda seen: refused if seen.headers["authorization"].endswith("-1") else accepted
+        harness.script(lambda seen: refused if seen.headers["authorization"].endswith("-1") else accepted)
         results = await send(harness, 40)
         assert {result.outcome for result in results} == {Outcome.ACCEPTED}
         assert harness.calls == 80
@@ -205,7 +264,7 @@ def test_refused_credentials_are_renewed_once_and_drop_nothing(run: Run) -> None
 def test_trouble_is_logged_once_per_kind_and_shows_no_address(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def body(harness: Harness) -> None:
         drop, refused = harness.answers["ambiguous"], harness.answers["credentials"]
-        harness.peer.script = lambda seen: drop if len(harness.peer.seen) > 20 else refused
+        harness.script(lambda seen: drop if len(harness.peer.seen) > 20 else refused)
         with caplog.at_level(logging.WARNING, "notify_pipeline.channels"):
             await send(harness, 40)
         assert 1 <= len(caplog.records) <= 6
@@ -218,7 +277,7 @@ def test_trouble_is_logged_once_per_kind_and_shows_no_address(run: Run, caplog: 
 
 def test_cancelling_reports_what_was_under_way(run: Run) -> None:
     async def body(harness: Harness) -> None:
-        harness.peer.script = lambda _: Hang()
+        harness.script(lambda _: Hang())
         message = harness.sender.prepare(notification(), harness.platform)
         recipients = [Recipient(harness.address(n), harness.platform) for n in range(100)]
         reported: dict[int, Outcome] = {}
@@ -257,3 +316,44 @@ def test_nobody_is_no_trouble(run: Run) -> None:
         assert harness.calls == 0
 
     run(body)
+
+
+CONTENTS = {
+    "everything": Content(
+        "Tïtle 🎉", 'B"ody\n%s', "https://example.com/a", "https://example.com/i.png", {"key": "v\\"}
+    ),
+    "a title": Content("Title"),
+    "data only": Content(data={"k": "1"}),
+    "a link of the app's": Content("Title", "Body", "app://here"),
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+@pytest.mark.parametrize("name", WIRE)
+def test_both_transports_bring_the_same_to_the_peer(name: str, content: Content, tmp_path: Path) -> None:
+    now = utc_now()
+
+    async def seen_by(opened: Open, sent: Notification) -> tuple[Seen, Harness]:
+        async with opened(tmp_path, clock=lambda: now) as harness:
+            await send(harness, 1, harness.sender.prepare(sent, harness.platform))
+            (seen,) = harness.peer.seen
+            return seen, harness
+
+    async def main() -> None:
+        for changes in ({}, {"priority": Priority.LOW, "collapse_key": "key ü", "category": "c"}, {"dry_run": True}):
+            sent = notification(content=content, expires_at=now + timedelta(hours=1), **changes)
+            if sent.dry_run and name == "apns-ios":
+                continue  # it reaches no provider
+            ours, _ = await seen_by(WIRE[name], sent)
+            theirs, harness = await seen_by(LIBRARY[name], sent)
+            assert theirs.path == ours.path
+            assert orjson.loads(theirs.body) == orjson.loads(ours.body)
+            assert (b'": ' in theirs.body) is harness.expected("spaces", False)
+            for header, value in ours.headers.items():
+                if header == "authorization" or header.startswith("apns-"):
+                    got = theirs.headers[header]
+                    late = int(got) - int(value) if header == "apns-expiration" else 0
+                    # aioapns counts it from the moment of sending, in whole seconds.
+                    assert got == value or 0 <= late <= 5, header
+
+    asyncio.run(main())
