@@ -1,7 +1,7 @@
 """What a channel asks of the thing that carries its requests: POSTs over HTTP/2 to one host, each with a certain end.
 
-Belongs here: the interface and its value types. Does not belong here: an implementation (``curl_transport``), or
-anything that knows a provider.
+Belongs here: the interface and its value types. Does not belong here: an implementation (``wire``,
+``library``), or anything that knows a provider.
 """
 
 from collections.abc import Callable, Iterable, Mapping

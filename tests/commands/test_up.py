@@ -122,6 +122,7 @@ def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"], tmp_path
     assert printed.count(run["admin_key"]) == 1
     assert "lander died (signal 9); starting it again" in printed
     assert "had to be killed" not in printed
+    assert "pushes leave through our own HTTP/2 transport (NOTIFY_TRANSPORT=wire)" in printed
 
 
 def test_a_killed_supervisor_leaves_nothing_behind_and_its_successor_goes_on(

@@ -119,9 +119,15 @@ def _about_sandbox(settings: Settings) -> str:
     return f"no credentials for {' and '.join(without)}: the sandbox stands in, nothing reaches a real device there"
 
 
+def _about_transport(settings: Settings) -> str:
+    carrier = "our own HTTP/2 transport" if settings.transport == "wire" else "firebase-admin and aioapns"
+    return f"pushes leave through {carrier} (NOTIFY_TRANSPORT={settings.transport})"
+
+
 def _say_where(settings: Settings, where: stack.Addresses) -> None:
     if where.sandbox is not None:
         CONSOLE.print(_about_sandbox(settings), soft_wrap=True)
+    CONSOLE.print(_about_transport(settings), soft_wrap=True)
     for name, url in (("API", where.http), ("Dagster", where.dagster), ("sandbox", where.sandbox)):
         if url is not None:
             CONSOLE.print(f"{name:<8} {url}", soft_wrap=True)
