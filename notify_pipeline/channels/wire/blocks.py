@@ -9,7 +9,7 @@ dictionary. A test holds that both read the same, or both fail.
 """
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from hpack import HPACKDecodingError
 from hpack.exceptions import InvalidTableSizeError, OversizedHeaderListError
@@ -22,33 +22,34 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 # Fields worth remembering repeat; what does not repeat must not fill the memory.
-_REMEMBERED_FIELDS = 512
+_REMEMBERED_FIELDS = 128
 # No entry is smaller (RFC 7541 section 4.1): a smaller table stays empty, whatever is to be inserted.
 _SMALLEST_ENTRY = 32
 # hpack reads an integer from six bytes at most.
 _MAX_INTEGER_BYTES = 6
 
 
-class _Steps(dict[int, tuple[int, bytes, int]]):
-    """The Huffman automaton by whole bytes, made from hpack's by half bytes where the peer's values lead.
+# Steps of the Huffman automaton by a whole byte: the node it leads to, what is put out, whether a string may end there.
+_Node: TypeAlias = "list[tuple[_Node, bytes, int]]"
+# hpack's nodes by half bytes, and one for what is no code. Each is filled when a string first comes there: the 65,536
+# steps of all together would take a tenth of a second.
+_DEAD = 256
+_NODES: list[_Node] = [[] for _ in range(_DEAD + 1)]
 
-    From a state (times 256) plus a byte to the next state (times 256), what is put out, and whether a string may end
-    there. It has 65,536 entries at most, and some hundreds where values are text.
-    """
 
-    def __missing__(self, key: int) -> tuple[int, bytes, int]:
-        state, flags, out = key >> 8, 0, b""
-        for half in (key >> 4 & 15, key & 15):
+def _fill(node: _Node) -> None:
+    origin = next(number for number, other in enumerate(_NODES) if other is node)
+    for byte in range(256):
+        state, flags, out = origin, 0, b""
+        for half in (byte >> 4, byte & 15):
+            if state == _DEAD:
+                break
             state, flags, symbol = HUFFMAN_TABLE[state * 16 + half]
             if flags & HUFFMAN_FAIL:
-                raise HPACKDecodingError("not a Huffman code")
-            if flags & HUFFMAN_EMIT_SYMBOL:
+                state, flags = _DEAD, 0
+            elif flags & HUFFMAN_EMIT_SYMBOL:
                 out += bytes((symbol,))
-        step = self[key] = state << 8, out, flags & HUFFMAN_COMPLETE
-        return step
-
-
-_STEPS = _Steps()
+        node.append((_NODES[state], out, flags & HUFFMAN_COMPLETE))
 
 
 def huffman(encoded: bytes) -> bytes:
@@ -57,14 +58,19 @@ def huffman(encoded: bytes) -> bytes:
     Raises:
         HPACKDecodingError: It is none.
     """
-    state, complete, steps = 0, HUFFMAN_COMPLETE, _STEPS
-    pieces: list[bytes] = []
-    add = pieces.append
-    for byte in encoded:
-        state, piece, complete = steps[state | byte]
-        add(piece)
+    while True:
+        node, complete = _NODES[0], HUFFMAN_COMPLETE
+        pieces: list[bytes] = []
+        add = pieces.append
+        try:
+            for byte in encoded:
+                node, piece, complete = node[byte]
+                add(piece)
+            break
+        except IndexError:
+            _fill(node)  # and begin again
     if not complete:
-        raise HPACKDecodingError("a Huffman code without its end")
+        raise HPACKDecodingError("not a Huffman code, or not the whole of one")
     return b"".join(pieces)
 
 
@@ -73,6 +79,7 @@ class Blocks(Generic[T]):
 
     Attributes:
         changes: How often the table has changed. While it has not, a block that changes nothing means the same again.
+        unknown: Literal fields so far that were not remembered. A block without any may well come again.
     """
 
     def __init__(self, make: Callable[[bytes, bytes], T], max_list: int, table_size: int) -> None:
@@ -84,6 +91,7 @@ class Blocks(Generic[T]):
             table_size: The largest table that the peer may use.
         """
         self.changes = 0
+        self.unknown = 0
         self._make = make
         self._max_list = max_list
         self._table_size = table_size
@@ -146,6 +154,7 @@ class Blocks(Generic[T]):
 
     def _literal(self, field: bytes) -> tuple[T, int]:
         """Decode a literal that is whole, and do to the table what it asks."""
+        self.unknown += 1
         insert = bool(field[0] & 0x40)
         index, at = _integer(field, 0, 6 if insert else 4)
         if index:

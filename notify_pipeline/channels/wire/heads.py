@@ -197,7 +197,8 @@ class AnswerHeads:
     def read(self, block: bytes) -> Head:
         """Decode a block.
 
-        A block means the same again while the peer's table stays as it was before and after it.
+        A block means the same again while the peer's table stays as it was before and after it. One with a field that
+        was not seen before is not remembered: it may be one of those that never come again.
 
         Raises:
             Violation: It cannot be decoded, or is too large.
@@ -205,16 +206,17 @@ class AnswerHeads:
         head = self._memo.get(block)
         if head is not None:
             return head
-        before = self._blocks.changes
+        blocks = self._blocks
+        changes, unknown = blocks.changes, blocks.unknown
         try:
-            fields = self._blocks.read(block)
+            fields = blocks.read(block)
         except HPACKError as error:
             # hpack's own words quote what the peer sent.
             fail(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be read: {type(error).__name__}")
         head = _read_fields(fields)
-        if self._blocks.changes != before or len(self._memo) >= _REMEMBERED_BLOCKS:
+        if blocks.changes != changes or len(self._memo) >= _REMEMBERED_BLOCKS:
             self._memo.clear()
-        if self._blocks.changes == before:
+        if blocks.changes == changes and blocks.unknown == unknown:
             self._memo[block] = head
         return head
 

@@ -95,7 +95,7 @@ def test_blocks_as_a_peer_may_make_them(blocks: list[bytes]) -> None:
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=50_000)
+@settings(deadline=None, max_examples=10_000)
 @given(st.lists(BLOCKS, max_size=20))
 def test_blocks_at_length(blocks: list[bytes]) -> None:
     both_read_the_same(blocks)
@@ -175,5 +175,5 @@ def test_fields_that_do_not_repeat_do_not_fill_the_memory() -> None:
     for number in range(3000):
         blocks.read(literal((4, 0), 0, b"n", b"%d" % number, (True, True)))
         blocks.read(literal((6, 0x40), 0, b"n", b"%d" % number, (True, True)) + b"\xbe")
-    assert len(blocks._literals) <= 512
-    assert len(blocks._entries) <= 512
+    assert len(blocks._literals) <= 128
+    assert len(blocks._entries) <= 128
