@@ -14,6 +14,8 @@ from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 
 Clock: TypeAlias = Callable[[], datetime]
 Report: TypeAlias = Callable[[int, AttemptResult], None]
+# From a recipient and a delivery id to path and body; None where this recipient's payload is too large.
+Render: TypeAlias = Callable[[Recipient, str], tuple[str, bytes] | None]
 
 # provider_code of an attempt is the provider's own word, or one of these where no provider spoke; a colon and the
 # particular follow the first three. All of them are few and fixed, so that failures can be counted by code.
@@ -22,6 +24,10 @@ NO_ANSWER = "no_answer"
 CREDENTIALS = "credentials"  # whoever watches attempts alerts on it; nothing is dropped, and the send is tried again
 TTL = "ttl"
 BAD_ADDRESS = "bad_address"
+PAYLOAD_TOO_LARGE = "payload_too_large"  # of all recipients, or of one with what it puts into personal fields
+# The provider asked for a pause before this recipient's turn came: it was never called for it. The outcome is
+# throttled, and retry_after_s is what is left of the pause.
+HELD = f"{NOT_PROCESSED}:held"
 
 
 class ContentRejected(Exception):
@@ -64,6 +70,7 @@ class Verdict(NamedTuple):
         unregistered_at: Since when, where it says so.
         credentials: True when the answer is about our credentials and not about this recipient or message.
         renew: True when newer credentials might be taken.
+        hold: True when nothing else may be sent with our credentials either before ``retry_after_s`` is over.
     """
 
     outcome: Outcome
@@ -74,6 +81,7 @@ class Verdict(NamedTuple):
     unregistered_at: datetime | None = None
     credentials: bool = False
     renew: bool = False
+    hold: bool = False
 
 
 class ChannelSender(Protocol):

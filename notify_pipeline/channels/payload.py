@@ -5,11 +5,12 @@ provider wants them put (``fcm``, ``apns``).
 """
 
 import base64
+import dataclasses
 import hashlib
 from urllib.parse import quote, urlencode
 
-from notify_pipeline.channels.splice import Hole
-from notify_pipeline.core.records import Notification
+from notify_pipeline.channels.splice import Hole, Personal
+from notify_pipeline.core.records import Content, Notification
 from notify_pipeline.core.vocabulary import Platform, ReceiptEvent
 
 
@@ -36,6 +37,16 @@ def data_keys(
         "image_url": content.image_url,
     }
     return {**content.data, **{key: value for key, value in ours.items() if value is not None}}
+
+
+def opened(content: Content, personal: Personal) -> Content:
+    """Return the content with holes where its title, body and data values have personal fields."""
+    return dataclasses.replace(
+        content,
+        title=content.title and personal.opened(content.title),
+        body=content.body and personal.opened(content.body),
+        data={key: personal.opened(value) for key, value in content.data.items()},
+    )
 
 
 def collapse_key(notification: Notification) -> str:

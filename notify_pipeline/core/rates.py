@@ -1,7 +1,7 @@
 """The token bucket of one provider credential: how much may be sent now, and what a provider's pause does to that.
 
-Belongs here: the arithmetic, pure; every time is handed in, in microseconds since the epoch. Does not belong here: where
-the bucket is kept (``ledger.rates``), who waits for tokens (``channels.rates``), which limit a provider has
+Belongs here: the arithmetic, pure; every time is handed in, in microseconds since the epoch. Does not belong here:
+where the bucket is kept (``ledger.rates``), who waits for tokens (``channels.rates``), which limit a provider has
 (``settings``).
 
 The rate rises linearly from a tenth to the whole over a minute whenever nothing was asked for during a minute, and

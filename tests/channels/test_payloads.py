@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from notify_pipeline.channels.apns.message import MAX_PAYLOAD_BYTES as APNS_LIMIT
 from notify_pipeline.channels.apns.message import ApnsCodec
 from notify_pipeline.channels.base import ContentRejected
+from notify_pipeline.channels.codec import Codec
 from notify_pipeline.channels.fcm.message import MAX_PAYLOAD_BYTES as FCM_LIMIT
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.payload import collapse_key, short_hash
-from notify_pipeline.channels.push import Codec
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
-from notify_pipeline.core.records import Content, Notification
+from notify_pipeline.core.records import Content, Notification, Recipient
 from notify_pipeline.core.vocabulary import Platform, Priority
 from tests.channels.harness import RECEIPTS, notification
 
@@ -35,7 +35,7 @@ def made(**changes: object) -> Notification:
 
 
 def rendered(codec: Codec, platform: Platform, sent: Notification, address: str, d: str = D) -> tuple[str, Any]:
-    path, body = codec.renderer(codec.prepare(sent, platform), NOW)(address, d)
+    path, body = codec.renderer(codec.prepare(sent, platform), NOW)(Recipient(address, platform), d)
     return path, orjson.loads(body)
 
 
@@ -122,7 +122,7 @@ def test_priority(priority: Priority, android: str, ios: str) -> None:
 def test_time_to_live_counts_from_sending() -> None:
     message = FCM.prepare(made(), Platform.ANDROID)
     for passed, left in ((0, "3600s"), (1800, "1800s"), (7200, "0s"), (-(10**7), "2419200s")):
-        _, body = FCM.renderer(message, NOW + timedelta(seconds=passed))(TOKEN, D)
+        _, body = FCM.renderer(message, NOW + timedelta(seconds=passed))(Recipient(TOKEN, Platform.ANDROID), D)
         assert orjson.loads(body)["message"]["android"]["ttl"] == left
 
 
@@ -165,7 +165,7 @@ def test_the_limit_is_met_to_the_byte() -> None:
         return True
 
     size = _largest(lambda size: fits(APNS, Platform.IOS, size))
-    _, body = APNS.renderer(APNS.prepare(body_of(size), Platform.IOS), NOW)(DEVICE, D)
+    _, body = APNS.renderer(APNS.prepare(body_of(size), Platform.IOS), NOW)(Recipient(DEVICE, Platform.IOS), D)
     assert len(body) == APNS_LIMIT
 
     size = _largest(lambda size: fits(FCM, Platform.ANDROID, size))

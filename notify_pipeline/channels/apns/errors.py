@@ -17,7 +17,9 @@ from notify_pipeline.channels.retry_after import parse_retry_after
 from notify_pipeline.channels.transport import Answer
 from notify_pipeline.core.vocabulary import Outcome
 
-# "Update the token no more than once every 20 minutes": the one in use is good, so a pause is all that is needed.
+# "Update the token no more than once every 20 minutes": the one in use is good, so a pause is all that is needed. Apple
+# names no length; its engineers say that the connection is of no use until enough time has passed, so everything sent
+# with the team's key pauses. https://developer.apple.com/forums/thread/675879
 _TOKEN_UPDATES_PAUSE_S = 60.0
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,7 +48,7 @@ _TABLE: Mapping[tuple[int, str], Verdict] = {
     (413, "PayloadTooLarge"): _PERMANENT,
     # Too many to this one device.
     (429, "TooManyRequests"): Verdict(Outcome.THROTTLED),
-    (429, "TooManyProviderTokenUpdates"): Verdict(Outcome.THROTTLED, retry_after_s=_TOKEN_UPDATES_PAUSE_S),
+    (429, "TooManyProviderTokenUpdates"): Verdict(Outcome.THROTTLED, retry_after_s=_TOKEN_UPDATES_PAUSE_S, hold=True),
 }
 _BY_STATUS: Mapping[int, Verdict] = {
     403: _CREDENTIALS,
@@ -60,7 +62,8 @@ def classify(answer: Answer, now: datetime) -> Verdict:
     """Return what an answer to ``POST /3/device/<token>`` means. Never raises, whatever the body holds.
 
     410 drops the token as of the timestamp, BadDeviceToken and DeviceTokenNotForTopic drop it, 403 is about our
-    credentials, 429 and 5xx wait (Retry-After honoured). What is not known is read by its status class, and drops
+    credentials, 429 and 5xx wait (Retry-After honoured): this recipient alone, but everybody where the provider token
+    was renewed too often. What is not known is read by its status class, and drops
     nothing.
 
     Args:

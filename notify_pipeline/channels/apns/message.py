@@ -7,18 +7,18 @@ Sources: https://developer.apple.com/documentation/usernotifications/sending-not
 https://developer.apple.com/documentation/usernotifications/generating-a-remote-notification
 """
 
+import dataclasses
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from notify_pipeline.channels import splice
 from notify_pipeline.channels.apns.errors import classify
-from notify_pipeline.channels.base import ContentRejected, Message, Verdict
-from notify_pipeline.channels.payload import collapse_key, data_keys, short_hash
+from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message, Render, Verdict
+from notify_pipeline.channels.payload import collapse_key, data_keys, opened, short_hash
 from notify_pipeline.channels.transport import Answer, Headers
-from notify_pipeline.core.records import Notification
+from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 
 MAX_PAYLOAD_BYTES = 4096
@@ -28,10 +28,11 @@ _COLLAPSE_ID = re.compile(r"[!-~]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class ApnsMessage(Message):
-    """A format string with holes for ``d``, and the headers beside the provider token."""
+    """A template with holes for ``d`` and personal fields, and the headers beside the provider token."""
 
-    body: bytes
+    template: splice.Template
     headers: Headers
+    personal: splice.Personal | None
 
 
 class ApnsCodec:
@@ -50,13 +51,16 @@ class ApnsCodec:
 
     def prepare(self, notification: Notification, platform: Platform) -> ApnsMessage:
         """See ``ChannelSender.prepare``."""
-        delivery_id = splice.Hole()
-        data = data_keys(notification, platform, self.provider, self._receipt_url, delivery_id)
-        body = splice.encode({**data, "aps": _aps(notification)})
-        if len(body) > MAX_PAYLOAD_BYTES:
-            raise ContentRejected("payload_too_large", f"{len(body)} bytes of payload, APNs takes {MAX_PAYLOAD_BYTES}")
-        template = splice.template(body, {"d": delivery_id})
-        return ApnsMessage(notification, platform, template, self._headers(notification))
+        delivery_id, personal = splice.Hole(), splice.Personal()
+        asked = dataclasses.replace(notification, content=opened(notification.content, personal))
+        data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id)
+        body = splice.encode({**data, "aps": _aps(asked)})
+        size = len(personal.closed(body.decode()).encode()) if personal.used else len(body)
+        if size > MAX_PAYLOAD_BYTES:
+            raise ContentRejected(PAYLOAD_TOO_LARGE, f"{size} bytes of payload, APNs takes {MAX_PAYLOAD_BYTES}")
+        template = splice.template(body, [delivery_id, *personal.holes])
+        headers = self._headers(notification)
+        return ApnsMessage(notification, platform, template, headers, personal if personal.used else None)
 
     def _headers(self, notification: Notification) -> Headers:
         collapse_id = collapse_key(notification)
@@ -79,14 +83,27 @@ class ApnsCodec:
         """Return the headers that all requests of this message share. APNs makes each request's apns-id itself."""
         return (("authorization", f"bearer {bearer}"), *_own(message).headers)
 
-    def renderer(self, message: Message, now: datetime) -> Callable[[str, str], tuple[str, bytes]]:
-        """Return what gives an address's path and body."""
-        body = _own(message).body
+    def renderer(self, message: Message, now: datetime) -> Render:
+        """Return what gives a recipient's path and body."""
+        own = _own(message)
+        text, pick, personal = own.template.text, own.template.pick, own.personal
 
-        def render(address: str, delivery_id: str) -> tuple[str, bytes]:
-            return f"/3/device/{address}", body % {b"d": delivery_id.encode()}
+        def render(recipient: Recipient, delivery_id: str) -> tuple[str, bytes] | None:
+            return f"/3/device/{recipient.address}", text % pick((delivery_id.encode(),))
 
-        return render
+        if personal is None:
+            return render
+        values = personal.values
+
+        def render_personal(recipient: Recipient, delivery_id: str) -> tuple[str, bytes] | None:
+            body = text % pick((delivery_id.encode(), *values(recipient)))
+            return None if len(body) > MAX_PAYLOAD_BYTES else (f"/3/device/{recipient.address}", body)
+
+        return render_personal
+
+    def message_id(self, answer: Answer) -> str | None:
+        """See ``push.Codec``."""
+        return answer.headers.get("apns-id")
 
     def classify(self, answer: Answer, now: datetime) -> Verdict:
         """See ``errors.classify``."""

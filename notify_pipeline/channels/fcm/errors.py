@@ -26,7 +26,9 @@ _WORD = re.compile(r"[A-Z_]{1,64}")
 
 _CREDENTIALS = Verdict(Outcome.TRANSIENT, credentials=True)
 _RENEW = Verdict(Outcome.TRANSIENT, credentials=True, renew=True)
-_THROTTLED = Verdict(Outcome.THROTTLED, retry_after_s=DEFAULT_THROTTLE_S)
+# The quota is the project's: whatever else is sent meanwhile is refused too, and counts as pressing on.
+# https://firebase.google.com/docs/cloud-messaging/throttling-and-quotas
+_THROTTLED = Verdict(Outcome.THROTTLED, retry_after_s=DEFAULT_THROTTLE_S, hold=True)
 _TRANSIENT = Verdict(Outcome.TRANSIENT)
 _PERMANENT = Verdict(Outcome.PERMANENT)
 
@@ -47,9 +49,10 @@ def classify(answer: Answer, now: datetime) -> Verdict:
     """Return what an answer of ``messages:send`` means. Never raises, whatever the body holds.
 
     404 UNREGISTERED drops the token. 400 INVALID_ARGUMENT drops it only when a violation names ``message.token``, and
-    is the content's fault otherwise. 429 waits for Retry-After or 60 s, 5xx for Retry-After if there is one. 401 asks
-    for a newer access token, 403 is a matter of rights. What is not known is read by its status class, and drops
-    nothing.
+    is the content's fault otherwise. 429 waits for Retry-After or 60 s, and holds the whole project unless all that it
+    says was exceeded is a device's rate. 5xx waits for Retry-After if there is one, this recipient alone: "retry the
+    same request", says the reference, and one of FCM's many servers does not speak for the others. 401 asks for a newer
+    access token, 403 is a matter of rights. What is not known is read by its status class, and drops nothing.
 
     Args:
         answer: What came back.
@@ -57,7 +60,7 @@ def classify(answer: Answer, now: datetime) -> Verdict:
     """
     status = answer.status
     if 200 <= status < 300:
-        return Verdict(Outcome.ACCEPTED, message_id=_text(_parse(answer.body), "name"))
+        return Verdict(Outcome.ACCEPTED, message_id=message_id(answer))
     error = _parse(answer.body).get("error")
     error = error if isinstance(error, dict) else {}
     word = _error_word(error)
@@ -66,10 +69,17 @@ def classify(answer: Answer, now: datetime) -> Verdict:
         verdict = _TRANSIENT if status >= 500 else _PERMANENT
     if status == 400 and _names_token(error):
         verdict = Verdict(Outcome.INVALID_RECIPIENT, drop_token=True)
+    if status == 429 and _is_device_rate(error):
+        verdict = verdict._replace(hold=False)
     if verdict.outcome in (Outcome.THROTTLED, Outcome.TRANSIENT):
         asked = parse_retry_after(answer.headers.get("retry-after"), now)
         verdict = verdict._replace(retry_after_s=verdict.retry_after_s if asked is None else asked)
     return verdict._replace(code=word or f"http_{status}")
+
+
+def message_id(answer: Answer) -> str | None:
+    """Return the name that FCM gave to an accepted message."""
+    return _text(_parse(answer.body), "name")
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -108,3 +118,15 @@ def _names_token(error: Mapping[str, Any]) -> bool:
             if isinstance(violation, dict) and violation.get("field") == _TOKEN_FIELD:
                 return True
     return False
+
+
+def _is_device_rate(error: Mapping[str, Any]) -> bool:
+    """Say whether every exceeded quota named is one of "device message rate", and at least one is named."""
+    named: list[bool] = []
+    for detail in _details(error, "google.rpc.QuotaFailure"):
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else ():
+            words = violation if isinstance(violation, dict) else {}
+            said = f"{_text(words, 'subject') or ''} {_text(words, 'description') or ''}"
+            named.append("device" in said.lower())
+    return bool(named) and all(named)

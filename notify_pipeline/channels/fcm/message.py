@@ -12,8 +12,8 @@ both. Its title and body are then data keys. Browsers get notification and data:
 both kinds. FCM stores four different collapse keys per device that is offline, and drops others.
 """
 
+import dataclasses
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,11 +22,12 @@ import orjson
 from firebase_admin import messaging
 
 from notify_pipeline.channels import splice
-from notify_pipeline.channels.base import ContentRejected, Message, Verdict
-from notify_pipeline.channels.fcm.errors import classify
-from notify_pipeline.channels.payload import collapse_key, data_keys, short_hash
+from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message, Render, Verdict
+from notify_pipeline.channels.fcm.errors import classify, message_id
+from notify_pipeline.channels.payload import collapse_key, data_keys, opened, short_hash
 from notify_pipeline.channels.transport import Answer, Headers
-from notify_pipeline.core.records import MAX_TTL_S, Notification
+from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
+from notify_pipeline.core.records import MAX_TTL_S, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 
 # "4096 bytes for most messages ... This includes both the keys and the values."
@@ -40,9 +41,10 @@ _URGENCY = {Priority.HIGH: "high", Priority.NORMAL: "normal", Priority.LOW: "low
 
 @dataclass(frozen=True, slots=True)
 class FcmMessage(Message):
-    """A format string with holes for ``ttl``, ``token`` and ``d``."""
+    """A template with holes for the token, ``d``, the time to live and personal fields."""
 
-    body: bytes
+    template: splice.Template
+    personal: "_Personal | None"
 
 
 class FcmCodec:
@@ -61,18 +63,22 @@ class FcmCodec:
 
     def prepare(self, notification: Notification, platform: Platform) -> FcmMessage:
         """See ``ChannelSender.prepare``."""
-        token, delivery_id, ttl = splice.Hole(), splice.Hole(), splice.Hole()
-        data = data_keys(notification, platform, self.provider, self._receipt_url, delivery_id)
+        token, delivery_id, ttl, personal = splice.Hole(), splice.Hole(), splice.Hole(), splice.Personal()
+        asked = dataclasses.replace(notification, content=opened(notification.content, personal))
+        data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id)
         for key in data:
             if key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES):
                 raise ContentRejected("reserved_data_key", f"FCM keeps the data key {key!r} for itself")
         build = _web if platform is Platform.WEB else _android
         try:
             # The target is set below: this one's only use is that the library insists on one.
-            message = orjson.loads(str(build(notification, data)))
+            message = orjson.loads(str(build(asked, data)))
         except ValueError as error:
             raise ContentRejected("invalid_content", str(error)) from None
-        _check_size(message)
+        sizes = _Personal(message, personal)
+        if sizes.least > MAX_PAYLOAD_BYTES:
+            size = f"{sizes.least} bytes of payload, FCM takes {MAX_PAYLOAD_BYTES}"
+            raise ContentRejected(PAYLOAD_TOO_LARGE, size)
         del message["topic"]
         message["token"] = token.mark
         if platform is Platform.WEB:
@@ -82,25 +88,40 @@ class FcmCodec:
         request: dict[str, Any] = {"message": message}
         if notification.dry_run:
             request["validate_only"] = True
-        holes = {"token": token, "d": delivery_id, "ttl": ttl}
-        return FcmMessage(notification, platform, splice.template(splice.encode(request), holes))
+        template = splice.template(splice.encode(request), [token, delivery_id, ttl, *personal.holes])
+        return FcmMessage(notification, platform, template, sizes if personal.used else None)
 
     def headers(self, message: Message, bearer: str) -> Headers:
         """Return the headers that all requests of this message share."""
         return (("authorization", f"Bearer {bearer}"), ("content-type", "application/json"))
 
-    def renderer(self, message: Message, now: datetime) -> Callable[[str, str], tuple[str, bytes]]:
-        """Return what gives an address's path and body; the time to live counts from now."""
+    def renderer(self, message: Message, now: datetime) -> Render:
+        """Return what gives a recipient's path and body; the time to live counts from now."""
         if not isinstance(message, FcmMessage):
             raise TypeError("this message was prepared by another channel")
         left = int((message.notification.expires_at - now).total_seconds())
         ttl = str(min(max(left, 0), MAX_TTL_S)).encode()
-        path, body = self._path, message.body
+        path, personal = self._path, message.personal
+        text, pick = message.template.text, message.template.pick
 
-        def render(address: str, delivery_id: str) -> tuple[str, bytes]:
-            return path, body % {b"token": address.encode(), b"d": delivery_id.encode(), b"ttl": ttl}
+        def render(recipient: Recipient, delivery_id: str) -> tuple[str, bytes] | None:
+            return path, text % pick((recipient.address.encode(), delivery_id.encode(), ttl))
 
-        return render
+        if personal is None:
+            return render
+        values, size = personal.fields.values, personal.size
+
+        def render_personal(recipient: Recipient, delivery_id: str) -> tuple[str, bytes] | None:
+            texts = values(recipient)
+            if size(texts) > MAX_PAYLOAD_BYTES:
+                return None
+            return path, text % pick((recipient.address.encode(), delivery_id.encode(), ttl, *texts))
+
+        return render_personal
+
+    def message_id(self, answer: Answer) -> str | None:
+        """See ``push.Codec``."""
+        return message_id(answer)
 
     def classify(self, answer: Answer, now: datetime) -> Verdict:
         """See ``errors.classify``."""
@@ -142,10 +163,32 @@ def _web(notification: Notification, data: dict[str, str]) -> messaging.Message:
     )
 
 
-def _check_size(message: dict[str, Any]) -> None:
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in message["data"].items())
-    shown = message.get("webpush", {}).get("notification")
-    if shown:
-        size += len(splice.encode(shown))
-    if size > MAX_PAYLOAD_BYTES:
-        raise ContentRejected("payload_too_large", f"{size} bytes of payload, FCM takes {MAX_PAYLOAD_BYTES}")
+class _Personal:
+    """What a message's payload weighs, with whatever recipients put into its personal fields.
+
+    FCM counts the keys and values of the data, and for browsers what is shown as JSON.
+
+    Attributes:
+        fields: The message's personal fields.
+        least: Bytes with all of them empty.
+    """
+
+    def __init__(self, message: dict[str, Any], fields: splice.Personal) -> None:
+        data = [text for item in message["data"].items() for text in item]
+        shown = message.get("webpush", {}).get("notification")
+        self.fields = fields
+        self._in_data = [sum(text.count(hole.mark) for text in data) for hole in fields.holes]
+        encoded = splice.encode(shown) if shown else b""
+        self._in_shown = [encoded.count(hole.mark.encode()) for hole in fields.holes]
+        holes = sum(self._in_data) + sum(self._in_shown)
+        size = sum(len(text.encode()) for text in data) + len(encoded)
+        self.least: int = size - holes * DELIVERY_ID_LENGTH
+
+    def size(self, texts: tuple[bytes, ...]) -> int:
+        """Return how many bytes the payload has with these values, which are the insides of JSON strings."""
+        in_data: int = sum(
+            # FCM counts the text itself there; where nothing was escaped, that is as long.
+            n * (len(orjson.loads(b'"%b"' % text).encode()) if b"\\" in text else len(text))
+            for n, text in zip(self._in_data, texts, strict=True)
+        )
+        return self.least + in_data + sum(n * len(text) for n, text in zip(self._in_shown, texts, strict=True))

@@ -1,7 +1,7 @@
 """The buckets of provider credentials as ledger rows, so that all processes that send with one keep to one limit.
 
-Belongs here: reading and writing a bucket in one transaction. Does not belong here: the arithmetic (``core.rates``), who
-waits for what (``channels.rates``).
+Belongs here: reading and writing a bucket in one transaction. Does not belong here: the arithmetic (``core.rates``),
+who waits for what (``channels.rates``).
 """
 
 from collections.abc import Sequence

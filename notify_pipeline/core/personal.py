@@ -1,0 +1,18 @@
+"""Personal fields: what a sender may leave open in a text, to be filled with what each recipient's registration knows.
+
+Belongs here: the names, and finding them. Does not belong here: filling them (``channels.splice``), refusing unknown
+ones (``ingest_api``).
+"""
+
+import re
+from collections.abc import Iterator
+
+# Attributes of ``records.Recipient``.
+PERSONAL_FIELDS = ("user_id", "locale", "timezone", "app_version")
+# A name only: nested lists in somebody's JSON are no field.
+FIELD = re.compile(r"\[\[\[([A-Za-z_][A-Za-z0-9_]{0,63})\]\]\]")
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Yield the name in each ``[[[name]]]`` of a text, known or not."""
+    return (found[1] for found in FIELD.finditer(text))
