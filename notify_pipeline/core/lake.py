@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,15 +38,17 @@ class Lake:
         with self.writer(path, table.schema) as writer:
             writer.write_table(table)
 
-    def write_once(self, path: str, table: pa.Table) -> bool:
+    def write_once(self, path: str, table: pa.Table, unique: Sequence[str] = ()) -> bool:
         """Write a Parquet file unless there is one of this path already; tell whether it was written.
 
-        Of several writers, however late, exactly one succeeds: what was read from the path stays true.
+        Of several writers, however late, exactly one succeeds: what was read from the path stays true. Columns that
+        come dictionary-encoded are read as plain ones. ``unique`` is ``writer``'s.
         """
         try:
             with (
                 self._store.create(path, once=True) as file,
-                pq.ParquetWriter(file, table.schema, compression="zstd") as writer,
+                # Without the Arrow schema, which would make readers get the dictionaries.
+                _parquet_writer(file, table.schema, unique, store_schema=False) as writer,
             ):
                 writer.write_table(table)
         except FileExistsError:
@@ -53,9 +56,12 @@ class Lake:
         return True
 
     @contextmanager
-    def writer(self, path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-        """Yield a Parquet writer for tables or batches one after another; the file appears when the block ends well."""
-        with self._store.create(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    def writer(self, path: str, schema: pa.Schema, unique: Sequence[str] = ()) -> Iterator[pq.ParquetWriter]:
+        """Yield a Parquet writer for tables or batches one after another; the file appears when the block ends well.
+
+        ``unique`` names columns whose values hardly repeat: looking for repetitions would cost more than all else.
+        """
+        with self._store.create(path) as file, _parquet_writer(file, schema, unique) as writer:
             yield writer
 
     def write_bytes(self, path: str, content: bytes) -> None:
@@ -71,6 +77,16 @@ class Lake:
         """
         with self._store.open(path) as file:
             return pq.ParquetFile(file).read(columns=columns)
+
+    @contextmanager
+    def open_parquet(self, path: str) -> Iterator[pq.ParquetFile]:
+        """Yield a Parquet file for reading part by part.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        with self._store.open(path) as file:
+            yield pq.ParquetFile(file)
 
     def read_bytes(self, path: str) -> bytes:
         """Read one whole file.
@@ -114,6 +130,11 @@ class Lake:
             return {}
         plain = str(self.s3_endpoint_url.startswith("http://")).lower()
         return {"aws_endpoint_url": self.s3_endpoint_url, "aws_allow_http": plain}
+
+
+def _parquet_writer(file: IO[bytes], schema: pa.Schema, unique: Sequence[str], **more: bool) -> pq.ParquetWriter:
+    repeating = [name for name in schema.names if name not in unique] if unique else True
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating, **more)
 
 
 def partition(table: LakeTable | str, moment: datetime) -> str:
