@@ -5,6 +5,7 @@ Belongs here: making and checking ids. Does not belong here: storing or looking 
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import uuid_utils
@@ -40,12 +41,20 @@ class DeliveryIds:
 
     def of(self, recipient: str) -> str:
         """Return the delivery id of one recipient: 40 lower-case hex digits."""
-        identity = self._base.copy()
-        identity.update(recipient.encode())
-        digest = identity.digest()
-        proof = self._proof.copy()
-        proof.update(digest)
-        return digest.hex() + proof.hexdigest()
+        return self.of_all((recipient,))[0]
+
+    def of_all(self, recipients: Iterable[str]) -> list[str]:
+        """Return the delivery id of each recipient; cheaper than one by one."""
+        base, proof_base = self._base.copy, self._proof.copy
+        found = []
+        for recipient in recipients:
+            identity = base()
+            identity.update(recipient.encode())
+            digest = identity.digest()
+            proof = proof_base()
+            proof.update(digest)
+            found.append(digest.hex() + proof.hexdigest())
+        return found
 
 
 def is_genuine(secret: bytes, delivery_id: str) -> bool:
