@@ -66,23 +66,45 @@ class Settings(BaseSettings):
         default=None, description="Service account JSON; sets FCM to the real service."
     )
     fcm_url: str | None = Field(default=None, description="Overrides https://fcm.googleapis.com.")
+    fcm_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most FCM requests per minute and project, of all processes together. Default: 600,000, FCM's own "
+        "quota, when speaking to FCM itself; none for the sandbox or another address.",
+    )
     apns_key: Path | None = Field(default=None, description="The .p8 signing key; sets APNs to the real service.")
     apns_key_id: str | None = None
     apns_team_id: str | None = None
     apns_topic: str | None = Field(default=None, description="The app's bundle id.")
     apns_url: str | None = Field(default=None, description="Overrides https://api.push.apple.com.")
+    apns_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most APNs requests per minute, of all processes together. Default: none, as Apple publishes none.",
+    )
     provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
     receipt_url: str | None = Field(
         default=None, description="Base URL that devices call: the CDN's. Default: sandbox or ingress."
     )
 
     inline_limit: int = Field(default=2_000, description="A send to more recipients than this is a broadcast.")
-    shard_size: int = Field(default=50_000, description="Recipients per mapped step; a step costs about a second.")
+    shard_min: int = Field(
+        default=50_000,
+        ge=1,
+        description="A broadcast is cut into a part per process, unless a part would have fewer recipients than this: "
+        "a part is a mapped step, which costs about a second.",
+    )
+    shard_max: int = Field(default=500_000, ge=1, description="... or more than this: then there are more parts.")
     chunk_size: int = Field(
-        default=1_000, description="Recipients per durable intent: at most this many become ambiguous in a crash."
+        default=5_000,
+        ge=1,
+        description="Recipients per durable intent and attempts file. A process that dies leaves at most "
+        "chunks_in_flight such chunks per channel ambiguous.",
     )
     chunks_in_flight: int = Field(
-        default=4, ge=1, description="Chunks of a shard that are sent at once, so that the provider never waits for us."
+        default=3,
+        ge=1,
+        description="Chunks of a shard in work at once; one fewer are sent, while another is read or recorded.",
     )
     drain_batch: int = Field(
         default=512, ge=1, description="Deliveries per channel that a drain has claimed and not recorded, at most."

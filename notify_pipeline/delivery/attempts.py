@@ -3,8 +3,9 @@
 Belongs here: building those rows, one by one and by columns. Does not belong here: writing them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from notify_pipeline.core.ledger.progress import NO_CHANNEL
 from notify_pipeline.core.records import AttemptResult, Notification, Recipient
 from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Channel, Outcome
+from notify_pipeline.delivery.recipients import Recipients
 
 # provider_code where it was not a provider that spoke.
 UNREGISTERED = "unregistered"  # a device that the send names and nobody has registered
@@ -25,7 +27,26 @@ STOPPED = "not_processed:stopped"  # this run was told to stop before it called
 NOT_PREPARED = "not_processed:prepare_failed"  # the channel's own code failed before it called anybody
 SENDER_FAILED = "sender_failed"  # the channel's own code failed: it may have been called or not
 # Columns that a result holds under the same name and in the same form.
-_AS_REPORTED = ("sent_at", "answered_at", "provider_code", "provider_message_id")
+_AS_REPORTED = ("outcome", "sent_at", "answered_at", "provider_code", "provider_message_id")
+# Columns of which hardly two rows are equal.
+UNIQUE_COLUMNS = ("recipient", "delivery_id", "sent_at", "answered_at", "provider_message_id")
+
+
+class Results(NamedTuple):
+    """``AttemptResult`` by columns: the fields of many, in their order."""
+
+    outcome: tuple[Outcome, ...]
+    provider_code: tuple[str | None, ...]
+    sent_at: tuple[int, ...]
+    answered_at: tuple[int | None, ...]
+    provider_message_id: tuple[str | None, ...]
+    retry_after_s: tuple[float | None, ...]
+    drop_token: tuple[bool, ...]
+    unregistered_at: tuple[datetime | None, ...]
+
+    def row(self, at: int) -> AttemptResult:
+        """Return one of them."""
+        return AttemptResult(*(column[at] for column in self))  # type: ignore[arg-type]
 
 
 def of_claim(
@@ -79,22 +100,27 @@ def skipped(
     }
 
 
+def by_column(results: Sequence[AttemptResult]) -> Results:
+    """Turn the results of one chunk (at least one) into columns."""
+    return Results(*zip(*results, strict=True))
+
+
 def of_chunk(
     notification: Notification,
     channel: str,
     provider: str | None,
     chunk: NewChunk,
-    recipients: Mapping[str, Sequence[str]],
-    results: Sequence[AttemptResult],
+    recipients: Recipients,
+    results: Results,
 ) -> pa.Table:
-    """Return the rows of one chunk of a broadcast, in the chunk's order.
+    """Return the rows of one chunk of a broadcast, in the chunk's order; what is the same in all is stored once.
 
     Args:
         notification: What was sent.
         channel: The shard's channel.
         provider: Its provider, None where the channel is not configured.
         chunk: The chunk.
-        recipients: ``recipient``, ``platform`` and ``delivery_id`` of its recipients.
+        recipients: Its recipients.
         results: Their results.
     """
     same = {
@@ -106,16 +132,25 @@ def of_chunk(
         "shard": chunk.shard,
         "run_id": chunk.run_id,
     }
-    each = {
-        **recipients,
+    each: dict[str, Any] = {
+        **{name: recipients.rows[name] for name in ("recipient", "platform")},
+        "delivery_id": recipients.delivery_ids,
         "attempt_no": chunk.attempts,
-        "outcome": [result.outcome.value for result in results],
-        **{name: [getattr(result, name) for result in results] for name in _AS_REPORTED},
+        **{name: getattr(results, name) for name in _AS_REPORTED},
     }
+    size = len(recipients.addresses)
     columns = [
-        pa.array(each[column.name], column.type)
-        if column.name in each
-        else pa.repeat(pa.scalar(same[column.name], column.type), len(results))
-        for column in ATTEMPTS.schema
+        _column(each[field.name], field.type) if field.name in each else _same(same[field.name], field.type, size)
+        for field in ATTEMPTS.schema
     ]
-    return pa.table(columns, schema=ATTEMPTS.schema)
+    return pa.table(columns, names=ATTEMPTS.schema.names)
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    return values if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)
+
+
+def _same(value: object, kind: pa.DataType, size: int) -> pa.Array:
+    if value is None:
+        return pa.nulls(size, kind)
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), size), pa.array([value], kind))

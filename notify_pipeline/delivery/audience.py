@@ -82,7 +82,7 @@ class AudienceReader:
                     part = part.filter(~pl.col("topics").list.contains(before))
                 part = part.select(PROFILE)
                 sources.append(part.join(changed, on="token", how="anti") if delta.height else part)
-        return TopicAudience(max(0, largest - delta.height), tuple(sources))
+        return TopicAudience(max(0, largest - delta.height) + news.height, tuple(sources))
 
     def _now(self, tenant: str) -> tuple[Base, pl.DataFrame]:
         for _ in range(_LISTINGS):

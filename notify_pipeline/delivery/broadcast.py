@@ -8,10 +8,20 @@ from notify_pipeline.core.ledger.broadcasts import DueBroadcast, due
 from notify_pipeline.core.vocabulary import RequestState
 from notify_pipeline.delivery.audience import NotLanded
 from notify_pipeline.delivery.context import DeliveryContext
-from notify_pipeline.delivery.shard import ShardTotals, send_shard
+from notify_pipeline.delivery.shard import ShardTotals, send_shard, send_shards
 from notify_pipeline.delivery.snapshot import ShardRef, snapshot
 
-__all__ = ["DueBroadcast", "NotLanded", "ShardRef", "ShardTotals", "due", "finish", "send_shard", "snapshot"]
+__all__ = [
+    "DueBroadcast",
+    "NotLanded",
+    "ShardRef",
+    "ShardTotals",
+    "due",
+    "finish",
+    "send_shard",
+    "send_shards",
+    "snapshot",
+]
 
 
 def finish(ctx: DeliveryContext, request_id: str) -> RequestState:

@@ -1,34 +1,33 @@
-"""Sends one shard of a broadcast: from where its chunks say that it stands, to everybody's final outcome.
+"""Sends shards of a broadcast: from where their chunks say that they stand, to everybody's final outcome.
 
-Belongs here: taking a shard over, the loop that keeps chunks in flight, and its end. Does not belong here: one chunk
-(``chunk_sender``), which recipients come next (``shard_state``), the ledger's transactions (``core.ledger``).
+Belongs here: taking shards over, the loop that keeps a shard's chunks in flight, and its end. Does not belong here: one
+chunk (``chunk_sender``), which recipients come next (``shard_state``), the ledger's transactions (``core.ledger``).
+
+One process sends a shard of each channel at once. So every process speaks to every provider, and a provider that is
+slow, or pauses, delays nobody else's recipients.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import broadcasts, routing, shards
-from notify_pipeline.core.ledger.chunk_rows import ChunkRow
+from notify_pipeline.core.ledger import chunks, routing, shards
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import HeldBy, ShardRow
 from notify_pipeline.core.vocabulary import Channel
 from notify_pipeline.delivery import notifications
-from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
+from notify_pipeline.delivery.chunk_sender import LOOK_S, ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard_state import Chunk, ShardState
 
 log = logging.getLogger(__name__)
-
-# When only retries are left they come one by one; those due within this long go together.
-_TOGETHER_US = 50_000
-# The loop looks up at least this often: for the stop event, and clocks that jump.
-_LOOK_S = 0.2
 
 
 @dataclass
@@ -37,16 +36,18 @@ class ShardTotals:
 
     Attributes:
         shard: Its number.
+        channel: Its channel.
         recipients: How many it has.
         outcomes: Recipients finished, by final outcome.
         chunks: Chunks sent, retries included.
         ambiguous_chunks: Chunks that a dead process left without outcomes.
         done: True when every recipient is finished.
         stopped_reason: ``done``, ``done before`` (by another execution) or ``stopped``.
-        seconds: How long this execution ran.
+        seconds: How long this execution ran, with the shards that it sent beside this one.
     """
 
     shard: int
+    channel: str
     recipients: int
     outcomes: dict[str, int] = field(default_factory=dict)
     chunks: int = 0
@@ -57,48 +58,61 @@ class ShardTotals:
 
 
 def send_shard(ctx: DeliveryContext, request_id: str, shard: int, stop: threading.Event | None = None) -> ShardTotals:
-    """Send what is left of a shard.
+    """Send what is left of one shard; see ``send_shards``."""
+    return send_shards(ctx, request_id, [shard], stop)[0]
+
+
+def send_shards(
+    ctx: DeliveryContext, request_id: str, numbers: Sequence[int], stop: threading.Event | None = None
+) -> list[ShardTotals]:
+    """Send what is left of some shards, side by side.
 
     Args:
         ctx: The run's surroundings.
         request_id: The broadcast.
-        shard: The shard's number.
+        numbers: The shards' numbers.
         stop: Ends it early; chunks under way are finished and recorded.
 
     Returns:
-        What became of it; ``done`` is False only if it was told to stop.
+        What became of each; ``done`` is False only if it was told to stop.
 
     Raises:
-        HeldBy: Another process is sending it.
-        LeaseLost: Another process took it over meanwhile.
+        HeldBy: Another process is sending one of them; none was begun.
+        LeaseLost: Another process took one over meanwhile. The others were sent to their end all the same.
         KeyError: There is no such shard.
     """
     began = time.monotonic()
-    row = _take(ctx, request_id, shard, stop)
-    if row.done_at is not None:
-        reason = "done before"
-    else:
-        try:
-            reason = asyncio.run(_send(ctx, row, stop or threading.Event()))
-        finally:
-            shards.release_shard(ctx.ledger, request_id, shard, ctx.owner)
-    totals = _totals(row, broadcasts.chunks(ctx.ledger, request_id, shard))
-    totals.stopped_reason, totals.seconds = reason, time.monotonic() - began
-    totals.done = reason != "stopped"
-    return totals
+    stop = stop or threading.Event()
+    rows: list[ShardRow] = []
+    try:
+        for number in numbers:
+            rows.append(_take(ctx, request_id, number, stop))
+        reasons = asyncio.run(_send_all(ctx, rows, stop))
+    finally:
+        for row in rows:
+            shards.release_shard(ctx.ledger, request_id, row.shard, ctx.owner)
+    seconds = time.monotonic() - began
+    return [_totals(ctx, row, reason, seconds) for row, reason in zip(rows, reasons, strict=True)]
 
 
-def _totals(row: ShardRow, chunks: list[ChunkRow]) -> ShardTotals:
-    counts: Counter[str] = Counter()
-    for chunk in chunks:
-        counts.update({outcome.value: number for outcome, number in chunk.counts.items()})
-    ambiguous = sum(chunk.state == "ambiguous" for chunk in chunks)
-    return ShardTotals(row.shard, row.recipients, dict(counts), len(chunks), ambiguous)
+def _totals(ctx: DeliveryContext, row: ShardRow, reason: str, seconds: float) -> ShardTotals:
+    found = chunks.totals(ctx.ledger, row.request_id, row.shard)
+    outcomes = {outcome.value: number for outcome, number in found.outcomes.items()}
+    return ShardTotals(
+        row.shard,
+        row.channel,
+        row.recipients,
+        outcomes,
+        found.chunks,
+        found.ambiguous,
+        done=reason != "stopped",
+        stopped_reason=reason,
+        seconds=seconds,
+    )
 
 
-def _take(ctx: DeliveryContext, request_id: str, shard: int, stop: threading.Event | None) -> ShardRow:
+def _take(ctx: DeliveryContext, request_id: str, shard: int, stop: threading.Event) -> ShardRow:
     """Take the shard's lease; wait for one to run out that a dead process holds."""
-    waiting = stop or threading.Event()
     patience = time.monotonic() + ctx.settings.lease_seconds
     while True:
         found = {row.shard: row for row in shards.shards(ctx.ledger, request_id)}
@@ -110,22 +124,43 @@ def _take(ctx: DeliveryContext, request_id: str, shard: int, stop: threading.Eve
             return shards.hold_shard(ctx.ledger, request_id, shard, ctx.owner, ctx.clock(), ctx.settings.lease_seconds)
         except HeldBy:
             # A holder that lives renews long before this is over, so it still holds then.
-            if time.monotonic() >= patience or waiting.wait(_LOOK_S):
+            if time.monotonic() >= patience or stop.wait(LOOK_S):
                 raise
 
 
-async def _send(ctx: DeliveryContext, row: ShardRow, stop: threading.Event) -> str:
-    notification = notifications.parse(routing.load(ctx.ledger, [row.request_id])[0])
+async def _send_all(ctx: DeliveryContext, rows: Sequence[ShardRow], stop: threading.Event) -> list[str]:
+    """Return for each shard ``done``, ``done before`` or ``stopped``."""
+    if all(row.done_at is not None for row in rows):
+        return ["done before"] * len(rows)
     async with ctx.open_channels() as senders:
-        sender = senders.get(Channel(row.channel))
-        shard = await asyncio.to_thread(Shard.load, ctx, row, notification)
-        return await _ShardRun(ctx, ChunkSender(ctx, shard, sender), shard, stop).run()
+        ends = await asyncio.gather(*(_send(ctx, row, senders, stop) for row in rows), return_exceptions=True)
+    for row, end in zip(rows, ends, strict=True):
+        if isinstance(end, BaseException):
+            log.error("shard %d of request %s: %r", row.shard, row.request_id, end)
+    reasons = []
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+        reasons.append(end)
+    return reasons
+
+
+async def _send(
+    ctx: DeliveryContext, row: ShardRow, senders: Mapping[Channel, ChannelSender], stop: threading.Event
+) -> str:
+    if row.done_at is not None:
+        return "done before"
+    notification = notifications.parse(routing.load(ctx.ledger, [row.request_id])[0])
+    with ExitStack() as stack:
+        shard = await asyncio.to_thread(stack.enter_context, Shard.open(ctx, row, notification))
+        chunk_sender = ChunkSender(ctx, shard, senders.get(Channel(row.channel)), stop)
+        return await _ShardRun(ctx, chunk_sender, shard, stop).run()
 
 
 class _ShardRun:
-    def __init__(self, ctx: DeliveryContext, chunks: ChunkSender, shard: Shard, stop: threading.Event) -> None:
+    def __init__(self, ctx: DeliveryContext, chunk_sender: ChunkSender, shard: Shard, stop: threading.Event) -> None:
         self._ctx = ctx
-        self._chunks = chunks
+        self._chunks = chunk_sender
         self._row = shard.row
         self._stop = stop
         self._state = ShardState(shard.row.recipients)
@@ -146,11 +181,11 @@ class _ShardRun:
             await asyncio.gather(keeper, work, *self._in_flight, return_exceptions=True)
 
     async def _work(self) -> str:
-        self._state.restore(await asyncio.to_thread(self._chunks.settle_left))
+        await asyncio.to_thread(self._chunks.settle_left)
+        await asyncio.to_thread(self._chunks.restore, self._state)
         try:
             while not self._state.is_finished and not self._stop.is_set():
-                chunk = self._next() if len(self._in_flight) < self._ctx.settings.chunks_in_flight else None
-                if chunk is not None:
+                if (chunk := self._next()) is not None:
                     self._in_flight.add(asyncio.create_task(self._run_chunk(chunk)))
                 else:
                     await self._something_ends()
@@ -172,25 +207,24 @@ class _ShardRun:
         return "done"
 
     def _next(self) -> Chunk | None:
-        now = to_micros(self._ctx.clock())
-        if not self._state.has_fresh:
-            now -= _TOGETHER_US
-        return self._state.take(now, self._ctx.settings.chunk_size)
+        if len(self._in_flight) >= self._ctx.settings.chunks_in_flight or self._chunks.is_held:
+            return None
+        return self._state.take(to_micros(self._ctx.clock()), self._ctx.settings.chunk_size)
 
     async def _something_ends(self) -> None:
         """Wait until a chunk ends or a retry may be due."""
         if not self._in_flight:
             due_at = self._state.next_due
-            wait_s = _LOOK_S if due_at is None else (due_at + _TOGETHER_US - to_micros(self._ctx.clock())) / 1e6
-            return await asyncio.sleep(min(max(wait_s, 0.001), _LOOK_S))
-        done, self._in_flight = await asyncio.wait(
-            self._in_flight, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
-        )
+            wait_s = LOOK_S if due_at is None else (due_at - to_micros(self._ctx.clock())) / 1e6
+            return await asyncio.sleep(LOOK_S if self._chunks.is_held else min(max(wait_s, 0.001), LOOK_S))
+        done, self._in_flight = await asyncio.wait(self._in_flight, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
     async def _run_chunk(self, chunk: Chunk) -> None:
-        self._state.settled(chunk, await self._chunks.send(chunk))
+        settled = await self._chunks.send(chunk)
+        if settled is not None:
+            self._state.settled(chunk, settled)
 
     async def _keep(self) -> None:
         """Extend the lease until cancelled.

@@ -4,21 +4,26 @@ Belongs here: the state machine over a shard's ordinals, without any I/O. Does n
 (``core.ledger.broadcasts``), calling a channel (``shard``).
 
 A recipient is its ordinal, the row number in the shard's file. A chunk is a set of ordinals with an attempt number
-each; it is intended, then settled once. Everything here can be rebuilt from the settled chunks.
+each; it is intended, then settled once. Everything here can be rebuilt from the settled chunks. Fresh recipients are
+taken in the file's order, so that a chunk of nobody else is a range.
 """
 
 import heapq
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from notify_pipeline.core.vocabulary import Outcome
+from notify_pipeline.core.vocabulary import RETRYABLE_OUTCOMES, Outcome
 from notify_pipeline.delivery.retry import Again, GaveUp, RetryPolicy, Wishes
+
+# Retries due within this long go together: they would come one by one, where only retries are left.
+_TOGETHER_US = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Recipients to be sent together: which, and the number of the attempt that this is for each."""
+    """Recipients to be sent together: which (ascending), and the number of the attempt that this is for each."""
 
     number: int
     ordinals: Sequence[int]
@@ -43,33 +48,45 @@ class Settled:
 class ShardState:
     """The recipients of a shard and what has become of them.
 
+    It holds two bytes per recipient, and four more for each that waits for a retry.
+
     Args:
         recipients: How many rows the shard has.
     """
 
-    __slots__ = ("_attempts", "_due", "_fresh", "_in_flight", "_next_chunk", "recipients")
+    __slots__ = ("_attempts", "_due", "_fresh", "_in_flight", "_next_chunk", "_times", "recipients")
 
     def __init__(self, recipients: int) -> None:
         self.recipients = recipients
-        # Attempts begun per ordinal; 0 is fresh. Two bytes each, so a shard of 50,000 costs 100 kB.
-        self._attempts = array("H", bytes(2 * recipients))
+        # Attempts begun per ordinal; 0 is fresh.
+        self._attempts = array("H", [0]) * recipients
         self._fresh = 0
-        self._due: list[tuple[int, int]] = []
+        # Ordinals that wait for a retry, by when they are due in units of _TOGETHER_US; and those times as a heap.
+        self._due: dict[int, array[int]] = {}
+        self._times: list[int] = []
         self._in_flight = 0
         self._next_chunk = 0
 
-    def restore(self, chunks: Iterable[tuple[Chunk, Sequence[tuple[int, int]]]]) -> None:
-        """Rebuild from settled chunks and the retries that each decided, in the order of their numbers."""
-        waiting: dict[int, int] = {}
-        for chunk, retries in chunks:
-            for ordinal, attempt in zip(chunk.ordinals, chunk.attempts, strict=True):
-                self._attempts[ordinal] = attempt
-                waiting.pop(ordinal, None)
-            waiting.update(retries)
+    def restore(self, newest_first: Iterable[tuple[Chunk, Sequence[tuple[int, int]]]]) -> None:
+        """Rebuild from settled chunks and the retries that each decided, from the highest number down.
+
+        In that order the first chunk that names a recipient is its last one, and only the retry that it decided counts.
+        """
+        for chunk, retries in newest_first:
             self._next_chunk = max(self._next_chunk, chunk.number + 1)
-        self._due = [(due_at, ordinal) for ordinal, due_at in waiting.items()]
-        heapq.heapify(self._due)
+            for ordinal, due_at in retries:
+                if not self._attempts[ordinal]:
+                    self._wait(ordinal, due_at)
+            self._begun(chunk)
         self._skip()
+
+    def _begun(self, chunk: Chunk) -> None:
+        ordinals, attempts = chunk.ordinals, self._attempts
+        if isinstance(ordinals, range) and not any(attempts[ordinals.start : ordinals.stop]):
+            attempts[ordinals.start : ordinals.stop] = array("H", chunk.attempts)
+            return
+        for ordinal, attempt in zip(ordinals, chunk.attempts, strict=True):
+            attempts[ordinal] = attempts[ordinal] or attempt
 
     @property
     def is_finished(self) -> bool:
@@ -84,31 +101,59 @@ class ShardState:
     @property
     def next_due(self) -> int | None:
         """When the earliest retry is due."""
-        return self._due[0][0] if self._due else None
+        return self._times[0] * _TOGETHER_US if self._times else None
 
     def take(self, now: int, limit: int) -> Chunk | None:
         """Take the next recipients: retries that are due, then fresh ones; None when none may be sent now."""
-        ordinals: list[int] = []
-        while self._due and self._due[0][0] <= now and len(ordinals) < limit:
-            ordinals.append(heapq.heappop(self._due)[1])
-        while len(ordinals) < limit and self._fresh < self.recipients:
-            ordinals.append(self._fresh)
-            self._fresh += 1
-            self._skip()
-        if not ordinals:
+        due = self._take_due(now, limit)
+        fresh = self._take_fresh(limit - len(due))
+        if not due and not fresh:
             return None
-        for ordinal in ordinals:
-            self._attempts[ordinal] += 1
-        chunk = Chunk(self._next_chunk, ordinals, [self._attempts[ordinal] for ordinal in ordinals])
+        ordinals: Sequence[int] = fresh
+        if due:
+            ordinals = array("I", sorted([*due, *fresh]))
+            for ordinal in ordinals:
+                self._attempts[ordinal] += 1
+            attempts = array("H", (self._attempts[ordinal] for ordinal in ordinals))
+        else:
+            attempts = self._attempts[fresh.start : fresh.stop] = array("H", [1]) * len(fresh)
+        chunk = Chunk(self._next_chunk, ordinals, attempts)
         self._next_chunk += 1
         self._in_flight += len(ordinals)
         return chunk
 
+    def _take_due(self, now: int, limit: int) -> "array[int]":
+        taken = array("I")
+        while self._times and self._times[0] * _TOGETHER_US <= now and len(taken) < limit:
+            waiting = self._due[self._times[0]]
+            cut = max(0, len(waiting) - (limit - len(taken)))
+            taken += waiting[cut:]
+            del waiting[cut:]
+            if not waiting:
+                del self._due[heapq.heappop(self._times)]
+        return taken
+
+    def _take_fresh(self, limit: int) -> range:
+        """Take the next fresh recipients, as far as they follow one another."""
+        start, end = self._fresh, min(self._fresh + limit, self.recipients)
+        if any(self._attempts[start:end]):  # a crash can leave holes
+            end = next(ordinal for ordinal in range(start, end) if self._attempts[ordinal])
+        self._fresh = end
+        self._skip()
+        return range(start, end)
+
     def settled(self, chunk: Chunk, settled: Settled) -> None:
         """Take note of a chunk's end, once it is recorded."""
         for ordinal, due_at in settled.retries:
-            heapq.heappush(self._due, (due_at, ordinal))
+            self._wait(ordinal, due_at)
         self._in_flight -= len(chunk.ordinals)
+
+    def _wait(self, ordinal: int, due_at: int) -> None:
+        time = -(-due_at // _TOGETHER_US)  # rounded up: never before it is due
+        if time not in self._due:
+            self._due[time] = array("I")
+            heapq.heappush(self._times, time)
+        self._due[time].append(ordinal)
 
     def _skip(self) -> None:
         while self._fresh < self.recipients and self._attempts[self._fresh]:
@@ -117,7 +162,8 @@ class ShardState:
 
 def settle(
     chunk: Chunk,
-    outcomes: Sequence[tuple[Outcome, float | None]],
+    outcomes: Sequence[Outcome],
+    waits: Sequence[float | None],
     policy: RetryPolicy,
     wishes: Wishes,
     now: int,
@@ -126,20 +172,24 @@ def settle(
 
     Args:
         chunk: The chunk.
-        outcomes: Outcome and the provider's Retry-After (seconds) of each of its recipients, in the chunk's order.
+        outcomes: The outcome of each of its recipients, in the chunk's order.
+        waits: The provider's Retry-After of each, seconds.
         policy: When to retry.
         wishes: What the send asks for.
         now: Microseconds since the epoch.
     """
-    result = Settled()
-    counts = result.counts
-    for index, (outcome, retry_after_s) in enumerate(outcomes):
-        if outcome.is_retryable:
-            decision = policy.after(outcome, chunk.attempts[index], now, wishes, retry_after_s)
-            if isinstance(decision, Again):
-                result.retries.append((chunk.ordinals[index], decision.due_at))
-                continue
-            if decision.reason is not None:
-                result.gave_up[decision.reason] = result.gave_up.get(decision.reason, 0) + 1
-        counts[outcome] = counts.get(outcome, 0) + 1
+    counts = Counter(outcomes)
+    result = Settled(counts)
+    if RETRYABLE_OUTCOMES.isdisjoint(counts):
+        return result
+    for index, outcome in enumerate(outcomes):
+        if outcome not in RETRYABLE_OUTCOMES:
+            continue
+        decision = policy.after(outcome, chunk.attempts[index], now, wishes, waits[index])
+        if isinstance(decision, Again):
+            result.retries.append((chunk.ordinals[index], decision.due_at))
+            counts[outcome] -= 1
+        elif decision.reason is not None:
+            result.gave_up[decision.reason] = result.gave_up.get(decision.reason, 0) + 1
+    result.counts = {outcome: number for outcome, number in counts.items() if number}
     return result

@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, broadcasts, devices, requests, routing, shards
+from notify_pipeline.core.ledger import audit, broadcasts, chunks, devices, requests, routing, shards
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.leases import LeaseLost
@@ -19,14 +20,16 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.shards import HeldBy
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
-from notify_pipeline.delivery import broadcast, notifications, planning
+from notify_pipeline.delivery import attempts, broadcast, notifications, planning
 from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard_state import Chunk
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, result, rows_of
 from tests.delivery.lakes import T0, Landing, row
 
-SIZES = {"inline_limit": 3, "shard_size": 40, "chunk_size": 10}
+# Two parts: 55 + 15 and 40 recipients.
+SIZES = {"inline_limit": 3, "shard_min": 40, "chunk_size": 10}
+FIRST = 55  # FCM's recipients in the first part
 
 
 def found(ledger: Ledger, request_id: str) -> RequestRow:
@@ -76,11 +79,10 @@ def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, apns: FakeSender) ->
 def test_everybody_gets_it_once_and_every_table_agrees(ctx: DeliveryContext, fcm: FakeSender, apns: FakeSender) -> None:
     request_id = routed(ctx, topics=["t"])
     refs = broadcast.snapshot(ctx, request_id)
-    assert sorted((ref.channel, ref.recipients) for ref in refs) == [
-        ("apns", 15),
-        ("fcm", 15),
-        ("fcm", 40),
-        ("fcm", 40),
+    assert [(ref.part, ref.channel, ref.recipients) for ref in refs] == [
+        (0, "apns", 15),
+        (0, "fcm", 55),
+        (1, "fcm", 40),
     ]
     assert broadcast.snapshot(ctx, request_id) == refs
     assert run(ctx, request_id) is RequestState.DONE
@@ -220,7 +222,7 @@ def test_finishing_needs_every_shard(ctx: DeliveryContext) -> None:
         broadcast.finish(ctx, request_id)
     broadcast.snapshot(ctx, request_id)
     broadcast.send_shard(ctx, request_id, 0)
-    with pytest.raises(ValueError, match=r"shards \[1, 2, 3\] are not done"):
+    with pytest.raises(ValueError, match=r"shards \[1, 2\] are not done"):
         broadcast.finish(ctx, request_id)
 
 
@@ -233,7 +235,7 @@ def test_due_broadcasts_say_how_far_they_are(ctx: DeliveryContext) -> None:
     due = broadcast.due(ctx.ledger, datetime.now(UTC))
     assert [(d.request_id, str(d.state), d.shards, d.shards_done, d.lease_alive) for d in due] == [
         (high, "routed", 0, 0, False),
-        (low, "sending", 4, 1, True),
+        (low, "sending", 3, 1, True),
     ]
     assert run(ctx, high) is RequestState.DONE
     assert [d.request_id for d in broadcast.due(ctx.ledger, datetime.now(UTC))] == [low]
@@ -250,14 +252,22 @@ def test_files_of_a_dead_snapshot_are_not_mixed_in_and_go_at_the_end(ctx: Delive
     assert len(fcm.calls) == 95
 
 
-def intend(ctx: DeliveryContext, request_id: str, ordinals: Sequence[int]) -> ChunkSender:
-    """Take shard 0, make one chunk's intent durable, and return what a process would go on with."""
+@contextmanager
+def intended(ctx: DeliveryContext, request_id: str, ordinals: Sequence[int]) -> Iterator[tuple[ChunkSender, Chunk]]:
+    """Take shard 0, make one chunk's intent durable, and yield what a process would go on with."""
     held = shards.hold_shard(ctx.ledger, request_id, 0, ctx.owner, datetime.now(UTC), 0.05)
     notification = notifications.parse(routing.load(ctx.ledger, [request_id])[0])
-    sender = ChunkSender(ctx, Shard.load(ctx, held, notification), FakeSender(Channel.FCM))
-    chunk = Chunk(0, ordinals, [1] * len(ordinals))
-    broadcasts.intend(ctx.ledger, ctx.owner, sender._new(chunk))
-    return sender
+    with Shard.open(ctx, held, notification) as shard:
+        sender = ChunkSender(ctx, shard, FakeSender(Channel.FCM), threading.Event())
+        chunk = Chunk(0, ordinals, [1] * len(ordinals))
+        broadcasts.intend(ctx.ledger, ctx.owner, sender._new(chunk))
+        yield sender, chunk
+
+
+def intend(ctx: DeliveryContext, request_id: str, ordinals: Sequence[int]) -> None:
+    """Intend a chunk and die."""
+    with intended(ctx, request_id, ordinals):
+        pass
 
 
 def test_a_chunk_without_outcomes_is_ambiguous_and_sent_again(ctx: DeliveryContext, fcm: FakeSender) -> None:
@@ -266,7 +276,7 @@ def test_a_chunk_without_outcomes_is_ambiguous_and_sent_again(ctx: DeliveryConte
     dead = replace(ctx, run_id="dead", owner="dead/1")
     intend(dead, request_id, range(7))
     totals = broadcast.send_shard(ctx, request_id, 0)
-    assert (totals.ambiguous_chunks, totals.outcomes) == (1, {"accepted": 40})
+    assert (totals.ambiguous_chunks, totals.outcomes) == (1, {"accepted": FIRST})
     mine = [each for each in attempts_of(ctx, "recipient", "attempt_no", "outcome", "run_id")]
     unknown = [each for each in mine if each[2] == "ambiguous"]
     assert len(unknown) == 7 and {each[1] for each in unknown} == {1} and {each[3] for each in unknown} == {"dead"}
@@ -279,39 +289,40 @@ def test_ambiguous_recipients_can_be_left(ctx: DeliveryContext, fcm: FakeSender)
     request_id = routed(ctx, topics=["t"], channels=["fcm"], on_ambiguous="leave")
     broadcast.snapshot(ctx, request_id)
     intend(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(7))
-    assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": 33, "ambiguous": 7}
-    assert len(fcm.calls) == 33
+    assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": FIRST - 7, "ambiguous": 7}
+    assert len(fcm.calls) == FIRST - 7
 
 
 def test_a_chunk_whose_outcomes_were_written_is_not_sent_again(ctx: DeliveryContext, fcm: FakeSender) -> None:
     request_id = routed(ctx, topics=["t"], channels=["fcm"])
     broadcast.snapshot(ctx, request_id)
-    sleeper = intend(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(4))
-    chunk = Chunk(0, range(4), [1] * 4)
     answers = [Outcome.ACCEPTED, Outcome.PERMANENT, Outcome.TRANSIENT, Outcome.ACCEPTED]
-    _write_only(sleeper, chunk, answers)
-    assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": 39, "permanent": 1}
-    assert len(fcm.calls) == 36 + 1
+    results = attempts.by_column([result(outcome) for outcome in answers])
+    with intended(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(4)) as (dying, chunk):
+        (stored,) = chunks.left(ctx.ledger, request_id, 0)
+        assert dying._write(stored, dying._shard.recipients(chunk), results)
+        assert dying._write(stored, dying._shard.recipients(chunk), results), "the same again is its own"
+    assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": FIRST - 1, "permanent": 1}
+    assert len(fcm.calls) == FIRST - 4 + 1
 
 
 def test_a_sleeper_cannot_change_what_its_successor_settled(ctx: DeliveryContext) -> None:
     request_id = routed(ctx, topics=["t"], channels=["fcm"])
     broadcast.snapshot(ctx, request_id)
-    old = replace(ctx, run_id="dead", owner="dead/1")
-    sleeper = intend(old, request_id, range(4))
-    chunk = Chunk(0, range(4), [1] * 4)
-    before = sleeper._new(chunk)
-    assert broadcast.send_shard(ctx, request_id, 0).ambiguous_chunks == 1
-    stored = broadcasts.chunks(ctx.ledger, request_id, 0)[0]
-    rows = attempts_of(ctx, "recipient", "attempt_no", "outcome")
-    with pytest.raises(LeaseLost):
-        late = replace(before, path=stored.path, intended_at=stored.intended_at)
-        sleeper._record(late, chunk, sleeper._shard.columns(chunk), [result(Outcome.ACCEPTED)] * 4)
+    with intended(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(4)) as (sleeper, chunk):
+        before = sleeper._new(chunk)
+        assert broadcast.send_shard(ctx, request_id, 0).ambiguous_chunks == 1
+        stored = list(chunks.newest_first(ctx.ledger, request_id, 0))
+        rows = attempts_of(ctx, "recipient", "attempt_no", "outcome")
+        late = replace(before, path=stored[-1].path, intended_at=stored[-1].intended_at)
+        results = attempts.by_column([result(Outcome.ACCEPTED)] * 4)
+        with pytest.raises(LeaseLost):
+            sleeper._record(late, chunk, sleeper._shard.recipients(chunk), results)
     with pytest.raises(LeaseLost):
         broadcasts.intend(ctx.ledger, "dead/1", replace(before, chunk=99))
     with pytest.raises(LeaseLost):
         shards.end_shard(ctx.ledger, request_id, 0, "dead/1", datetime.now(UTC))
-    assert broadcasts.chunks(ctx.ledger, request_id, 0)[0] == stored
+    assert list(chunks.newest_first(ctx.ledger, request_id, 0)) == stored
     assert attempts_of(ctx, "recipient", "attempt_no", "outcome") == rows
 
 
@@ -330,18 +341,6 @@ def test_a_process_that_loses_its_shard_stops(ctx: DeliveryContext, fcm: FakeSen
     with pytest.raises(LeaseLost):
         broadcast.send_shard(one, request_id, 0)
     assert len(fcm.calls) == 10
-
-
-def _write_only(sleeper: ChunkSender, chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
-    """Write a chunk's outcomes and die before the ledger is told."""
-    from notify_pipeline.delivery import attempts
-
-    shard = sleeper._shard
-    (stored,) = sleeper._stored()
-    results = [result(outcome) for outcome in outcomes]
-    columns = shard.columns(chunk)
-    table = attempts.of_chunk(shard.notification, shard.row.channel, "fake", stored, columns, results)
-    assert sleeper._write(stored.path, table)
 
 
 def test_a_snapshot_over_s3_and_a_rebuilt_base(lake: Lake, sqlite_ledger: Ledger) -> None:

@@ -1,5 +1,7 @@
 """The shard's state machine against random outcomes, random retries and restarts at any point."""
 
+import tracemalloc
+from array import array
 from collections import Counter
 
 import pytest
@@ -42,6 +44,7 @@ class ShardMachine(RuleBasedStateMachine):
             return
         assert 0 < len(chunk.ordinals) <= limit
         assert chunk.number not in self.intended
+        assert list(chunk.ordinals) == sorted(set(chunk.ordinals))
         self.intended[chunk.number] = chunk
         self.in_flight.append(chunk)
         self.calls.update(zip(chunk.ordinals, chunk.attempts, strict=True))
@@ -56,7 +59,7 @@ class ShardMachine(RuleBasedStateMachine):
         settled = self._record(chunk, outcomes)
         self.state.settled(chunk, settled)
 
-    @rule(wait=st.integers(1, 20_000))
+    @rule(wait=st.integers(1, 200_000))
     def wait(self, wait: int) -> None:
         self.now += wait
 
@@ -67,10 +70,11 @@ class ShardMachine(RuleBasedStateMachine):
             if number not in self.ledger:
                 self._record(chunk, [Outcome.AMBIGUOUS] * len(chunk.ordinals))
         self.state = ShardState(self.recipients)
-        self.state.restore((chunk, settled.retries) for _, (chunk, settled) in sorted(self.ledger.items()))
+        newest_first = sorted(self.ledger.items(), reverse=True)
+        self.state.restore((chunk, settled.retries) for _, (chunk, settled) in newest_first)
 
     def _record(self, chunk: Chunk, outcomes: list[Outcome]) -> Settled:
-        settled = settle(chunk, [(o, None) for o in outcomes], POLICY, WISHES, self.now)
+        settled = settle(chunk, outcomes, [None] * len(outcomes), POLICY, WISHES, self.now)
         self.ledger[chunk.number] = (chunk, settled)
         return settled
 
@@ -97,7 +101,7 @@ class ShardMachine(RuleBasedStateMachine):
             return
         self.crash_and_resume()
         for _ in range(self.recipients * ATTEMPTS + 1):
-            self.now += 20_000
+            self.now += 100_000
             chunk = self.state.take(self.now, 5)
             if chunk is None:
                 break
@@ -113,7 +117,7 @@ TestShardMachine.settings = settings(max_examples=60, stateful_step_count=30, de
 @given(st.lists(st.sampled_from(Outcome), min_size=1, max_size=30))
 def test_every_recipient_is_either_counted_or_retried(outcomes: list[Outcome]) -> None:
     chunk = Chunk(0, range(len(outcomes)), [1] * len(outcomes))
-    settled = settle(chunk, [(o, None) for o in outcomes], POLICY, WISHES, 0)
+    settled = settle(chunk, outcomes, [None] * len(outcomes), POLICY, WISHES, 0)
     assert sum(settled.counts.values()) + len(settled.retries) == len(outcomes)
     assert {o for o, _ in settled.retries} == {i for i, o in enumerate(outcomes) if o.is_retryable}
     assert settled.gave_up == {}
@@ -121,7 +125,7 @@ def test_every_recipient_is_either_counted_or_retried(outcomes: list[Outcome]) -
 
 def test_giving_up_is_counted_with_its_reason() -> None:
     chunk = Chunk(0, [5, 6], [ATTEMPTS, 1])
-    settled = settle(chunk, [(Outcome.TRANSIENT, None), (Outcome.THROTTLED, 1e9)], POLICY, WISHES, 0)
+    settled = settle(chunk, [Outcome.TRANSIENT, Outcome.THROTTLED], [None, 1e9], POLICY, WISHES, 0)
     assert settled.counts == {Outcome.TRANSIENT: 1, Outcome.THROTTLED: 1}
     assert settled.gave_up == {GaveUp.ATTEMPTS: 1, GaveUp.EXPIRES: 1}
 
@@ -130,11 +134,43 @@ def test_due_retries_go_before_fresh_recipients() -> None:
     state = ShardState(10)
     first = state.take(0, 2)
     assert first is not None
-    state.settled(first, Settled(retries=[(0, 50), (1, 5)]))
-    assert state.next_due == 5
-    second = state.take(10, 3)
+    state.settled(first, Settled(retries=[(0, 110_000), (1, 10_000)]))
+    assert state.next_due == 50_000
+    assert state.take(49_999, 0) is None
+    second = state.take(50_000, 3)
     assert second is not None
     assert (list(second.ordinals), list(second.attempts)) == ([1, 2, 3], [2, 1, 1])
+
+
+def test_a_retry_is_never_early_and_at_most_a_twentieth_of_a_second_late() -> None:
+    for due_at in (1, 49_999, 50_000, 50_001, 123_456):
+        state = ShardState(1)
+        first = state.take(0, 1)
+        assert first is not None
+        state.settled(first, Settled(retries=[(0, due_at)]))
+        assert state.next_due is not None and due_at <= state.next_due < due_at + 50_000
+
+
+def test_fresh_recipients_are_taken_as_ranges_around_what_a_crash_left() -> None:
+    state = ShardState(10)
+    state.restore([(Chunk(1, range(3, 6), [1, 1, 1]), ())])
+    taken = [state.take(0, 4) for _ in range(3)]
+    assert [chunk and chunk.ordinals for chunk in taken] == [range(3), range(6, 10), None]
+
+
+def test_a_million_recipients_are_restored_without_a_number_for_each() -> None:
+    size, chunks = 1_000_000, 200
+    each = size // chunks
+    attempts = array("H", [1]) * each
+    tracemalloc.start()
+    try:
+        state = ShardState(size)
+        state.restore((Chunk(n, range(n * each, n * each + each), attempts), ()) for n in reversed(range(chunks)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert state.is_finished
+    assert peak < 3 * size  # two bytes for each, and one chunk's worth
 
 
 @pytest.mark.parametrize("recipients", [0, 1])

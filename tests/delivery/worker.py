@@ -17,7 +17,7 @@ from notify_pipeline.delivery.drain import run_drain
 from tests.delivery.fakes import FakeSender, context
 
 SETTINGS = {
-    "shard_size": 400,
+    "shard_min": 400,
     "chunk_size": 40,
     "lease_seconds": 1.2,
     "drain_idle_seconds": 2.5,

@@ -1,7 +1,8 @@
 """Broadcasts: large sends, cut into shards, each sent in chunks whose intent is durable before anybody is called.
 
 Belongs here: which broadcasts there are to run, and the transactions of snapshot, chunks and end. Does not belong here:
-leases (``shards``), recipients and files (``delivery``), what an outcome means (``delivery.retry``).
+leases (``shards``), reading chunks (``chunks``), recipients and files (``delivery``), what an outcome means
+(``delivery.retry``).
 
 A chunk is settled once, whoever comes first: its state leaves ``intended`` in the transaction that adds its counts. So
 a process that slept through the loss of its lease can neither begin a chunk nor change one that its successor settled.
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, and_, case, func, insert, select, text, updat
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, outbox, progress, requests, shards
-from notify_pipeline.core.ledger.chunk_rows import ChunkRow, NewChunk, chunk_row, new_chunk_values, pack_retries
+from notify_pipeline.core.ledger.chunk_rows import NewChunk, new_chunk_values, pack_retries
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.ledger.tables import CHUNKS, REQUESTS, SHARDS
@@ -100,13 +101,6 @@ def due(ledger: Ledger, now: datetime, limit: int = 1_000) -> list[DueBroadcast]
     )
     with ledger.read() as conn:
         return [_due(*row, now=to_micros(now)) for row in conn.execute(query)]
-
-
-def chunks(ledger: Ledger, request_id: str, shard: int) -> list[ChunkRow]:
-    """Return a shard's chunks by number."""
-    mine = and_(CHUNKS.c.request_id == request_id, CHUNKS.c.shard == shard)
-    with ledger.read() as conn:
-        return [chunk_row(row._mapping) for row in conn.execute(select(CHUNKS).where(mine).order_by(CHUNKS.c.chunk))]
 
 
 def start(ledger: Ledger, snapshot: Snapshot) -> bool:

@@ -1,9 +1,12 @@
 """Chunks as the ledger stores them: sets of ordinals packed small.
 
-Belongs here: the row types of ``tables.CHUNKS`` and their binary columns. Does not belong here: transactions
-(``broadcasts``).
+Belongs here: the row types of ``tables.CHUNKS`` and their binary columns. Does not belong here: reading them
+(``chunks``), transactions (``broadcasts``).
+
+Most chunks are a range of recipients who get their first attempt: then a few bytes say all, at any chunk size.
 """
 
+import struct
 import sys
 import zlib
 from array import array
@@ -17,11 +20,20 @@ from notify_pipeline.core.vocabulary import Outcome
 
 # Speed over size: a chunk is written twice in its life and read after crashes only.
 _LEVEL = 1
+# What a packed column may begin with, beside zlib's 0x78: a range (first, count), one number many times (it, count).
+_RANGE = struct.Struct("<cII")
+_RANGE_TAG, _SAME_TAG = b"R", b"S"
 
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """The intent to send to some recipients of a shard; ``path`` is where their attempts will be."""
+    """The intent to send to some recipients of a shard.
+
+    Attributes:
+        ordinals: Which rows of the shard's file, ascending; a ``range`` is stored and comes back as one.
+        attempts: The number of the attempt that this is for each.
+        path: Where their attempts will be.
+    """
 
     request_id: str
     shard: int
@@ -89,10 +101,18 @@ def unpack_retries(packed: bytes) -> list[tuple[int, int]]:
 
 
 def _pack(kind: str, numbers: Sequence[int]) -> bytes:
-    return zlib.compress(_bytes(kind, numbers), _LEVEL)
+    if isinstance(numbers, range) and numbers.step == 1:
+        return _RANGE.pack(_RANGE_TAG, numbers.start, len(numbers))
+    packed = numbers if isinstance(numbers, array) and numbers.typecode == kind else array(kind, numbers)
+    if packed and packed == packed[:1] * len(packed):
+        return _RANGE.pack(_SAME_TAG, packed[0], len(packed))
+    return zlib.compress(_bytes(kind, packed), _LEVEL)
 
 
 def _unpack(kind: str, packed: bytes) -> Sequence[int]:
+    if packed[:1] in (_RANGE_TAG, _SAME_TAG):
+        tag, first, count = _RANGE.unpack(packed)
+        return range(first, first + count) if tag == _RANGE_TAG else array(kind, [first]) * count
     return _array(kind, zlib.decompress(packed))
 
 

@@ -1,4 +1,4 @@
-"""Broadcasts: one run per large send, a mapped step per shard, and the sensor that starts and restarts them.
+"""Broadcasts: one run per large send, a mapped step per part of it, and the sensor that starts and restarts them.
 
 Belongs here: job and sensor. Does not belong here: snapshot, shards and sending (``delivery.broadcast``), when a run is
 due (``broadcast_watch``).
@@ -6,6 +6,8 @@ due (``broadcast_watch``).
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 
 import dagster as dg
 
@@ -34,14 +36,16 @@ _PRELOAD = [
 ]
 
 
-@dg.op(out=dg.DynamicOut(int), retry_policy=_RETRY, description="Fixes who gets it: the audience, cut into shards.")
+@dg.op(
+    out=dg.DynamicOut(list[int]), retry_policy=_RETRY, description="Fixes who gets it: the audience, cut into shards."
+)
 def snapshot_audience(
     context: dg.OpExecutionContext,
     settings: dg.ResourceParam[Settings],
     ledger: dg.ResourceParam[Ledger],
     lake: dg.ResourceParam[Lake],
-) -> Iterator[dg.DynamicOutput[int]]:
-    """Yield the numbers of the shards."""
+) -> Iterator[dg.DynamicOutput[list[int]]]:
+    """Yield the numbers of each part's shards."""
     from notify_pipeline.delivery.broadcast import snapshot
 
     name_process("notify-shard")
@@ -49,28 +53,30 @@ def snapshot_audience(
     with errors_translated(settings.lease_seconds):
         shards = snapshot(work, _request_id(context))
     context.log.info(f"{sum(shard.recipients for shard in shards)} recipients in {len(shards)} shards")
-    for shard in shards:
-        yield dg.DynamicOutput(shard.shard, mapping_key=f"{shard.shard:05d}")
+    for part, together in groupby(sorted(shards, key=attrgetter("part")), key=attrgetter("part")):
+        yield dg.DynamicOutput([shard.shard for shard in together], mapping_key=f"{part:05d}")
 
 
-@dg.op(retry_policy=_RETRY, description="Sends one shard, but for the recipients whose outcome is recorded.")
+@dg.op(retry_policy=_RETRY, description="Sends a shard of each channel, but for recipients whose outcome is recorded.")
 def send_shard(
     context: dg.OpExecutionContext,
     settings: dg.ResourceParam[Settings],
     ledger: dg.ResourceParam[Ledger],
     lake: dg.ResourceParam[Lake],
-    shard: int,
-) -> int:
-    """Send it; give its number on."""
+    shards: list[int],
+) -> list[int]:
+    """Send them; give their numbers on."""
     from notify_pipeline.delivery import broadcast
 
     name_process("notify-shard")
     work = delivery_context(settings, ledger, lake, context.run_id)
     request_id = _request_id(context)
     with errors_translated(settings.lease_seconds):
-        totals = run_stoppable(lambda stop: broadcast.send_shard(work, request_id, shard, stop))
-    context.add_output_metadata(metadata.of(totals))
-    return shard
+        totals = run_stoppable(lambda stop: broadcast.send_shards(work, request_id, shards, stop))
+    context.add_output_metadata(
+        {f"{t.channel}_{name}": value for t in totals for name, value in metadata.of(t).items()}
+    )
+    return shards
 
 
 @dg.op(retry_policy=_RETRY, description="Moves the request to its end, once all shards are done.")
@@ -79,7 +85,7 @@ def finish_broadcast(
     settings: dg.ResourceParam[Settings],
     ledger: dg.ResourceParam[Ledger],
     lake: dg.ResourceParam[Lake],
-    shards: list[int],
+    parts: list[list[int]],
 ) -> None:
     """Finish it."""
     from notify_pipeline.delivery.broadcast import finish
@@ -88,11 +94,11 @@ def finish_broadcast(
     work = delivery_context(settings, ledger, lake, context.run_id)
     with errors_translated(settings.lease_seconds):
         state = finish(work, _request_id(context))
-    context.add_output_metadata({"state": str(state), "shards": len(shards)})
+    context.add_output_metadata({"state": str(state), "shards": sum(map(len, parts))})
 
 
 def make_broadcast_job(settings: Settings) -> dg.JobDefinition:
-    """The job; how many shards are sent side by side is a setting."""
+    """The job; how many parts are sent side by side is a setting."""
     executor = dg.multiprocess_executor.configured(
         {
             "max_concurrent": settings.broadcast_processes,

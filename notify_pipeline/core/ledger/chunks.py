@@ -1,0 +1,68 @@
+"""The chunks of a shard, read: how they ended, which did not, and all of them for whoever takes the shard over.
+
+Belongs here: those queries. Does not belong here: what a row holds (``chunk_rows``), changing one (``broadcasts``).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import and_, select
+
+from notify_pipeline.core.ledger.chunk_rows import ChunkRow, chunk_row
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.tables import CHUNKS
+from notify_pipeline.core.vocabulary import Outcome
+
+# Chunks read at a time: a chunk is a few bytes when it is a range, and some tens of kilobytes when it is not.
+_PAGE = 32
+
+
+@dataclass(slots=True)
+class ChunkTotals:
+    """What a shard's chunks add up to.
+
+    Attributes:
+        chunks: How many there are, retries included.
+        ambiguous: How many of them a dead process left without outcomes.
+        outcomes: Recipients finished, by final outcome.
+    """
+
+    chunks: int = 0
+    ambiguous: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+
+
+def totals(ledger: Ledger, request_id: str, shard: int) -> ChunkTotals:
+    """Return what a shard's chunks add up to, without reading who is in them."""
+    mine = and_(CHUNKS.c.request_id == request_id, CHUNKS.c.shard == shard)
+    found = ChunkTotals()
+    with ledger.read() as conn:
+        for state, counts in conn.execute(select(CHUNKS.c.state, CHUNKS.c.counts).where(mine)):
+            found.chunks += 1
+            found.ambiguous += state == "ambiguous"
+            if counts is not None:
+                found.outcomes.update({Outcome(name): number for name, number in orjson.loads(counts).items()})
+    return found
+
+
+def left(ledger: Ledger, request_id: str, shard: int) -> list[ChunkRow]:
+    """Return the chunks that were intended and not settled, by number; a process leaves a few at most."""
+    mine = and_(CHUNKS.c.request_id == request_id, CHUNKS.c.shard == shard, CHUNKS.c.state == "intended")
+    with ledger.read() as conn:
+        return [chunk_row(row._mapping) for row in conn.execute(select(CHUNKS).where(mine).order_by(CHUNKS.c.chunk))]
+
+
+def newest_first(ledger: Ledger, request_id: str, shard: int) -> Iterator[ChunkRow]:
+    """Yield a shard's chunks from the highest number down, holding a few at a time."""
+    mine = and_(CHUNKS.c.request_id == request_id, CHUNKS.c.shard == shard)
+    query = select(CHUNKS).where(mine).order_by(CHUNKS.c.chunk.desc()).limit(_PAGE)
+    page = query
+    while True:
+        with ledger.read() as conn:
+            rows = [chunk_row(row._mapping) for row in conn.execute(page)]
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+        page = query.where(CHUNKS.c.chunk < rows[-1].chunk)
