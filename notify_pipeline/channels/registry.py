@@ -20,14 +20,20 @@ from notify_pipeline.channels.base import ChannelSender, Clock
 from notify_pipeline.channels.fcm.credentials import OAuthTokens
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.push import PushSender
+from notify_pipeline.channels.rates import Gate, SharedBucket
 from notify_pipeline.channels.transport import Transport
 from notify_pipeline.channels.wire.transport import WireTransport
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.rates import Limits
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel
 
 log = logging.getLogger(__name__)
 
 FCM_URL = "https://fcm.googleapis.com"
+# "600,000 per minute" and project, unless Google was asked for more; Apple publishes no number.
+# https://firebase.google.com/docs/cloud-messaging/throttling-and-quotas
+FCM_PER_MINUTE = 600_000
 APNS_URL = "https://api.push.apple.com"
 # Apple asks for the provider token as a literal without indexing, to spare its small header table ("Communicating with
 # APNs", HPACK).
@@ -64,7 +70,9 @@ def _utc_now() -> datetime:
 
 
 @asynccontextmanager
-async def open_channels(settings: Settings, clock: Clock = _utc_now) -> AsyncIterator[dict[Channel, ChannelSender]]:
+async def open_channels(
+    settings: Settings, ledger: Ledger, clock: Clock = _utc_now
+) -> AsyncIterator[dict[Channel, ChannelSender]]:
     """Open a sender for every channel that the settings allow, and close them at the end.
 
     A channel with credentials speaks to the real provider. One without speaks to the sandbox and a log line says so;
@@ -72,6 +80,7 @@ async def open_channels(settings: Settings, clock: Clock = _utc_now) -> AsyncIte
 
     Args:
         settings: This process's configuration.
+        ledger: Holds what processes share of their providers' rate limits and pauses.
         clock: Tells the time to time-to-live, tokens and time stamps.
 
     Raises:
@@ -86,24 +95,39 @@ async def open_channels(settings: Settings, clock: Clock = _utc_now) -> AsyncIte
     async with AsyncExitStack() as stack:
         senders: dict[Channel, ChannelSender] = {}
         if fcm is not None:
-            senders[Channel.FCM] = _open_fcm(fcm, settings, receipt_url, clock)
+            senders[Channel.FCM] = await _open_fcm(fcm, settings, ledger, receipt_url, clock)
             stack.push_async_callback(senders[Channel.FCM].aclose)
         if apns is not None:
-            senders[Channel.APNS] = _open_apns(apns, settings, receipt_url, clock)
+            senders[Channel.APNS] = await _open_apns(apns, settings, ledger, receipt_url, clock)
             stack.push_async_callback(senders[Channel.APNS].aclose)
         yield senders
 
 
-def _open_fcm(target: _FcmTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
+async def _open_fcm(
+    target: _FcmTarget, settings: Settings, ledger: Ledger, receipt_url: str, clock: Clock
+) -> ChannelSender:
     tokens = OAuthTokens(target.service_account, ca=target.ca, clock=clock)
     transport = _fcm_transport(target, tokens.project, settings)
-    return PushSender(FcmCodec(tokens.project, receipt_url), tokens, transport, clock)
+    per_minute: float | None = settings.fcm_per_minute
+    if per_minute is None and target.url.rstrip("/") == FCM_URL:
+        per_minute = FCM_PER_MINUTE
+    gate = await _gate(ledger, f"fcm:{tokens.project}", per_minute, clock)
+    return PushSender(FcmCodec(tokens.project, receipt_url), tokens, transport, clock, gate)
 
 
-def _open_apns(target: _ApnsTarget, settings: Settings, receipt_url: str, clock: Clock) -> ChannelSender:
+async def _open_apns(
+    target: _ApnsTarget, settings: Settings, ledger: Ledger, receipt_url: str, clock: Clock
+) -> ChannelSender:
     tokens = ProviderTokens(target.key, key_id=target.key_id, team_id=target.team_id, clock=clock)
     transport = _apns_transport(target, settings)
-    return PushSender(ApnsCodec(target.topic, receipt_url), tokens, transport, clock)
+    gate = await _gate(ledger, f"apns:{target.team_id}:{target.topic}", settings.apns_per_minute, clock)
+    return PushSender(ApnsCodec(target.topic, receipt_url), tokens, transport, clock, gate)
+
+
+async def _gate(ledger: Ledger, credential: str, per_minute: float | None, clock: Clock) -> Gate:
+    gate = Gate(SharedBucket(ledger, credential), Limits(per_minute), clock)
+    await gate.look()  # a pause may be in force
+    return gate
 
 
 # The libraries' transports are imported where they are chosen: what they need takes a fifth of a second to load.

@@ -35,7 +35,7 @@ def delivery_context(settings: Settings, ledger: Ledger, lake: Lake, run_id: str
         settings=settings,
         ledger=ledger,
         lake=lake,
-        open_channels=functools.partial(open_channels, settings),
+        open_channels=functools.partial(open_channels, settings, ledger),
         run_id=run_id,
     )
 
