@@ -9,7 +9,11 @@ from rich.console import Console
 from notify_pipeline.commands.demo.run import run_demo
 
 
-def test_every_figure_reconciles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("transport", ["wire", pytest.param("library", marks=pytest.mark.long)])
+def test_every_figure_reconciles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    monkeypatch.setenv("NOTIFY_TRANSPORT", transport)
     code = run_demo(tmp_path / "demo", Console(stderr=True), 2_400)
     verdict = orjson.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert verdict["ok"] is True, verdict
