@@ -159,7 +159,7 @@ async def send(
         assert index not in results, f"recipient {index} was reported twice"
         results[index] = result
 
-    recipients = [Recipient(address, harness.platform) for address in addresses]
+    recipients = [Recipient(address, harness.platform, user_id='Ada "Ä" %s') for address in addresses]
     await harness.sender.send(message, recipients, [ids.of(address) for address in addresses], report)
     assert sorted(results) == list(range(len(addresses)))
     return [results[index] for index in range(len(addresses))]

@@ -323,6 +323,7 @@ CONTENTS = {
         "Tïtle 🎉", 'B"ody\n%s', "https://example.com/a", "https://example.com/i.png", {"key": "v\\"}
     ),
     "a title": Content("Title"),
+    "personal": Content("For [[[user_id]]]", "[[[locale]]]", data={"who": "[[[user_id]]]"}),
     "data only": Content(data={"k": "1"}),
     "a link of the app's": Content("Title", "Body", "app://here"),
 }
