@@ -204,6 +204,34 @@ def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_nothing_is_drawn_for_a_connection_that_is_known_to_be_dead(tmp_path: Path) -> None:
+    """The peer dies while requests are being drawn: the next write fails, and that is the last one."""
+    ca, _ = make_certificates(tmp_path)
+    command = [sys.executable, "-m", "tests.channels.logging_peer", str(tmp_path), str(tmp_path / "seen")]
+
+    async def main() -> None:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            url = (await asyncio.to_thread(process.stdout.readline)).strip()
+            transport = WireTransport(url, ca=ca, max_in_flight=1000, timeout_s=10)
+            await post(transport, requests(1))
+
+            def deadly() -> Iterator[Request]:
+                for request in requests(1000):
+                    if request.number == 100:
+                        process.kill()
+                        process.wait()
+                    yield request
+
+            ends = await post(transport, deadly())
+            await transport.aclose()
+        assert len(ends) == 1000
+        assert 0 < ends.kinds()["Unknown"] <= 512, "some writes of 128 requests, not all of them"
+        assert ends.kinds()["NotProcessed"] == 1000 - ends.kinds()["Unknown"]
+
+    asyncio.run(main())
+
+
 def test_a_refusal_by_goaway_spares_what_came_before_it(tmp_path: Path) -> None:
     """Streams above the last one that GOAWAY names are NotProcessed, the others were seen and may have been."""
 

@@ -17,14 +17,14 @@ from notify_pipeline.channels.wire.batch import Batch
 from notify_pipeline.channels.wire.dial import Dialer, pause_after
 from notify_pipeline.channels.wire.link import Link
 
-# More than this many connections to one provider look like an attack to it.
-MAX_CONNECTIONS = 8
+# A thousand requests under way where the peer allows a hundred streams on each. Many more look like an attack to it.
+MAX_CONNECTIONS = 10
 # Time-outs strike up to two ticks late; a tick costs some microseconds.
 _TICKS_PER_TIMEOUT = 20
 _LONGEST_TICK_S = 0.25
 _SHORTEST_TICK_S = 0.01
 _CLOSE_TIMEOUT_S = 1.0
-# Requests that go out in one write; between two writes the socket has its say.
+# Requests that go out in one write. Between two writes the loop has its say: that a write failed is known only then.
 _BURST = 128
 
 
@@ -65,6 +65,7 @@ class WireTransport:
         self._failures = 0  # in a row
         self._not_before = 0.0
         self._moved_at = 0.0  # when something was drawn, or nothing waited
+        self._again: asyncio.Handle | None = None  # the next write, once the loop had its say
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -163,11 +164,13 @@ class WireTransport:
             self._dial(now)
 
     def _fill(self, link: Link, now: float) -> None:
-        """Take turns between the batches until the link has no room or nothing is left to draw."""
+        """Take turns between the batches until one write is full, the link has no room or nothing is left to draw."""
         connection = link.connection
-        while self._batches and (room := min(link.room, self._max_in_flight - self._in_flight)) > 0:
+        left = _BURST
+        while self._batches and (room := min(link.room, self._max_in_flight - self._in_flight, left)) > 0:
             batch = self._batches[0]
-            sent = batch.send(connection, max(1, min(_BURST, room // len(self._batches))))
+            sent = batch.send(connection, max(1, room // len(self._batches)))
+            left -= sent
             self._in_flight += sent
             if sent:
                 self._moved_at = now
@@ -176,7 +179,13 @@ class WireTransport:
                 batch.settle()
             else:
                 self._batches.rotate(-1)
-            link.flush()
+        link.flush()
+        if left <= 0 and self._batches and self._again is None and self._loop is not None:
+            self._again = self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._again = None
+        self._pump()
 
     def _dial(self, now: float) -> None:
         links = sum(not link.connection.closed for link in self._links)
