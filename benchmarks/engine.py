@@ -1,10 +1,10 @@
 """What the broadcast engine itself costs per recipient: ``python -m benchmarks.engine [recipients …]``.
 
-A topic's audience is snapshot and its shards are sent in one fresh process per size, on channels that accept at once:
-no provider, no transport, no Dagster. CPU is this process's, all threads; memory is its peak over what it had after
-its imports. The last line is JSON, a list with one object per size: ``recipients``, ``shards``, ``files`` (of
-attempts), and per recipient ``snapshot_us`` and ``send_us`` of CPU; ``seconds``, ``peak_mib_over_base``, and
-``restore_ms``, what resuming after the last chunk costs.
+A topic's audience is snapshot and its parts are sent, each in a process of its own as under Dagster, one after another,
+on channels that accept at once: no provider, no transport, no Dagster. CPU is the process's, all threads; memory is its
+peak over what it had after its imports. The last line is JSON, a list with one object per size: ``recipients``,
+``shards``, ``files`` (of attempts); CPU per recipient in ``snapshot_us`` and ``send_us``; seconds and peak memory of
+the snapshot and of each part.
 """
 
 import random
@@ -97,28 +97,51 @@ def _routed(ctx: DeliveryContext) -> str:
     return request_id
 
 
-def measure(folder: str) -> dict[str, Any]:
-    """Snapshot and send in this process."""
+def measure(folder: str, request_id: str, part: int | None) -> dict[str, Any]:
+    """Snapshot (no part), or send a part, in this process."""
     with Ledger.open(f"sqlite:///{folder}/ledger.db") as ledger:
         ctx = DeliveryContext(Settings(), ledger, Lake(f"{folder}/lake"), _open, "bench")
-        request_id = _routed(ctx)
         base, began, cpu = audience.peak_kib(), time.perf_counter(), time.process_time()
-        shards = broadcast.snapshot(ctx, request_id)
-        snapshot = time.process_time() - cpu
-        after = audience.peak_kib()
-        for part in range(max(shard.part for shard in shards) + 1):
-            broadcast.send_shards(ctx, request_id, [shard.shard for shard in shards if shard.part == part])
-        send = time.process_time() - cpu - snapshot
-        recipients = sum(shard.recipients for shard in shards)
+        found: dict[str, Any] = {}
+        if part is None:
+            refs = broadcast.snapshot(ctx, request_id)
+            found["parts"] = 1 + max(ref.part for ref in refs)
+            found["shards"], found["recipients"] = len(refs), sum(ref.recipients for ref in refs)
+        else:
+            mine = [ref.shard for ref in broadcast.snapshot(ctx, request_id) if ref.part == part]
+            broadcast.send_shards(ctx, request_id, mine)
+        return found | {
+            "cpu_s": time.process_time() - cpu,
+            "seconds": time.perf_counter() - began,
+            "peak_mib": (audience.peak_kib() - base) / 1024,
+        }
+
+
+def in_process(*arguments: str) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.engine", "in", *arguments]
+    found: dict[str, Any] = orjson.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+def run(folder: str) -> dict[str, Any]:
+    """Send one broadcast, its parts one after another."""
+    with Ledger.open(f"sqlite:///{folder}/ledger.db") as ledger:
+        lake = Lake(f"{folder}/lake")
+        request_id = _routed(DeliveryContext(Settings(), ledger, lake, _open, "bench"))
+        first = in_process(folder, request_id)
+        parts = [in_process(folder, request_id, str(part)) for part in range(first["parts"])]
+        recipients = first["recipients"]
         return {
             "recipients": recipients,
-            "shards": len(shards),
-            "files": len(ctx.lake.list("attempts")),
-            "snapshot_us": round(snapshot / recipients * 1e6, 2),
-            "send_us": round(send / recipients * 1e6, 2),
-            "seconds": round(time.perf_counter() - began, 2),
-            "snapshot_mib_over_base": (after - base) // 1024,
-            "peak_mib_over_base": (audience.peak_kib() - base) // 1024,
+            "shards": first["shards"],
+            "files": len(lake.list("attempts")),
+            "snapshot_us": round(first["cpu_s"] / recipients * 1e6, 2),
+            "send_us": round(sum(part["cpu_s"] for part in parts) / recipients * 1e6, 2),
+            "snapshot_s": round(first["seconds"], 2),
+            "send_s": [round(part["seconds"], 2) for part in parts],
+            "snapshot_peak_mib": round(first["peak_mib"]),
+            "send_peak_mib": [round(part["peak_mib"]) for part in parts],
         }
 
 
@@ -128,15 +151,14 @@ def main(sizes: Sequence[int]) -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-engine-") as folder:
             seed(folder, size)
-            command = [sys.executable, "-m", "benchmarks.engine", "in", folder]
-            found = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            answers.append(orjson.loads(found))
+            answers.append(run(folder))
             console.print(answers[-1])
     print(orjson.dumps(answers).decode())
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["in"]:
-        print(orjson.dumps(measure(sys.argv[2])).decode())
+        folder, request_id, *part = sys.argv[2:]
+        print(orjson.dumps(measure(folder, request_id, int(part[0]) if part else None)).decode())
     else:
         main([int(size) for size in sys.argv[1:]] or SIZES)

@@ -5,6 +5,7 @@ Belongs here: building those rows, one by one and by columns. Does not belong he
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -101,8 +102,9 @@ def skipped(
 
 
 def by_column(results: Sequence[AttemptResult]) -> Results:
-    """Turn the results of one chunk (at least one) into columns."""
-    return Results(*zip(*results, strict=True))
+    """Turn the results of one chunk into columns."""
+    # Field by field: zip(*results) has as many iterators alive as there are results, which sets off a full collection.
+    return Results(*(tuple(map(itemgetter(at), results)) for at in range(len(Results._fields))))
 
 
 def of_chunk(

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,9 +66,19 @@ class Shard:
 
 
 class ChunkSender:
-    """Sends chunks of one shard. ``renewed_at`` (monotonic) is when its lease was last known to be ours."""
+    """Sends chunks of one shard. ``renewed_at`` (monotonic) is when its lease was last known to be ours.
 
-    def __init__(self, ctx: DeliveryContext, shard: Shard, sender: ChannelSender | None, stop: threading.Event) -> None:
+    Args:
+        ctx: The run's surroundings.
+        shard: The shard.
+        sender: Its channel; None when that is not configured.
+        tables: Where recipients are read and attempts are written.
+        stop: Ends waiting for a provider's pause to end.
+    """
+
+    def __init__(
+        self, ctx: DeliveryContext, shard: Shard, sender: ChannelSender | None, tables: Executor, stop: threading.Event
+    ) -> None:
         self._ctx = ctx
         self._shard = shard
         self._sender = sender
@@ -75,6 +86,7 @@ class ChunkSender:
         self._policy = RetryPolicy.of(ctx.settings, ctx.draw)
         self._wishes = notifications.wishes(shard.notification)
         self._guard = DropGuard(ctx.settings, whole_send=True)
+        self._tables = tables
         self._stop = stop
         # One fewer than are in flight: while a chunk is recorded or read, others are being sent, out of step with it.
         self._calling = asyncio.Semaphore(max(1, ctx.settings.chunks_in_flight - 1))
@@ -94,7 +106,8 @@ class ChunkSender:
         Raises:
             LeaseLost: Somebody else has the shard; what this chunk did is theirs to record, or recorded already.
         """
-        recipients = await asyncio.to_thread(self._shard.recipients, chunk)
+        loop = asyncio.get_running_loop()
+        recipients = await loop.run_in_executor(self._tables, self._shard.recipients, chunk)
         async with self._calling:
             while self.is_held and not self._stop.is_set():
                 await asyncio.sleep(LOOK_S)
@@ -105,7 +118,10 @@ class ChunkSender:
             if time.monotonic() - self.renewed_at > self._ctx.settings.lease_seconds:
                 raise LeaseLost(f"shard {new.shard} of request {new.request_id}: woke up after the lease ran out")
             results = await self._call(recipients)
-        settled = await asyncio.to_thread(self._record, new, chunk, recipients, results)
+        written = await loop.run_in_executor(self._tables, self._write, new, recipients, results)
+        if not written:
+            raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")
+        settled = await asyncio.to_thread(self._settle, new, chunk, results)
         await self._drop_tokens(recipients.addresses, results)
         return settled
 
@@ -189,9 +205,7 @@ class ChunkSender:
             log.exception("%s cannot prepare request %s", self._sender.name, self._shard.row.request_id)
             return _without_call(Outcome.TRANSIENT, attempts.NOT_PREPARED, now)
 
-    def _record(self, new: NewChunk, chunk: Chunk, recipients: Recipients, results: Results) -> Settled:
-        if not self._write(new, recipients, results):
-            raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")
+    def _settle(self, new: NewChunk, chunk: Chunk, results: Results) -> Settled:
         now = to_micros(self._ctx.clock())
         settled = settle(chunk, results.outcome, results.retry_after_s, self._policy, self._wishes, now)
         if not self._store(new, settled, now, ambiguous=False):

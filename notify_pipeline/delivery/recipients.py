@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute  # noqa: F401 - unique() and take() would import it in every step's process instead of once
 
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.records import Recipient

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -257,8 +258,8 @@ def intended(ctx: DeliveryContext, request_id: str, ordinals: Sequence[int]) -> 
     """Take shard 0, make one chunk's intent durable, and yield what a process would go on with."""
     held = shards.hold_shard(ctx.ledger, request_id, 0, ctx.owner, datetime.now(UTC), 0.05)
     notification = notifications.parse(routing.load(ctx.ledger, [request_id])[0])
-    with Shard.open(ctx, held, notification) as shard:
-        sender = ChunkSender(ctx, shard, FakeSender(Channel.FCM), threading.Event())
+    with Shard.open(ctx, held, notification) as shard, ThreadPoolExecutor(1) as tables:
+        sender = ChunkSender(ctx, shard, FakeSender(Channel.FCM), tables, threading.Event())
         chunk = Chunk(0, ordinals, [1] * len(ordinals))
         broadcasts.intend(ctx.ledger, ctx.owner, sender._new(chunk))
         yield sender, chunk
@@ -316,8 +317,9 @@ def test_a_sleeper_cannot_change_what_its_successor_settled(ctx: DeliveryContext
         rows = attempts_of(ctx, "recipient", "attempt_no", "outcome")
         late = replace(before, path=stored[-1].path, intended_at=stored[-1].intended_at)
         results = attempts.by_column([result(Outcome.ACCEPTED)] * 4)
+        assert not sleeper._write(late, sleeper._shard.recipients(chunk), results)
         with pytest.raises(LeaseLost):
-            sleeper._record(late, chunk, sleeper._shard.recipients(chunk), results)
+            sleeper._settle(late, chunk, results)
     with pytest.raises(LeaseLost):
         broadcasts.intend(ctx.ledger, "dead/1", replace(before, chunk=99))
     with pytest.raises(LeaseLost):
