@@ -25,6 +25,7 @@ from ingest_api.fields import (
     UserId,
     UtcTime,
 )
+from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
 from notify_pipeline.core.records import MAX_TTL_S
 from notify_pipeline.core.vocabulary import OnAmbiguous, Priority, RequestState
 
@@ -50,7 +51,7 @@ PushChannel = Literal["fcm", "apns"]
 
 
 class Content(Strict):
-    """What the recipient sees: at least a title, a body or data."""
+    """What the recipient sees: at least a title, a body or data. These may hold personal fields, see the route."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -155,6 +156,15 @@ class NewSend(Strict):
         for key in content.data:
             if key in RESERVED_DATA or key.startswith(RESERVED_DATA_PREFIXES):
                 yield FieldError(f"content.data.{key}", "is a reserved key")
+        yield from self._unknown_fields()
+
+    def _unknown_fields(self) -> Iterator[FieldError]:
+        content = self.content
+        texts = {"content.title": content.title, "content.body": content.body}
+        for field, text in [*texts.items(), *((f"content.data.{key}", text) for key, text in content.data.items())]:
+            for name in unknown_in(text or ""):
+                known = ", ".join(PERSONAL_FIELDS)
+                yield FieldError(field, f"has the personal field {name}, which is unknown; known are {known}")
 
     def canonical(self) -> dict[str, Any]:
         """Return the body as it is stored and compared: JSON values, without the id, absent where unset or null."""

@@ -53,6 +53,11 @@ def send_notification(call: Call, body: NewSend) -> Response:
     """Send a notification.
 
     Answers once the send is durable. The same id with the same body is sent once, however often it is posted.
+
+    Title, body and the values of data may hold `[[[user_id]]]`, `[[[locale]]]`, `[[[timezone]]]` and
+    `[[[app_version]]]`: each recipient gets what its registration knows, or nothing in their place. Another name in
+    such brackets is refused. A recipient whose payload becomes too large for its provider fails as
+    `payload_too_large`; the others get theirs.
     """
     services = call.services
     faults = list(body.faults(services.settings.max_audience_list))

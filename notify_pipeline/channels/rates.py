@@ -5,9 +5,9 @@ bucket's arithmetic (``core.rates``), its row (``core.ledger.rates``), which ans
 ``apns``).
 
 A process takes tokens in slices of up to a fifth of a second, so that the ledger is asked some ten times per second and
-not per request. A pause holds in the process that was asked for it from that moment on, whatever becomes of the ledger; through
-the ledger it reaches the others, at their next slice, or where there is no limit, at the next look at the row, which
-comes every quarter of a second while something is being sent and while a pause lasts.
+not per request. A pause holds in the process that was asked for it from that moment on, whatever becomes of the ledger;
+through the ledger it reaches the others, at their next slice, or where there is no limit, at the next look at the row,
+which comes every quarter of a second while something is being sent and while a pause lasts.
 """
 
 import asyncio

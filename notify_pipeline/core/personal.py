@@ -13,6 +13,9 @@ PERSONAL_FIELDS = ("user_id", "locale", "timezone", "app_version")
 FIELD = re.compile(r"\[\[\[([A-Za-z_][A-Za-z0-9_]{0,63})\]\]\]")
 
 
-def names_in(text: str) -> Iterator[str]:
-    """Yield the name in each ``[[[name]]]`` of a text, known or not."""
-    return (found[1] for found in FIELD.finditer(text))
+def unknown_in(text: str) -> Iterator[str]:
+    """Yield each name in a text's ``[[[name]]]`` that is none of ours."""
+    if "[[[" in text:
+        for found in FIELD.finditer(text):
+            if found[1] not in PERSONAL_FIELDS:
+                yield found[1]
