@@ -77,6 +77,11 @@ def _kill_one(system: RunningSystem, kind: Callable[[Process], bool]) -> None:
     )
 
 
+def test_runs_begin_warm(system: RunningSystem) -> None:
+    (drain, *_) = wait_for(lambda: _find(system, _drain), RESUMED_S, "a drain run")
+    assert "multiprocessing.forkserver" in drain.parent
+
+
 ROUNDS = pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 
 

@@ -136,8 +136,8 @@ def _ingress(settings: Settings, where: Addresses) -> Sequence[str]:
 def _code_server(where: Addresses) -> Sequence[str]:
     # Without -P: Dagster drops the first entry of sys.path as "the script's folder", whatever it is.
     return [
-        *(sys.executable, "-m", "dagster"),
-        *("api", "grpc", "--socket", str(where.code_socket), "--module-name", "notify_pipeline.definitions"),
+        *(sys.executable, "-m", "notify_pipeline.defs.code_server"),
+        *("--socket", str(where.code_socket), "--module-name", "notify_pipeline.definitions"),
         *("--location-name", _LOCATION, "--empty-working-directory", "--log-level", "warning"),
         *("--log-format", "json"),
     ]

@@ -16,7 +16,7 @@ from notify_pipeline.core.ledger import broadcasts
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Priority
-from notify_pipeline.defs import lanes, metadata
+from notify_pipeline.defs import lanes, metadata, warm
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
 from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import run_stoppable
@@ -27,13 +27,6 @@ JOB = "broadcast"
 _QUEUE_PRIORITY = {Priority.HIGH: "10", Priority.NORMAL: "0", Priority.LOW: "-10"}
 # A step whose process was killed is started again too; after these the run fails, and the sensor starts another.
 _RETRY = dg.RetryPolicy(max_retries=5, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-# Loaded once per run instead of once per step. None of these starts a thread when it is imported.
-_PRELOAD = [
-    "notify_pipeline.definitions",
-    "notify_pipeline.delivery.broadcast",
-    "notify_pipeline.channels.registry",
-    "dagster._core.executor.multiprocess",
-]
 
 
 @dg.op(
@@ -102,7 +95,8 @@ def make_broadcast_job(settings: Settings) -> dg.JobDefinition:
     executor = dg.multiprocess_executor.configured(
         {
             "max_concurrent": settings.broadcast_processes,
-            "start_method": {"forkserver": {"preload_modules": _PRELOAD}},
+            # Forked from the code server's fork server; elsewhere a run starts one of its own.
+            "start_method": {"forkserver": {"preload_modules": list(warm.PRELOAD)}},
         }
     )
 

@@ -1,0 +1,38 @@
+"""Dagster's code server, whose runs and steps begin warm: ``python -m notify_pipeline.defs.code_server …``.
+
+Belongs here: what is different about our code server. Does not belong here: the server itself and its options, which
+are those of ``dagster api grpc``.
+
+Dagster starts each run in a new interpreter, which takes two seconds of a core to import Dagster and the definitions,
+and each run with steps of their own then starts a fork server, which imports them again. Here one fork server imports
+them once, when the code server starts; runs are forked from it, and so are their steps.
+"""
+
+import multiprocessing
+import sys
+from typing import Any
+
+import dagster._grpc.server as grpc_server
+from dagster._cli.api import api_cli
+
+from notify_pipeline.defs import warm
+
+
+class WarmApiServer(grpc_server.DagsterApiServer):
+    """Starts runs from the fork server."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._mp_ctx: Any = multiprocessing.get_context("forkserver")
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    warm.start()
+    # Dagster has no setting for how runs are started. Its version is pinned; tests/e2e/test_crashes.py holds this.
+    grpc_server.DagsterApiServer = WarmApiServer  # type: ignore[misc]
+    api_cli(["grpc", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What the fork server's tests run in processes of its own."""
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+
+
+def tell_parents(answer: Connection, kill_server: bool) -> None:
+    """Say who forked this process, and who forks one that it starts."""
+    mine = os.getppid()
+    if kill_server:
+        os.kill(mine, signal.SIGKILL)
+        while os.getppid() == mine:  # until it is gone
+            time.sleep(0.01)
+    context = multiprocessing.get_context("forkserver")
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=tell_parent, args=(writer,))
+    child.start()
+    answer.send((mine, reader.recv()))
+    child.join()
+
+
+def tell_parent(answer: Connection) -> None:
+    """Say who forked this process."""
+    answer.send(os.getppid())
+
+
+def ask(kill_server: bool) -> tuple[int, int]:
+    """Fork a process from a server; return its parent and the parent of the one that it starts."""
+    multiprocessing.set_forkserver_preload(["notify_pipeline.defs.warm_child"])
+    context = multiprocessing.get_context("forkserver")
+    reader, writer = context.Pipe(duplex=False)
+    context.Process(target=tell_parents, args=(writer, kill_server)).start()
+    parents: tuple[int, int] = reader.recv()
+    return parents

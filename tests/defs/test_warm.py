@@ -1,0 +1,41 @@
+"""The fork server that runs and steps share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+
+# Allocators' threads, which they start again after a fork; and polars' for files that it spilled, which it does not
+# start again: nothing here lets it spill.
+_THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
+
+
+def _python(code: str) -> list[object]:
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    answer: list[object] = orjson.loads(result.stdout)
+    return answer
+
+
+def test_what_was_forked_forks_from_the_same_server() -> None:
+    mine, its = _python("from tests.defs import forked; print(list(forked.ask(False)))")
+    assert mine == its
+    assert mine != os.getpid()
+
+
+def test_where_the_server_died_a_process_starts_one_of_its_own() -> None:
+    mine, its = _python("from tests.defs import forked; print(list(forked.ask(True)))")
+    assert mine != its
+
+
+def test_imports_start_no_thread_that_a_fork_would_lose() -> None:
+    python, *names = _python(
+        "import importlib, os, threading, orjson\n"
+        "from notify_pipeline.defs import warm\n"
+        "for name in warm.PRELOAD: importlib.import_module(name)\n"
+        "tasks = [open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')]\n"
+        "print(orjson.dumps([threading.active_count(), *tasks]).decode())"
+    )
+    assert python == 1
+    assert set(names) <= _THREADS | {Path(sys.executable).name[:15]}, names
