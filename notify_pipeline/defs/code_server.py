@@ -5,7 +5,8 @@ are those of ``dagster api grpc``.
 
 Dagster starts each run in a new interpreter, which takes two seconds of a core to import Dagster and the definitions,
 and each run with steps of their own then starts a fork server, which imports them again. Here one fork server imports
-them once, when the code server starts; runs are forked from it, and so are their steps.
+them once, when the code server starts; runs are forked from it, and so are their steps. Sensors may wait for their
+reason (``watching``).
 """
 
 import multiprocessing
@@ -16,6 +17,7 @@ import dagster._grpc.server as grpc_server
 from dagster._cli.api import api_cli
 
 from notify_pipeline.defs import warm
+from notify_pipeline.defs.watching import patience
 
 
 class WarmApiServer(grpc_server.DagsterApiServer):
@@ -31,7 +33,11 @@ def main() -> None:
     warm.start()
     # Dagster has no setting for how runs are started. Its version is pinned; tests/e2e/test_crashes.py holds this.
     grpc_server.DagsterApiServer = WarmApiServer  # type: ignore[misc]
-    api_cli(["grpc", *sys.argv[1:]])
+    patience.begin()
+    try:
+        api_cli(["grpc", *sys.argv[1:]])
+    finally:
+        patience.end()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Reports in Dagster: built when the lake changed, published only when every check passes, one builder at a time."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,11 +9,12 @@ import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
 
+from notify_pipeline.defs.delivery.work import REQUEST_TAG
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
-from notify_pipeline.defs.reports.watch import Build, may_build
+from notify_pipeline.defs.reports.watch import END_PAUSE, Build, may_build, pause_after
 from notify_pipeline.reports import checks, versions
 from notify_pipeline.reports.reading import ReportReader
-from tests.defs.conftest import World
+from tests.defs.conftest import TOPIC, World
 
 SENSOR = "build_when_the_lake_changed"
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -95,3 +97,30 @@ def ended(seconds: float, failed: bool = False) -> Build:
 )
 def test_when_to_build(runs: list[Build], may: bool) -> None:
     assert may_build(runs, NOW) is may
+
+
+def test_people_wait_for_a_broadcast_that_ended_and_it_does_not_wait_for_builds() -> None:
+    assert pause_after(under_way=False, ended=True) == pause_after(under_way=True, ended=True) == END_PAUSE
+    assert END_PAUSE < pause_after(under_way=False, ended=False) < pause_after(under_way=True, ended=False)
+    assert may_build([ended(1)], NOW, END_PAUSE)
+    assert not may_build([ended(9)], NOW, pause_after(under_way=True, ended=False))
+    assert not may_build([ended(1, failed=True)] * 2, NOW, END_PAUSE), "what fails is not hurried"
+
+
+def test_the_end_of_a_broadcast_is_built_at_once(make_world: Callable[..., World], sandbox_url: str) -> None:
+    world = make_world(sandbox_url=sandbox_url, inline_limit=1)
+    world.register(4)
+    request_id = world.send("all", topics=[TOPIC])
+    assert world.run("drain").success  # plans it
+    cursor = world.tick(SENSOR).cursor
+    assert cursor == request_id
+    assert world.run(JOB).success
+    assert world.run("broadcast", tags={REQUEST_TAG: request_id}).success
+    waits = world.tick(SENSOR, cursor)
+    assert (waits.run_requests, waits.cursor) == ([], cursor), "its last rows have not landed"
+    world.land()
+    assert world.tick(SENSOR).run_requests == [], "a build was a moment ago"
+    time.sleep(END_PAUSE.total_seconds())
+    due = world.tick(SENSOR, cursor)
+    assert len(due.run_requests) == 1
+    assert due.cursor.split() == []

@@ -13,6 +13,7 @@ import dagster as dg
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import broadcasts
+from notify_pipeline.core.ledger.broadcasts import DueBroadcast
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Priority
@@ -21,10 +22,13 @@ from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_num
 from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import run_stoppable
 from notify_pipeline.defs.process import name_process
+from notify_pipeline.defs.watching import patience
 
 JOB = "broadcast"
 # Dagster's queue starts higher numbers first.
 _QUEUE_PRIORITY = {Priority.HIGH: "10", Priority.NORMAL: "0", Priority.LOW: "-10"}
+# How often a waiting tick asks the ledger; one question costs a millisecond.
+_LOOK_S = 0.2
 # A step whose process was killed is started again too; after these the run fails, and the sensor starts another.
 _RETRY = dg.RetryPolicy(max_retries=5, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
@@ -122,17 +126,30 @@ def launch_broadcasts(
     context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Request the runs that are due."""
-    now = datetime.now(UTC)
-    waiting = broadcasts.due(ledger, now)
-    for due in waiting:
-        number = next_number(_runs_of(context.instance, due.request_id), due.lease_alive, now)
-        if number is not None:
-            yield dg.RunRequest(
-                run_key=f"{due.request_id}:{number}",
-                tags={REQUEST_TAG: due.request_id, "dagster/priority": _QUEUE_PRIORITY[due.priority]},
-            )
-    if not waiting:
-        yield dg.SkipReason("no broadcast is due")
+    asked: set[str] = set()
+
+    def look() -> list[dg.RunRequest] | None:
+        # Dagster's storage is asked once a tick about a broadcast; the ledger tells of new ones.
+        now = datetime.now(UTC)
+        new = [due for due in broadcasts.due(ledger, now) if due.request_id not in asked]
+        asked.update(due.request_id for due in new)
+        return [request for due in new if (request := _request(context.instance, due, now)) is not None] or None
+
+    found = patience.wait_for(look, _LOOK_S)
+    if found is None:
+        yield dg.SkipReason("no broadcast waits for a run")
+    else:
+        yield from found
+
+
+def _request(instance: dg.DagsterInstance, due: DueBroadcast, now: datetime) -> dg.RunRequest | None:
+    number = None if due.lease_alive else next_number(_runs_of(instance, due.request_id), due.lease_alive, now)
+    if number is None:
+        return None
+    return dg.RunRequest(
+        run_key=f"{due.request_id}:{number}",
+        tags={REQUEST_TAG: due.request_id, "dagster/priority": _QUEUE_PRIORITY[due.priority]},
+    )
 
 
 def _runs_of(instance: dg.DagsterInstance, request_id: str) -> list[BroadcastRun]:

@@ -8,13 +8,18 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import broadcasts, outbox
+from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
-from notify_pipeline.defs.reports.watch import Build, may_build
+from notify_pipeline.defs.reports.watch import Build, may_build, pause_after
+from notify_pipeline.defs.watching import patience
 from notify_pipeline.reports import build
 
 # Enough to see how many of the last ones failed in a row, as far as that makes a difference.
 _LATEST = 8
+# How often a waiting tick looks; a look costs some milliseconds, and one that costs more waits longer by itself.
+_LOOK_S = 0.5
 
 
 @dg.sensor(
@@ -24,23 +29,43 @@ _LATEST = 8
     description="Builds the reports when files that they are made of came or went.",
 )
 def build_when_the_lake_changed(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]
-) -> dg.RunRequest | dg.SkipReason:
+    context: dg.SensorEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
+    lake: dg.ResourceParam[Lake],
+) -> dg.SensorResult:
     """Request a build."""
-    now = datetime.now(UTC)
-    records = context.instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=_LATEST)
-    runs = [
+    # Broadcasts that were under way when somebody last looked, and those whose end no build has seen.
+    known = set(context.cursor.split()) if context.cursor else set()
+
+    def look() -> bool | None:
+        under_way = {due.request_id for due in broadcasts.due(ledger, datetime.now(UTC))}
+        known.update(under_way)
+        ended = known > under_way and outbox.is_empty(ledger)
+        if not may_build(_builds(context.instance), datetime.now(UTC), pause_after(bool(under_way), ended)):
+            return None
+        is_stale = build.is_stale(lake, settings.reports, settings)
+        if ended:
+            known.intersection_update(under_way)
+        return is_stale or None
+
+    due = patience.wait_for(look, _LOOK_S)
+    # An empty cursor is not stored: the one before would stay.
+    cursor = " ".join(sorted(known)) or " "
+    if due is None:
+        return dg.SensorResult(skip_reason=dg.SkipReason("nothing changed, or the last build is recent"), cursor=cursor)
+    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
+
+
+def _builds(instance: dg.DagsterInstance) -> list[Build]:
+    records = instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=_LATEST)
+    return [
         Build(
             record.update_timestamp if record.dagster_run.is_finished else None,
             record.dagster_run.status is dg.DagsterRunStatus.FAILURE,
         )
         for record in records
     ]
-    if not may_build(runs, now):
-        return dg.SkipReason("a build is under way, or was a moment ago")
-    if not build.is_stale(lake, settings.reports, settings):
-        return dg.SkipReason("nothing changed")
-    return dg.RunRequest()
 
 
 hourly = dg.ScheduleDefinition(

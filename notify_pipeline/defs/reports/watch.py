@@ -9,6 +9,10 @@ from datetime import datetime, timedelta
 
 # Under steady traffic the lake changes every second; a build costs a few seconds of a core.
 PAUSE = timedelta(seconds=5)
+# A broadcast can use all cores, and each build computes it anew from all of its attempts.
+BROADCAST_PAUSE = timedelta(seconds=10)
+# People wait for its figures when it is over.
+END_PAUSE = timedelta(seconds=0.5)
 # A candidate that fails a check fails it again until something changes; the store may just be away for a moment.
 _MAX_PAUSE = timedelta(minutes=5)
 
@@ -21,12 +25,25 @@ class Build:
     failed: bool
 
 
-def may_build(runs: Sequence[Build], now: datetime) -> bool:
+def pause_after(under_way: bool, ended: bool) -> timedelta:
+    """How long to wait after a build that did well.
+
+    Args:
+        under_way: Whether a broadcast is being sent.
+        ended: Whether one ended since the last build, and all of it is in the lake.
+    """
+    if ended:
+        return END_PAUSE
+    return BROADCAST_PAUSE if under_way else PAUSE
+
+
+def may_build(runs: Sequence[Build], now: datetime, pause: timedelta = PAUSE) -> bool:
     """Tell whether a build may begin now, if anything changed.
 
     Args:
         runs: The latest runs, newest first.
         now: The time.
+        pause: Since the last one (``pause_after``); twice as much after each that failed.
     """
     if not runs:
         return True
@@ -34,4 +51,4 @@ def may_build(runs: Sequence[Build], now: datetime) -> bool:
         return False
     failures = next((number for number, run in enumerate(runs) if not run.failed), len(runs))
     ended = max(run.ended_at for run in runs if run.ended_at is not None)
-    return now >= ended + min(PAUSE * (1 << failures), _MAX_PAUSE)
+    return now >= ended + min(pause * (1 << failures), _MAX_PAUSE)
