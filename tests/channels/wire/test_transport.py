@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from notify_pipeline.channels.transport import Answer, End, NotProcessed, Request, Unknown
+from notify_pipeline.channels.transport import Answer, End, Request, Unknown
 from notify_pipeline.channels.wire import dial, frames, link
 from notify_pipeline.channels.wire.connection import Connection
 from notify_pipeline.channels.wire.transport import WireTransport
 from tests.channels.peer import Reply, running_peer
 from tests.channels.wire.raw_peer import RawConnection, RawPeer, raw_peer
-from tests.channels.wire.script import HEADERS, data, goaway, head, reset, settings
+from tests.channels.wire.script import HEADERS, data, head, reset, settings
 
 
 class Ends(dict[int, End]):
@@ -54,41 +54,6 @@ async def answer_all(connection: RawConnection, **values: int) -> None:
     connection.hello(**values)
     async for stream, _ in connection.requests():
         connection.write(head(stream, end=True))
-
-
-@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.long)])
-def test_goaway_in_the_middle_of_many(tmp_path: Path, count: int) -> None:
-    """Every few hundred requests: what was above the last stream was not seen, the rest is answered."""
-    processed: Counter[int] = Counter()
-
-    async def serve(connection: RawConnection) -> None:
-        connection.hello()
-        last = 0
-        async for stream, number in connection.requests():
-            if last and stream > last:
-                continue
-            processed[number] += 1
-            if not last and stream > 600:
-                last = stream
-                connection.write(goaway(frames.LARGEST_STREAM) + goaway(last))
-            connection.write(head(stream) + data(stream, b"%d" % number))
-
-    async def main() -> None:
-        async with raw_peer(tmp_path, serve) as peer:
-            transport = transport_to(peer, max_in_flight=64)
-            ends = await post(transport, count)
-            await transport.aclose()
-            assert max(processed.values()) == 1
-            for number, end in ends.items():
-                if number in processed:
-                    assert end == Answer(200, {}, b"%d" % number)
-                else:
-                    assert isinstance(end, NotProcessed)
-                    assert end.reason == "goaway"
-            assert len(peer.connections) >= count // 400
-            assert ends.kinds()["NotProcessed"] > 0
-
-    asyncio.run(main())
 
 
 def test_the_limit_of_streams_falls_to_one_and_rises_again(tmp_path: Path) -> None:
