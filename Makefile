@@ -42,7 +42,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-ingress bench-audience bench-receipts bench-reports
+bench: bench-ingress bench-audience bench-receipts bench-reports bench-fanout
 
 bench-ingress bench-audience bench-receipts bench-reports bench-fanout: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*

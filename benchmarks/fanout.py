@@ -1,194 +1,250 @@
-"""Client CPU per push request: our HTTP/2 transport beside h2load and libcurl, against nghttpd.
+"""Client CPU per push: our HTTP/2 transport beside h2load, pycurl, aioapns, firebase-admin and @parse/node-apn.
 
-Run ``python -m benchmarks.fanout``; it needs nghttpd and h2load (Debian: nghttp2-server, nghttp2-client). The server
-has one core and the client the other; the clients take turns in every round, so that a noisy machine disturbs all
-alike. CPU is what the client's process used, user and system, between the first request and the last end; h2load's is
-that of its whole run. The last line is JSON.
+Run ``python -m benchmarks.fanout``. The server has one core and the client the other; every client is a process of its
+own and they take turns in every round, so that a noisy machine disturbs all alike. All speak HTTP/2 over TLS to the
+same server on one warm connection, with bodies of the same size, at 0 and at 50 ± 25 ms of server latency. CPU is what
+the client's process used, user and system, between its first request and its last answer; every answer is checked.
+
+Each library is compared with us on its own provider's requests: pycurl and firebase-admin on FCM's, aioapns and
+node-apn on APNs', h2load on both. Clients whose programs are missing are left out and named. The last line is JSON.
+There ``cpu_vs_X`` is our CPU per request by X's: the median of the rounds' ratios, at whichever latency it is worse;
+``cpu_vs_X_0ms`` and ``cpu_vs_X_50ms`` are the two. Belongs here: who runs when, and the figures. Does not belong here:
+the clients and the servers (``fanout_clients``).
 """
 
 import argparse
-import asyncio
-import contextlib
 import os
-import re
-import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fanout_clients.curl import CurlClient
-from notify_pipeline.channels.transport import Answer, End, Request, Transport
-from notify_pipeline.channels.wire.transport import WireTransport
+from benchmarks.fanout_clients import h2load, node
+from benchmarks.fanout_clients.meter import Measurement
+from benchmarks.fanout_clients.servers import LATENCIES, SERVERS, Stage, best_server, stages
+from benchmarks.fanout_clients.workload import APNS, FCM, Job
 
-IN_FLIGHT = 256
-PATH = "/v1/projects/project/messages:send"
-# The size of FCM's answer, and of what we send to it for a usual notification.
-ANSWER = b'{\n  "name": "projects/project/messages/0:1700000000000000%0000000000000000"\n}\n'
-BODY_BYTES = 700
-HEADERS = (("authorization", "Bearer ya29." + "x" * 200), ("content-type", "application/json"))
-_START_S = 10.0
-_STATISTICS = re.compile(r"(\d+) succeeded, (\d+) failed")
-
-
-@contextlib.contextmanager
-def nghttpd(folder: Path, core: int) -> Iterator[int]:
-    """Run the server on a core; yield its port."""
-    document = folder / PATH.removeprefix("/")
-    document.parent.mkdir(parents=True)
-    document.write_bytes(ANSWER)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    keys = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    out = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.pem"), "-days", "2"]
-    subprocess.run(["openssl", "req", "-x509", *keys, *names, *out], check=True, capture_output=True)
-    command = ["nghttpd", "-d", str(folder), "-m", "1000", "-a", "127.0.0.1", str(port)]
-    with subprocess.Popen([*command, str(folder / "key.pem"), str(folder / "ca.pem")]) as process:
-        os.sched_setaffinity(process.pid, {core})
-        try:
-            _wait(port)
-            yield port
-        finally:
-            process.terminate()
-
-
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise SystemExit("nghttpd does not listen")
-
-
-def _requests(count: int) -> Iterator[Request]:
-    body = b'{"message":{"token":"%0100d"}}'
-    filler = b"x" * (BODY_BYTES - 130)
-    for number in range(count):
-        yield Request(number, PATH, HEADERS, body % number + filler)
-
-
-async def _post(transport: Transport, count: int) -> float:
-    """Return CPU microseconds per request; all must be answered, each once."""
-    answered = bytearray(count)
-
-    def on_end(number: int, end: End) -> None:
-        if type(end) is Answer and end.status == 200 and end.body == ANSWER:
-            answered[number] += 1
-
-    started = _own_cpu()
-    await transport.post_many(_requests(count), on_end)
-    used = _own_cpu() - started
-    if set(answered) != {1}:
-        raise SystemExit(f"{count - answered.count(1)} of {count} requests were not answered once")
-    return used / count * 1e6
-
-
-def _own_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def ours(url: str, ca: Path, count: int) -> float:
-    """Run our transport; its connection is warm before it is measured."""
-
-    async def run() -> float:
-        transport = WireTransport(url, ca=ca, max_in_flight=IN_FLIGHT, timeout_s=20)
-        await _post(transport, 300)
-        used = await _post(transport, count)
-        await transport.aclose()
-        return used
-
-    return asyncio.run(run())
-
-
-def pycurl(url: str, ca: Path, count: int) -> float:
-    """Run libcurl; its connection is warm before it is measured."""
-    client = CurlClient(url, ca, IN_FLIGHT, read_headers=False)
-    client.post_many(_requests(300), lambda _number, _status, _body: None)
-    answered = bytearray(count)
-
-    def on_end(number: int, status: int, body: bytes) -> None:
-        if status == 200 and body == ANSWER:
-            answered[number] += 1
-
-    started = _own_cpu()
-    client.post_many(_requests(count), on_end)
-    used = _own_cpu() - started
-    client.close()
-    if set(answered) != {1}:
-        raise SystemExit(f"{count - answered.count(1)} of {count} requests were not answered once")
-    return used / count * 1e6
-
-
-def h2load(url: str, ca: Path, count: int) -> float:
-    """Run h2load with the same body; its start and TLS handshake count, and the requests are many."""
-    body = ca.parent / "body"
-    body.write_bytes(next(_requests(1)).body)
-    headers = [argument for name, value in HEADERS for argument in ("-H", f"{name}: {value}")]
-    command = ["h2load", "-n", str(count), "-c", "1", "-m", str(IN_FLIGHT), "-d", str(body), *headers, url + PATH]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    succeeded = _STATISTICS.search(done.stdout)
-    if succeeded is None or succeeded.group(1) != str(count):
-        raise SystemExit(f"h2load failed:\n{done.stdout}")
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return used / count * 1e6
-
-
-CLIENTS: dict[str, tuple[Callable[[str, Path, int], float], int]] = {
-    "h2load": (h2load, 4),
-    "ours": (ours, 4),
-    "pycurl": (pycurl, 1),
+IN_FLIGHT = {"0ms": 256, "50ms": 1000}
+TARGETS = {
+    "cpu_vs_h2load": 3.0,
+    "cpu_vs_pycurl": 1 / 3,
+    "cpu_vs_aioapns": 1 / 40,
+    "cpu_vs_firebase_admin": 1 / 100,
 }
+# The sandbox is a Python server: fewer requests there, or the run takes many minutes.
+_SLOW_SHARE = 0.05
+_LEAST = 200
+_TIMEOUT_S = 60
+_TABLE_WIDTH = 96
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=20_000, help="per client and round, for the slower clients")
+@dataclass(frozen=True)
+class Client:
+    """One row of the table.
+
+    Attributes:
+        name: As the figures call it.
+        shape: Whose requests it sends.
+        count: Requests per round at 0 ms; half of it at 50 ms. The slower a client, the fewer.
+        warm_up: Requests before it is measured.
+    """
+
+    name: str
+    shape: str
+    count: int
+    warm_up: int = 1000
+
+    @property
+    def key(self) -> str:
+        """Its name in the last line."""
+        return f"{self.name}_{self.shape}".replace("-", "_")
+
+
+CLIENTS = (
+    Client("h2load", FCM, 60_000),
+    Client("ours", FCM, 60_000),
+    Client("pycurl", FCM, 15_000),
+    Client("firebase-admin", FCM, 800, 100),
+    Client("h2load", APNS, 60_000),
+    Client("ours", APNS, 60_000),
+    Client("aioapns", APNS, 3_000),
+    Client("node-apn", APNS, 6_000),
+)
+# What is compared with our requests of which shape, under which key.
+RATIOS = {
+    "cpu_vs_h2load": ("h2load", FCM),
+    "cpu_vs_h2load_apns": ("h2load", APNS),
+    "cpu_vs_pycurl": ("pycurl", FCM),
+    "cpu_vs_aioapns": ("aioapns", APNS),
+    "cpu_vs_firebase_admin": ("firebase-admin", FCM),
+    "cpu_vs_node_apn": ("node-apn", APNS),
+}
+# Where a client is not measured as the others are, or has less under way than we ask of it.
+_NOTES = {
+    "firebase-admin": "takes 500 a call; httpx has 100 under way",
+    "h2load": "memory is the whole process's",
+    "aioapns": "against the sandbox, which allows one stream until the first request as APNs does, it stays at one stream",
+}
+# By latency, client and requests: what each round gave; a round in which the client broke down is missing.
+Figures = Mapping[tuple[str, str, str], dict[int, Measurement]]
+
+
+def _in_own_process(job: Job) -> Measurement:
+    command = [sys.executable, "-m", "benchmarks.fanout_clients.run", orjson.dumps(job).decode()]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=_TIMEOUT_S)
+    return Measurement(**orjson.loads(done.stdout))
+
+
+_RUN: Mapping[str, Callable[[Job], Measurement]] = {"h2load": h2load.run, "node-apn": node.run}
+
+
+def _missing() -> dict[str, str]:
+    """Return the clients that cannot run here, each with the reason."""
+    found = {}
+    if shutil.which("h2load") is None:
+        found["h2load"] = "there is no h2load (Debian: nghttp2-client)"
+    if (reason := node.prepare()) is not None:
+        found["node-apn"] = reason
+    return found
+
+
+def _job(client: Client, latency: str, stage: Stage) -> Job:
+    count = client.count if latency == "0ms" else client.count // 2
+    if stage.is_slow:
+        count = max(_LEAST, int(count * _SLOW_SHARE))
+    return Job(client.name, client.shape, count, min(count, client.warm_up), IN_FLIGHT[latency], stage.target)
+
+
+def _run(client: Client, latency: str, stage: Stage) -> Measurement | None:
+    """Return a client's measurement, None where it had none to give: that it failed is printed."""
+    job = _job(client, latency, stage)
+    try:
+        measurement = _RUN.get(client.name, _in_own_process)(job)
+    except (subprocess.SubprocessError, RuntimeError) as error:
+        print(f"{latency} {client.key}: failed: {str(error)[-300:]}", file=sys.stderr)
+        return None
+    failures = f", {measurement.failed} of {measurement.requests} FAILED" if measurement.failed else ""
+    print(f"{latency} {client.key}: {measurement.cpu_us:.2f} µs, {measurement.rate:,.0f}/s{failures}", file=sys.stderr)
+    return measurement
+
+
+def _play(rounds: int, found: Mapping[str, Stage], missing: Mapping[str, str]) -> Figures:
+    figures: dict[tuple[str, str, str], dict[int, Measurement]] = {}
+    for number in range(rounds):
+        for latency, stage in found.items():
+            for client in CLIENTS:
+                if client.name in missing:
+                    continue
+                turns = figures.setdefault((latency, client.name, client.shape), {})
+                if (measurement := _run(client, latency, stage)) is not None:
+                    turns[number] = measurement
+    return figures
+
+
+def _show(figures: Figures, rounds: int) -> None:
+    table = Table(title=f"POSTs over HTTP/2, medians of {rounds} rounds")
+    for column in ("latency", "for", "client"):
+        table.add_column(column)
+    for column in ("CPU µs", "from–to", "per second", "MiB", "failed"):
+        table.add_column(column, justify="right")
+    for (latency, name, shape), by_round in figures.items():
+        turns = list(by_round.values())
+        if not turns:
+            table.add_row(latency, shape, name, "broken")
+            continue
+        cpu = [turn.cpu_us for turn in turns]
+        spread = f"{min(cpu):,.1f}–{max(cpu):,.1f}"
+        failed = f"{sum(turn.failed for turn in turns):,}"
+        median = f"{statistics.median(cpu):,.2f}"
+        table.add_row(latency, shape, name, median, spread, f"{_rate(turns):,.0f}", f"{_peak_mib(turns):.1f}", failed)
+    console = Console()
+    console.print(table, width=max(console.width, _TABLE_WIDTH))
+
+
+def _rate(turns: list[Measurement]) -> float:
+    return statistics.median(turn.rate for turn in turns)
+
+
+def _peak_mib(turns: list[Measurement]) -> float:
+    return max(turn.peak_bytes for turn in turns) / 2**20
+
+
+def _ratio(figures: Figures, latency: str, name: str, shape: str) -> float | None:
+    """Each round's ratio, then their median: the rounds differ more than the clients within one."""
+    ours, theirs = figures.get((latency, "ours", shape), {}), figures.get((latency, name, shape), {})
+    both = ours.keys() & theirs.keys()
+    return statistics.median(ours[number].cpu_us / theirs[number].cpu_us for number in both) if both else None
+
+
+def _ratios(figures: Figures) -> dict[str, float | None]:
+    result: dict[str, float | None] = {}
+    for key, (name, shape) in RATIOS.items():
+        each = {latency: _ratio(figures, latency, name, shape) for latency in LATENCIES}
+        known = [ratio for ratio in each.values() if ratio is not None]
+        result[key] = round(max(known), 4) if len(known) == len(LATENCIES) else None
+        result |= {f"{key}_{latency}": None if ratio is None else round(ratio, 4) for latency, ratio in each.items()}
+    return result
+
+
+def _details(figures: Figures, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    result: dict[str, dict[str, dict[str, float]]] = {latency: {} for latency in LATENCIES}
+    for (latency, name, shape), by_round in figures.items():
+        turns = list(by_round.values())
+        details: dict[str, float] = {"broken_rounds": rounds - len(turns)}
+        if turns:
+            details |= {
+                "requests_per_s": round(_rate(turns)),
+                "cpu_us": round(statistics.median(turn.cpu_us for turn in turns), 2),
+                "peak_mib": round(_peak_mib(turns), 2),
+                "requests": sum(turn.requests for turn in turns),
+                "failed": sum(turn.failed for turn in turns),
+            }
+        result[latency][Client(name, shape, 0).key] = details
+    return result
+
+
+def _are_ours_sound(figures: Figures, rounds: int) -> bool:
+    ours = [by_round for (_, name, _), by_round in figures.items() if name == "ours"]
+    return all(len(by_round) == rounds and not any(turn.failed for turn in by_round.values()) for by_round in ours)
+
+
+def main() -> int:
+    """Measure and print; the exit code tells whether one of our own requests failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    if not shutil.which("nghttpd") or not shutil.which("h2load"):
-        raise SystemExit("needs nghttpd and h2load (Debian: nghttp2-server, nghttp2-client)")
+    parser.add_argument(
+        "--server", choices=SERVERS, default=best_server(), help="the best one found here is %(default)s"
+    )
+    given = parser.parse_args()
+    missing = _missing()
+    for name, reason in missing.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
     cores = sorted(os.sched_getaffinity(0))
-    figures: dict[str, list[float]] = {name: [] for name in CLIENTS}
-    with tempfile.TemporaryDirectory() as name, nghttpd(Path(name), cores[0]) as port:
-        os.sched_setaffinity(0, {cores[-1]})
-        for _ in range(arguments.rounds):
-            for client, (run, times) in CLIENTS.items():
-                used = run(f"https://127.0.0.1:{port}", Path(name) / "ca.pem", arguments.requests * times)
-                figures[client].append(used)
-                print(f"{client}: {used:.2f} µs", file=sys.stderr)
-    _show(figures)
-
-
-def _show(figures: dict[str, list[float]]) -> None:
-    medians = {client: statistics.median(values) for client, values in figures.items()}
-    table = Table("client", "CPU µs per request", "lowest", "highest", title="POSTs over HTTP/2 to nghttpd")
-    for client, values in figures.items():
-        table.add_row(client, f"{medians[client]:.2f}", f"{min(values):.2f}", f"{max(values):.2f}")
-    Console().print(table)
-    # Each round's ratio, then their median: the rounds differ more than the clients within one.
-    ratios = {
-        f"cpu_vs_{client}": round(statistics.median(map(float.__truediv__, figures["ours"], figures[client])), 3)
-        for client in ("h2load", "pycurl")
+    with stages(cores[0], given.server) as found:
+        os.sched_setaffinity(0, {cores[-1]})  # the clients inherit it; this process waits
+        figures = _play(given.rounds, found, missing)
+        servers = {latency: {FCM: stage.fcm_server, APNS: stage.apns_server} for latency, stage in found.items()}
+    _show(figures, given.rounds)
+    result = {
+        "part": "fanout",
+        **_ratios(figures),
+        "targets": {key: round(value, 4) for key, value in TARGETS.items()},
+        "clients": _details(figures, given.rounds),
+        "in_flight": IN_FLIGHT,
+        "notes": _NOTES,
+        "servers": servers,
+        "missing": missing,
+        "rounds": given.rounds,
     }
-    cpu = {f"cpu_us_{client}": round(value, 2) for client, value in medians.items()}
-    print(orjson.dumps({"part": "fanout", **ratios, **cpu}).decode())
+    print(orjson.dumps(result).decode())
+    return 0 if _are_ours_sound(figures, given.rounds) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

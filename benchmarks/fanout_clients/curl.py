@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pycurl
 
+from benchmarks.fanout_clients.meter import Measurement, Meter
+from benchmarks.fanout_clients.workload import FCM, Job, requests
 from notify_pipeline.channels.transport import Request
 
 _TIMEOUT_S = 20
@@ -105,3 +107,22 @@ class CurlClient:
         for curl in self._idle:
             curl.close()
         self._multi.close()
+
+
+def run(job: Job) -> Measurement:
+    """Send a job's requests."""
+    target = job.target
+    client = CurlClient(target.url(job.shape), Path(target.ca), job.in_flight, read_headers=job.shape != FCM)
+    client.post_many(requests(job.shape, target, job.warm_up), lambda _number, _status, _answer: None)
+    answered = bytearray(job.count)
+    proof = b'"name"' if job.shape == FCM else b"apns-id:"
+
+    def on_end(number: int, status: int, answer: bytes) -> None:
+        if status == 200 and proof in answer:
+            answered[number] += 1
+
+    meter = Meter()
+    client.post_many(requests(job.shape, target, job.count), on_end)
+    measurement = meter.stop(job.count, answered.count(1))
+    client.close()
+    return measurement
