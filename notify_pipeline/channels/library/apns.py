@@ -9,7 +9,7 @@ lost request may have been processed. What it hides: headers other than ``apns-i
 reason, and which streams a reset or a GOAWAY was about: such requests end in their time-out or as lost. What it does
 otherwise: JSON with spaces (a payload close to the limit exceeds it), an apns-id of its own, an expiration counted from
 the moment of sending. It never acknowledges received DATA: once a connection has brought 65,535 bytes of error bodies,
-further errors on it end in time-outs, until it has been idle for 10 s. It remembers each request of a connection.
+further errors on it end in time-outs, until it has been idle for 10 s.
 """
 
 import asyncio
@@ -107,12 +107,18 @@ class AioapnsTransport(LibraryTransport):
 
 
 def _forget(connection: APNsBaseClientProtocol, notification_id: str) -> None:
-    """Take back a request that was given up: a late answer would break the connection, its stream stay taken."""
-    if connection.requests.pop(notification_id, None) is None:
+    """Forget a request, which the library does not, and take it back if it was given up.
+
+    A late answer to one that was given up would break the connection, and its stream would stay taken.
+    """
+    streams = connection.request_streams  # few, as each is taken out here
+    stream = next((key for key, value in reversed(streams.items()) if value == notification_id), None)
+    if stream is not None:
+        del streams[stream]
+    if connection.requests.pop(notification_id, None) is None or stream is None:
         return
     if connection.transport is None or connection.transport.is_closing():
         return
-    stream = next((key for key, value in reversed(connection.request_streams.items()) if value == notification_id), 0)
     try:
         connection.conn.reset_stream(stream, ErrorCodes.CANCEL)
         connection.flush()

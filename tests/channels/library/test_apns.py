@@ -44,6 +44,9 @@ def test_a_request_that_was_given_up_gives_its_stream_back(tmp_path: Path) -> No
             peer.script = answer
             assert await post(transport, requests(5)) == {Answer}
             assert peer.connections <= 4, "two streams each"
+            assert transport._pool is not None
+            for connection in transport._pool.connections:
+                assert connection.requests == connection.request_streams == {}, "it grows with every request"
             await transport.aclose()
 
     def answer(seen: Seen) -> Action:
