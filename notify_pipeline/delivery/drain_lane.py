@@ -77,7 +77,9 @@ class Lane:
                 woken = self.wake.is_set()
                 self.wake.clear()
                 room = self._ctx.settings.drain_batch - self.in_flight
-                claimed = await self._claim(room, woken) if room >= self._least_room else []
+                # What is claimed while the provider has asked for a pause comes back unsent: an attempt for nothing.
+                may_claim = room >= self._least_room and self._sender.held_for_s <= 0
+                claimed = await self._claim(room, woken) if may_claim else []
                 if claimed:
                     self._start(group, claimed)
                 else:
