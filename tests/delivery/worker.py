@@ -1,20 +1,23 @@
-"""A process that the crash tests kill: a drain, or a broadcast's shards, on a channel that logs each call to a file.
+"""A process of its own for tests: a drain, or a broadcast's shards, on a channel that logs each call to a file.
 
-Run as ``python -m tests.delivery.worker drain|broadcast <folder> <ledger url> [request id]``.
+Run as ``python -m tests.delivery.worker drain|broadcast|peak <folder> <ledger url> [request id]``. ``peak`` sends the
+first shard to a channel that only accepts, and prints the process's peak memory in bytes.
 """
 
 import random
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+from notify_pipeline.channels.base import Message, Report
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome
 from notify_pipeline.delivery import broadcast
 from notify_pipeline.delivery.drain import run_drain
-from tests.delivery.fakes import FakeSender, context
+from tests.delivery.fakes import FakeSender, context, result
 
 SETTINGS = {
     "shard_min": 400,
@@ -29,7 +32,26 @@ def answer(recipient: Recipient, number: int) -> Outcome:
     return random.choices([Outcome.ACCEPTED, Outcome.TRANSIENT, Outcome.PERMANENT], [90, 8, 2])[0]
 
 
+def peak(folder: str, url: str, request_id: str) -> None:
+    accepted = result(Outcome.ACCEPTED)
+
+    class Accepting(FakeSender):
+        async def send(
+            self, message: Message, recipients: Sequence[Recipient], delivery_ids: Sequence[str], report: Report
+        ) -> None:
+            for index in range(len(recipients)):
+                report(index, accepted)
+
+    with Ledger.open(url) as ledger:
+        ctx = context(ledger, Lake(f"{folder}/lake"), Accepting(Channel.FCM))
+        assert broadcast.send_shard(ctx, request_id, 0).done
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(status["VmHWM"].split()[0]) * 1024)
+
+
 def main(kind: str, folder: str, url: str, *request_ids: str) -> None:
+    if kind == "peak":
+        return peak(folder, url, *request_ids)
     senders = [
         FakeSender(channel, answer, log=Path(folder) / "calls.log", delay_s=0.0005)
         for channel in (Channel.FCM, Channel.APNS)
