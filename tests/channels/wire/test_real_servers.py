@@ -1,11 +1,7 @@
-"""The transport against servers that others wrote: nghttpd and Node's http2, where the machine has them."""
+"""The transport against servers that others wrote, where the machine has them."""
 
 import asyncio
-import contextlib
-import shutil
-import socket
-import subprocess
-import time
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,35 +9,24 @@ import pytest
 
 from notify_pipeline.channels.transport import Answer, NotProcessed, Request, Unknown
 from notify_pipeline.channels.wire.transport import WireTransport
-from tests.channels.peer import make_certificates
 from tests.channels.wire.script import HEADERS
+from tests.channels.wire.servers import (
+    DOCUMENT,
+    H2O_ERROR,
+    NGINX_ERROR,
+    Server,
+    h2o,
+    needs_h2o,
+    needs_nghttpd,
+    needs_nginx,
+    needs_node,
+    nghttpd,
+    nginx,
+    node,
+)
 from tests.channels.wire.test_transport import Ends
 
-DOCUMENT = b'{"name": "projects/p/messages/1"}\n'
-needs_nghttpd = pytest.mark.skipif(
-    shutil.which("nghttpd") is None, reason="nghttpd is not installed (Debian: nghttp2-server)"
-)
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
-
-
-@contextlib.contextmanager
-def nghttpd(folder: Path, *options: str) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
-    ca, leaf = make_certificates(folder)
-    (folder / "www").mkdir()
-    (folder / "www" / "send").write_bytes(DOCUMENT)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["nghttpd", "-d", str(folder / "www"), "-a", "127.0.0.1", *options, str(port), str(leaf), str(leaf)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.05)
-            yield f"https://127.0.0.1:{port}", ca, process
-        finally:
-            process.kill()
+OWN_HEADERS = (*HEADERS, ("apns-topic", "com.example"))
 
 
 def requests(count: int, path: str, body: bytes = b"{}") -> Iterator[Request]:
@@ -49,8 +34,14 @@ def requests(count: int, path: str, body: bytes = b"{}") -> Iterator[Request]:
         yield Request(number, path, HEADERS, body)
 
 
-async def post(url: str, ca: Path, items: Iterator[Request], **more: int) -> Ends:
-    transport = WireTransport(url, ca=ca, max_in_flight=200, timeout_s=20, **more)
+def numbered(count: int, mode: str, body: bytes | None = None) -> Iterator[Request]:
+    for number in range(count):
+        headers = HEADERS if number % 3 else OWN_HEADERS
+        yield Request(number, f"/{mode}/{number}", headers, b"%d" % number * 20 if body is None else body)
+
+
+async def post(server: Server, items: Iterator[Request]) -> Ends:
+    transport = WireTransport(server.url, ca=server.ca, max_in_flight=200, timeout_s=20)
     ends = Ends()
     await transport.post_many(items, ends)
     await transport.aclose()
@@ -73,12 +64,12 @@ async def post(url: str, ca: Path, items: Iterator[Request], **more: int) -> End
     ids=lambda options: " ".join(options) or "plain",
 )
 def test_nghttpd_answers_everything(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with nghttpd(tmp_path, *options) as (url, ca, _):
-        found = asyncio.run(post(url, ca, requests(2000, "/send", b"x" * 3000)))
+    with nghttpd(tmp_path, *options) as server:
+        found = asyncio.run(post(server, requests(2000, "/send", b"x" * 3000)))
         assert len(found) == 2000
         assert {(end.status, end.body) for end in found.values() if isinstance(end, Answer)} == {(200, DOCUMENT)}
         assert found.kinds() == {"Answer": 2000}
-        missing = asyncio.run(post(url, ca, requests(300, "/nothing")))
+        missing = asyncio.run(post(server, requests(300, "/nothing")))
         assert missing.kinds() == {"Answer": 300}
         assert {end[0] for end in missing.values()} == {404}
         assert all(b"404" in end.body for end in missing.values() if isinstance(end, Answer))
@@ -86,47 +77,94 @@ def test_nghttpd_answers_everything(tmp_path: Path, options: tuple[str, ...]) ->
 
 @needs_nghttpd
 def test_nghttpd_killed_under_way(tmp_path: Path) -> None:
-    async def main(url: str, ca: Path, process: "subprocess.Popen[bytes]") -> Ends:
-        transport = WireTransport(url, ca=ca, max_in_flight=100, timeout_s=20)
+    async def main(server: Server) -> Ends:
+        transport = WireTransport(server.url, ca=server.ca, max_in_flight=100, timeout_s=20)
         ends = Ends()
         task = asyncio.create_task(transport.post_many(requests(3000, "/send"), ends))
         while len(ends) < 500:
             await asyncio.sleep(0.001)
-        process.kill()
+        server.process.kill()
         while "NotProcessed" not in ends.kinds():
             await asyncio.sleep(0.05)
         await transport.aclose()
         await task
         return ends
 
-    with nghttpd(tmp_path) as (url, ca, process):
-        ends = asyncio.run(main(url, ca, process))
+    with nghttpd(tmp_path) as server:
+        ends = asyncio.run(main(server))
     assert len(ends) == 3000
     assert ends.kinds()["Answer"] >= 500
     assert ends.kinds()["Unknown"] <= 100
 
 
-@contextlib.contextmanager
-def node(folder: Path) -> Iterator[tuple[str, Path]]:
-    ca, leaf = make_certificates(folder)
-    script = Path(__file__).with_name("node_peer.js")
-    with subprocess.Popen(["node", str(script), str(leaf)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"https://127.0.0.1:{process.stdout.readline().strip()}", ca
-        finally:
-            process.kill()
+def all_answered(ends: Ends, count: int) -> None:
+    """Each with its own answer: no header of one request is read into another's."""
+    assert ends.kinds() == {"Answer": count}
+    for number, end in ends.items():
+        assert isinstance(end, Answer)
+        assert (end.status, end.headers["path"], end.body) == (200, f"/send/{number}", b"{}")
 
 
-def numbered(count: int, mode: str) -> Iterator[Request]:
-    for number in range(count):
-        yield Request(number, f"/{mode}/{number}", HEADERS, b"%d" % number * 20)
+@needs_nginx
+@pytest.mark.parametrize("options", ["", "http2_body_preread_size 1k;", "http2_max_concurrent_streams 3;"])
+def test_nginx_answers_everything(tmp_path: Path, options: str) -> None:
+    with nginx(tmp_path, options) as server:
+        found = asyncio.run(post(server, numbered(800, "send", b"x" * 3000)))
+        all_answered(found, 800)
+        assert len({end.headers["apns-id"] for end in found.values() if isinstance(end, Answer)}) == 800
+        missing = asyncio.run(post(server, requests(300, "/nothing", b"x" * 3000)))
+        assert {(end[0], end[2]) for end in missing.values() if isinstance(end, Answer)} == {(404, NGINX_ERROR)}
+        assert missing.kinds() == {"Answer": 300}
+
+
+@needs_nginx
+def test_nginx_says_goodbye_after_some_requests(tmp_path: Path) -> None:
+    with nginx(tmp_path, "keepalive_requests 100;") as server:
+        ends = asyncio.run(post(server, numbered(1000, "send")))
+    assert len(ends) == 1000
+    kinds = ends.kinds()
+    assert kinds["Unknown"] == 0, {end for end in ends.values() if isinstance(end, Unknown)}
+    assert {end[0] for end in ends.values() if isinstance(end, NotProcessed)} == {"goaway"}
+    assert kinds["Answer"] >= 350
+
+
+@needs_h2o
+@pytest.mark.parametrize("options", ["", "http2-max-concurrent-requests-per-connection: 3"])
+def test_h2o_answers_everything(tmp_path: Path, options: str) -> None:
+    """It keeps inserting into a table that we asked not to have."""
+    with h2o(tmp_path, options) as server:
+        all_answered(asyncio.run(post(server, numbered(800, "send", b"x" * 3000))), 800)
+        missing = asyncio.run(post(server, requests(300, "/nothing")))
+        assert {end[2] for end in missing.values() if isinstance(end, Answer)} == {H2O_ERROR}
+        assert missing.kinds() == {"Answer": 300}
+
+
+@needs_h2o
+def test_h2o_shuts_down_under_way(tmp_path: Path) -> None:
+    async def main(server: Server) -> Ends:
+        transport = WireTransport(server.url, ca=server.ca, max_in_flight=100, timeout_s=5)
+        ends = Ends()
+        task = asyncio.create_task(transport.post_many(numbered(20_000, "send"), ends))
+        while len(ends) < 500:
+            await asyncio.sleep(0.001)
+        server.process.send_signal(signal.SIGTERM)
+        while "NotProcessed" not in ends.kinds():
+            await asyncio.sleep(0.02)
+        await transport.aclose()
+        await task
+        return ends
+
+    with h2o(tmp_path) as server:
+        ends = asyncio.run(main(server))
+    assert len(ends) == 20_000
+    assert ends.kinds()["Answer"] >= 500
+    assert ends.kinds()["Unknown"] == 0, {end for end in ends.values() if isinstance(end, Unknown)}
 
 
 @needs_node
 def test_node_answers_refuses_resets_and_hints(tmp_path: Path) -> None:
-    with node(tmp_path) as (url, ca):
-        ends = asyncio.run(post(url, ca, numbered(2000, "mixed")))
+    with node(tmp_path) as server:
+        ends = asyncio.run(post(server, numbered(2000, "mixed")))
     assert len(ends) == 2000
     for number, end in ends.items():
         if number % 10 == 3:
@@ -145,8 +183,8 @@ def test_node_answers_refuses_resets_and_hints(tmp_path: Path) -> None:
 
 @needs_node
 def test_node_says_goodbye_again_and_again(tmp_path: Path) -> None:
-    with node(tmp_path) as (url, ca):
-        ends = asyncio.run(post(url, ca, numbered(3000, "goaway")))
+    with node(tmp_path) as server:
+        ends = asyncio.run(post(server, numbered(3000, "goaway")))
     assert len(ends) == 3000
     kinds = ends.kinds()
     assert kinds["Unknown"] == 0, {end for end in ends.values() if isinstance(end, Unknown)}
