@@ -89,7 +89,7 @@ RATIOS = {
 _NOTES = {
     "firebase-admin": "takes 500 a call; httpx has 100 under way",
     "h2load": "memory is the whole process's",
-    "aioapns": "against the sandbox, which allows one stream until the first request as APNs does, it stays at one stream",
+    "aioapns": "stays at one stream against the sandbox, which like APNs allows no more until the first request",
 }
 # By latency, client and requests: what each round gave; a round in which the client broke down is missing.
 Figures = Mapping[tuple[str, str, str], dict[int, Measurement]]
