@@ -14,7 +14,7 @@ from notify_pipeline.channels.codec import Codec
 from notify_pipeline.channels.rates import Gate, OwnBucket
 from notify_pipeline.channels.sending import Sending
 from notify_pipeline.channels.splice import DELIVERY_ID
-from notify_pipeline.channels.transport import Transport
+from notify_pipeline.channels.transport import Headers, Transport
 from notify_pipeline.core.rates import Limits
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform
@@ -99,27 +99,32 @@ class PushSender:
             if message.notification.dry_run and not self._codec.can_dry_run:
                 sending.pretend()
                 return
-            bearer = await self._credentials.bearer()
-            await self._post(sending, message, bearer)
+            bearer = await self._post(sending, message)
             if not sending.refused:
                 return
             # A newer token may be taken; asked once, so that a dead key cannot make a loop.
-            bearer = await self._credentials.renew(bearer)
+            await self._credentials.renew(bearer)
             sending.again()
-            await self._post(sending, message, bearer)
+            await self._post(sending, message)
         except CredentialsRejected as error:
             log.error("%s: %s", self.provider, error)
             sending.no_credentials(error.code)
 
-    async def _post(self, sending: Sending, message: Message, bearer: str) -> None:
-        """Post what is to be drawn, as much at a time as the gate lets through."""
-        headers = self._codec.headers(message, bearer)
+    async def _post(self, sending: Sending, message: Message) -> str:
+        """Post what is to be drawn, as much at a time as the gate lets through; return the token used last."""
+        bearer = ""
+        headers: Headers = ()
         while left := sending.left:
             granted = await self._gate.take(left)
             if not granted:
                 sending.hold_back()
                 continue
+            # Each time, because under a low limit a send may outlive its token.
+            current = await self._credentials.bearer()
+            if current != bearer:
+                bearer, headers = current, self._codec.headers(message, current)
             await self._transport.post_many(sending.requests(granted, headers), sending.ended)
+        return bearer
 
     async def aclose(self) -> None:
         """See ``ChannelSender``."""

@@ -66,7 +66,6 @@ class Sending:
         self._delivery_ids = delivery_ids
         self._report = report
         self._sent_at = [0] * len(recipients)
-        self._started = False
         self._dry_run = message.notification.dry_run
         self._accepted = Outcome.DRY_RUN if self._dry_run else Outcome.ACCEPTED
         self._troubles: Counter[str] = Counter()
@@ -98,7 +97,6 @@ class Sending:
             most: How many to draw.
             headers: Of all requests.
         """
-        self._started = True
         gate, pauses = self._gate, self._gate.pauses
         expires_at = to_micros(self._message.notification.expires_at)
         render = self._codec.renderer(self._message, self._clock())
@@ -163,11 +161,8 @@ class Sending:
         if held_s <= SHORT_PAUSE_S:
             return
         now = to_micros(self._clock())
-        while self._next < len(self._todo):
-            index = self._todo[self._next]
-            self._next += 1
-            if index not in self.refused:  # those have an answer
-                self._report(index, AttemptResult(Outcome.THROTTLED, HELD, now, now, retry_after_s=held_s))
+        for index in self._undrawn():
+            self._report(index, AttemptResult(Outcome.THROTTLED, HELD, now, now, retry_after_s=held_s))
 
     def pretend(self) -> None:
         """Report a dry run on a provider that has none."""
@@ -179,11 +174,9 @@ class Sending:
                 self._without_call(index, now, Outcome.INVALID_RECIPIENT, BAD_ADDRESS)
 
     def no_credentials(self, code: str) -> None:
-        """Report that nothing could be sent for want of credentials; not where some was."""
-        if self._started:
-            return
+        """Report that those not drawn yet could not be sent to for want of credentials."""
         now = to_micros(self._clock())
-        for index in range(len(self._recipients)):
+        for index in self._undrawn():
             self._without_call(index, now, Outcome.TRANSIENT, f"{CREDENTIALS}:{code}")
 
     def report_refused(self) -> None:
@@ -198,6 +191,14 @@ class Sending:
             level = logging.ERROR if code.startswith(CREDENTIALS) else logging.WARNING
             example = self._examples[code]
             log.log(level, "%s: %s, %d of %d, %s", self._codec.provider, code, count, len(self._recipients), example)
+
+    def _undrawn(self) -> Iterator[int]:
+        """Draw the rest without sending; yield those that have no answer yet."""
+        while self._next < len(self._todo):
+            index = self._todo[self._next]
+            self._next += 1
+            if index not in self.refused:
+                yield index
 
     def _read(self, now_ns: int) -> int:
         """Read the clock; return microseconds since the epoch."""

@@ -38,17 +38,22 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -
     return path
 
 
-def test_apns_tokens_are_signed_anew_after_forty_minutes(tmp_path: Path) -> None:
+def apns(folder: Path, clock: Clock, key: ec.EllipticCurvePrivateKey | None = None) -> ProviderTokens:
+    path = write_key(folder / "k.p8", key or ec.generate_private_key(ec.SECP256R1()))
+    return ProviderTokens(path, key_id="KEYID", team_id="TEAM", clock=clock)
+
+
+def test_apns_tokens_are_signed_anew_every_half_hour(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     clock = Clock()
-    tokens = ProviderTokens(write_key(tmp_path / "k.p8", key), key_id="KEYID", team_id="TEAM", clock=clock)
+    tokens = apns(tmp_path, clock, key)
 
     async def main() -> None:
         first = await tokens.bearer()
         assert jwt.get_unverified_header(first) == {"alg": "ES256", "kid": "KEYID", "typ": "JWT"}
         claims = jwt.decode(first, key.public_key(), algorithms=["ES256"], options={"verify_iat": False})
         assert claims == {"iss": "TEAM", "iat": int(START.timestamp())}
-        clock.pass_(minutes=39, seconds=59)
+        clock.pass_(minutes=29, seconds=59)
         assert await tokens.bearer() == first
         clock.pass_(seconds=1)
         second = await tokens.bearer()
@@ -59,17 +64,36 @@ def test_apns_tokens_are_signed_anew_after_forty_minutes(tmp_path: Path) -> None
     asyncio.run(main())
 
 
-def test_apns_renews_a_refused_token_unless_it_is_young(tmp_path: Path) -> None:
-    path = write_key(tmp_path / "k.p8", ec.generate_private_key(ec.SECP256R1()))
+def test_apns_tokens_are_used_for_20_to_60_minutes_and_shared_by_all_processes(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    clock = Clock(START + timedelta(minutes=17))
+
+    async def main() -> None:
+        begun: dict[str, datetime] = {}
+        for _ in range(180):
+            # A process that starts now, which knows nothing of those before it.
+            begun.setdefault(token := await apns(tmp_path, clock, key).bearer(), clock.now)
+            issued = jwt.decode(token, options={"verify_signature": False})["iat"]
+            assert 0 <= clock.now.timestamp() - issued < 3600
+            clock.pass_(minutes=1)
+        times = sorted(begun.values())
+        assert len(times) == 7
+        gaps = [later - earlier for earlier, later in zip(times[1:], times[2:], strict=False)]
+        assert all(timedelta(minutes=20) <= gap <= timedelta(minutes=60) for gap in gaps)
+
+    asyncio.run(main())
+
+
+def test_apns_renews_a_refused_token_unless_it_is_the_current_one(tmp_path: Path) -> None:
     clock = Clock()
-    tokens = ProviderTokens(path, key_id="KEYID", team_id="TEAM", clock=clock)
+    tokens = apns(tmp_path, clock)
 
     async def main() -> None:
         first = await tokens.bearer()
         with pytest.raises(CredentialsRejected) as caught:
             await tokens.renew(first)
         assert first not in str(caught.value)
-        clock.pass_(minutes=20)
+        clock.pass_(minutes=30)
         second = await tokens.renew(first)
         assert second != first
         assert await tokens.renew(first) == second, "another caller has renewed it already"
@@ -192,6 +216,48 @@ def test_the_next_token_is_fetched_before_the_last_runs_out_and_nobody_waits(
         await tokens.aclose()
         assert await tokens.bearer() == "ya29.2"
         assert endpoint.asked == 2
+
+    asyncio.run(main())
+
+
+def test_a_good_token_is_used_on_while_its_successor_cannot_be_had(
+    tmp_path: Path, endpoint: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock(datetime.now(UTC))
+    tokens = oauth(tmp_path, endpoint, clock)
+
+    async def main() -> None:
+        assert await tokens.bearer() == "ya29.1"
+        clock.pass_(minutes=56)
+        endpoint.status, endpoint.body = 400, b'{"error": "invalid_grant"}'
+        assert await tokens.bearer() == "ya29.1"
+        await tokens.aclose()
+        asked = endpoint.asked
+        assert {await tokens.bearer() for _ in range(100)} == {"ya29.1"}
+        assert endpoint.asked == asked, "not per request"
+        clock.pass_(seconds=10)
+        endpoint.status, endpoint.body = 200, b""
+        assert await tokens.bearer() == "ya29.1"
+        await tokens.aclose()
+        assert await tokens.bearer() == f"ya29.{endpoint.asked}"
+        assert endpoint.asked == asked + 1
+
+    asyncio.run(main())
+    assert "no FCM access token" in caplog.text
+
+
+def test_a_clock_that_was_set_back_fetches_once(tmp_path: Path, endpoint: TokenServer) -> None:
+    clock = Clock(datetime.now(UTC))
+    tokens = oauth(tmp_path, endpoint, clock)
+
+    async def main() -> None:
+        assert await tokens.bearer() == "ya29.1"
+        clock.pass_(days=-2)
+        assert {await tokens.bearer() for _ in range(10)} == {"ya29.2"}
+        clock.pass_(days=2)
+        assert {await tokens.bearer() for _ in range(10)} == {"ya29.2"}
+        assert endpoint.asked == 2
+        await tokens.aclose()
 
     asyncio.run(main())
 

@@ -3,20 +3,36 @@
 Belongs here: when one is signed. Does not belong here: what a refused one means for a delivery (``push``).
 
 Source: https://developer.apple.com/documentation/usernotifications/establishing-a-token-based-connection-to-apns
+
+Apple wants a token used for 20 to 60 minutes, and counts all tokens of a team together
+(https://developer.apple.com/forums/thread/702056), while here many processes come and go. So a token's time is the
+beginning of the half hour, and its signature follows from key and content alone (RFC 6979): in any half hour all
+processes have the same token without a word between them.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt import PyJWS
+from jwt.algorithms import ECAlgorithm
+from jwt.utils import der_to_raw_signature
 
 from notify_pipeline.channels.base import Clock, CredentialsRejected
 
-# "Refresh your token no more than once every 20 minutes and no less than once every 60 minutes": the middle.
-_LIFE = timedelta(minutes=40)
-_SHORTEST_LIFE = timedelta(minutes=20)
+# "Refresh your token no more than once every 20 minutes and no less than once every 60 minutes."
+_PERIOD_S = 1_800
+
+
+class _Es256(ECAlgorithm):
+    """ES256 without a random part."""
+
+    def sign(self, msg: bytes, key: EllipticCurvePrivateKey) -> bytes:
+        """Return the signature as JWS wants it."""
+        return der_to_raw_signature(key.sign(msg, ECDSA(SHA256(), deterministic_signing=True)), key.curve)
 
 
 class ProviderTokens:
@@ -44,39 +60,34 @@ class ProviderTokens:
         self._key_id = key_id
         self._team_id = team_id
         self._clock = clock
-        self._token: str | None = None
-        self._signed_at: datetime | None = None
+        self._signer = PyJWS(algorithms=[])
+        self._signer.register_algorithm("ES256", _Es256(ECAlgorithm.SHA256))
+        self._period = 0
+        self._token = ""
 
     async def bearer(self) -> str:
-        """Return the token, a new one when it is 40 minutes old or dates from the future (the clock was set back)."""
-        age = self._age()
-        if self._token is None or age is None or not timedelta(0) <= age < _LIFE:
-            return self._sign()
+        """Return the token of this half hour, by our clock."""
+        period = int(self._clock().timestamp()) // _PERIOD_S
+        if not self._token or period != self._period:
+            self._token, self._period = self._sign(period * _PERIOD_S), period
         return self._token
 
     async def renew(self, refused: str) -> str:
         """Return a newer token than one that was refused.
 
         Raises:
-            CredentialsRejected: The refused one is younger than 20 minutes: Apple would not take another, and it was
-                not refused for its age.
+            CredentialsRejected: The refused one is this half hour's: Apple would not take another so soon, and this
+                one was not refused for its age.
         """
-        age = self._age()
-        if self._token is not None and age is not None and self._token != refused:
-            return self._token
-        if age is not None and timedelta(0) <= age < _SHORTEST_LIFE:
-            raise CredentialsRejected("provider_token", f"a token signed {age.total_seconds():.0f} s ago was refused")
-        return self._sign()
+        current = await self.bearer()
+        if current == refused:
+            age = timedelta(seconds=int(self._clock().timestamp()) - self._period * _PERIOD_S)
+            raise CredentialsRejected("provider_token", f"a token of {age} ago was refused")
+        return current
 
     async def aclose(self) -> None:
         """Nothing is held open."""
 
-    def _age(self) -> timedelta | None:
-        return None if self._signed_at is None else self._clock() - self._signed_at
-
-    def _sign(self) -> str:
-        now = self._clock()
-        claims = {"iss": self._team_id, "iat": int(now.timestamp())}
-        self._token = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
-        self._signed_at = now
-        return self._token
+    def _sign(self, issued_at: int) -> str:
+        claims = orjson.dumps({"iss": self._team_id, "iat": issued_at})
+        return self._signer.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
