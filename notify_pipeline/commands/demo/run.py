@@ -28,9 +28,9 @@ FAULTS = {
     "seed": 7,
     "fcm": {
         "unregistered": 0.01,
-        "throttled": 0.02,
+        # No 429: FCM's means that the project's quota is used up, and would hold the whole demo for minutes.
         "retry_after_s": 1,
-        "unavailable": 0.01,
+        "unavailable": 0.03,
         "reset": 0.001,
         "reset_after_processing": 0.0005,
         "hang": 0.0002,
