@@ -1,16 +1,22 @@
 """A process of its own for tests: a drain, or a broadcast's shards, on a channel that logs each call to a file.
 
-Run as ``python -m tests.delivery.worker drain|broadcast|peak <folder> <ledger url> [request id]``. ``peak`` sends the
-first shard to a channel that only accepts, and prints the process's peak memory in bytes.
+Run as ``python -m tests.delivery.worker drain|broadcast|peak|wire <folder> <ledger url> [request id]``.
+``peak`` sends the first shard to a channel that only accepts, and prints the process's peak memory in bytes.
+``wire`` sends a broadcast through the installation's own channels to the sandbox whose address follows.
 """
 
 import random
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from notify_pipeline.channels.base import Message, Report
+from notify_pipeline.channels.registry import open_channels
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.records import Recipient
@@ -30,6 +36,19 @@ SETTINGS = {
 
 def answer(recipient: Recipient, number: int) -> Outcome:
     return random.choices([Outcome.ACCEPTED, Outcome.TRANSIENT, Outcome.PERMANENT], [90, 8, 2])[0]
+
+
+WIRE = {"shard_min": 400, "chunk_size": 60, "chunks_in_flight": 3, "lease_seconds": 1.2, "retry_attempts": 8}
+
+
+def wire(folder: str, url: str, request_id: str, sandbox_url: str) -> None:
+    with Ledger.open(url) as ledger:
+        ctx = context(ledger, Lake(f"{folder}/lake"), **WIRE, sandbox_url=sandbox_url)
+        ctx = replace(ctx, open_channels=partial(open_channels, ctx.settings, ledger))
+        refs = broadcast.snapshot(ctx, request_id)
+        for _, together in groupby(sorted(refs, key=attrgetter("part")), key=attrgetter("part")):
+            broadcast.send_shards(ctx, request_id, [ref.shard for ref in together])
+        broadcast.finish(ctx, request_id)
 
 
 def peak(folder: str, url: str, request_id: str) -> None:
@@ -52,6 +71,8 @@ def peak(folder: str, url: str, request_id: str) -> None:
 def main(kind: str, folder: str, url: str, *request_ids: str) -> None:
     if kind == "peak":
         return peak(folder, url, *request_ids)
+    if kind == "wire":
+        return wire(folder, url, *request_ids)
     senders = [
         FakeSender(channel, answer, log=Path(folder) / "calls.log", delay_s=0.0005)
         for channel in (Channel.FCM, Channel.APNS)
