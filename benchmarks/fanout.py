@@ -8,7 +8,10 @@ the client's process used, user and system, between its first request and its la
 Each library is compared with us on its own provider's requests: pycurl and firebase-admin on FCM's, aioapns and
 node-apn on APNs', h2load on both. Clients whose programs are missing are left out and named. The last line is JSON.
 There ``cpu_vs_X`` is our CPU per request by X's: the median of the rounds' ratios, at whichever latency it is worse;
-``cpu_vs_X_0ms`` and ``cpu_vs_X_50ms`` are the two. Belongs here: who runs when, and the figures. Does not belong here:
+``cpu_vs_X_0ms`` and ``cpu_vs_X_50ms`` are the two. ``peak_mib`` is a process's most resident memory, and
+``peak_mib_over_base`` what of it came after imports and warm-up.
+
+Belongs here: who runs when, and the figures. Does not belong here:
 the clients and the servers (``fanout_clients``).
 """
 
@@ -18,7 +21,8 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -88,7 +92,6 @@ RATIOS = {
 # Where a client is not measured as the others are, or has less under way than we ask of it.
 _NOTES = {
     "firebase-admin": "takes 500 a call; httpx has 100 under way",
-    "h2load": "memory is the whole process's",
     "aioapns": "stays at one stream against the sandbox, which like APNs allows no more until the first request",
 }
 # By latency, client and requests: what each round gave; a round in which the client broke down is missing.
@@ -134,9 +137,15 @@ def _run(client: Client, latency: str, stage: Stage) -> Measurement | None:
     return measurement
 
 
-def _play(rounds: int, found: Mapping[str, Stage], missing: Mapping[str, str]) -> Figures:
+def _play(most: int, seconds: float, found: Mapping[str, Stage], missing: Mapping[str, str]) -> tuple[Figures, int]:
+    """Let the clients take turns; return what they gave, and how many rounds there was time for."""
     figures: dict[tuple[str, str, str], dict[int, Measurement]] = {}
-    for number in range(rounds):
+    began = time.monotonic()
+    for number in range(most):
+        spent = time.monotonic() - began
+        if number and spent + spent / number > seconds:
+            print(f"{number} of {most} rounds: the time is up", file=sys.stderr)
+            return figures, number
         for latency, stage in found.items():
             for client in CLIENTS:
                 if client.name in missing:
@@ -144,14 +153,14 @@ def _play(rounds: int, found: Mapping[str, Stage], missing: Mapping[str, str]) -
                 turns = figures.setdefault((latency, client.name, client.shape), {})
                 if (measurement := _run(client, latency, stage)) is not None:
                     turns[number] = measurement
-    return figures
+    return figures, most
 
 
 def _show(figures: Figures, rounds: int) -> None:
     table = Table(title=f"POSTs over HTTP/2, medians of {rounds} rounds")
     for column in ("latency", "for", "client"):
         table.add_column(column)
-    for column in ("CPU µs", "from–to", "per second", "MiB", "failed"):
+    for column in ("CPU µs", "from–to", "per second", "MiB", "grown", "failed"):
         table.add_column(column, justify="right")
     for (latency, name, shape), by_round in figures.items():
         turns = list(by_round.values())
@@ -162,17 +171,17 @@ def _show(figures: Figures, rounds: int) -> None:
         spread = f"{min(cpu):,.1f}–{max(cpu):,.1f}"
         failed = f"{sum(turn.failed for turn in turns):,}"
         median = f"{statistics.median(cpu):,.2f}"
-        table.add_row(latency, shape, name, median, spread, f"{_rate(turns):,.0f}", f"{_peak_mib(turns):.1f}", failed)
-    console = Console()
-    console.print(table, width=max(console.width, _TABLE_WIDTH))
+        memory = f"{_mib(t.resident_bytes for t in turns):.0f}", f"{_mib(t.grown_bytes for t in turns):.1f}"
+        table.add_row(latency, shape, name, median, spread, f"{_rate(turns):,.0f}", *memory, failed)
+    Console(width=max(Console().width, _TABLE_WIDTH)).print(table)
 
 
 def _rate(turns: list[Measurement]) -> float:
     return statistics.median(turn.rate for turn in turns)
 
 
-def _peak_mib(turns: list[Measurement]) -> float:
-    return max(turn.peak_bytes for turn in turns) / 2**20
+def _mib(values: Iterable[int]) -> float:
+    return round(max(values) / 2**20, 2)
 
 
 def _ratio(figures: Figures, latency: str, name: str, shape: str) -> float | None:
@@ -201,7 +210,8 @@ def _details(figures: Figures, rounds: int) -> dict[str, dict[str, dict[str, flo
             details |= {
                 "requests_per_s": round(_rate(turns)),
                 "cpu_us": round(statistics.median(turn.cpu_us for turn in turns), 2),
-                "peak_mib": round(_peak_mib(turns), 2),
+                "peak_mib": _mib(turn.resident_bytes for turn in turns),
+                "peak_mib_over_base": _mib(turn.grown_bytes for turn in turns),
                 "requests": sum(turn.requests for turn in turns),
                 "failed": sum(turn.failed for turn in turns),
             }
@@ -217,7 +227,8 @@ def _are_ours_sound(figures: Figures, rounds: int) -> bool:
 def main() -> int:
     """Measure and print; the exit code tells whether one of our own requests failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="at most")
+    parser.add_argument("--seconds", type=float, default=180, help="start no round that would end after this")
     parser.add_argument(
         "--server", choices=SERVERS, default=best_server(), help="the best one found here is %(default)s"
     )
@@ -228,22 +239,22 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     with stages(cores[0], given.server) as found:
         os.sched_setaffinity(0, {cores[-1]})  # the clients inherit it; this process waits
-        figures = _play(given.rounds, found, missing)
+        figures, rounds = _play(given.rounds, given.seconds, found, missing)
         servers = {latency: {FCM: stage.fcm_server, APNS: stage.apns_server} for latency, stage in found.items()}
-    _show(figures, given.rounds)
+    _show(figures, rounds)
     result = {
         "part": "fanout",
         **_ratios(figures),
         "targets": {key: round(value, 4) for key, value in TARGETS.items()},
-        "clients": _details(figures, given.rounds),
+        "clients": _details(figures, rounds),
         "in_flight": IN_FLIGHT,
         "notes": _NOTES,
         "servers": servers,
         "missing": missing,
-        "rounds": given.rounds,
+        "rounds": rounds,
     }
     print(orjson.dumps(result).decode())
-    return 0 if _are_ours_sound(figures, given.rounds) else 1
+    return 0 if _are_ours_sound(figures, rounds) else 1
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from benchmarks.fanout_clients.workload import APNS, Job, apns_token, fcm_path, 
 
 # Different paths that are sent in turn: enough that none is in the peer's table.
 _PATHS = 10_000
-_POLL_S = 0.02
+_POLL_S = 0.005
 _TIMEOUT_S = 60
 _RATE = re.compile(r"finished in .*, ([\d.]+) req/s")
 _GOOD = re.compile(r"status codes: (\d+) 2xx")
@@ -26,7 +26,6 @@ def run(job: Job) -> Measurement:
     """Send a job's requests.
 
     What its start and handshake use is measured by a run of one request and taken off, as the others are warm.
-    Memory is the whole process's.
 
     Raises:
         subprocess.TimeoutExpired: It hung.
@@ -34,14 +33,15 @@ def run(job: Job) -> Measurement:
     """
     with tempfile.TemporaryDirectory(prefix="bench-fanout-") as folder:
         command = _command(job, Path(folder))
-        _, start_s, _ = _measure([*command[:2], "1", *command[3:]])
+        _, start_s, start_peak = _measure([*command[:2], "1", *command[3:]])
         output, cpu_s, peak = _measure(command)
     rate, good = _RATE.search(output), _GOOD.search(output)
     if rate is None or good is None:
         raise RuntimeError(f"h2load said:\n{output}")
     answered = int(good.group(1))
     seconds = job.count / float(rate.group(1)) if float(rate.group(1)) else float("inf")
-    return Measurement(job.count, job.count - answered, seconds, max(cpu_s - start_s, 0.0), peak)
+    cpu_s, grown = max(cpu_s - start_s, 0.0), max(peak - start_peak, 0)
+    return Measurement(job.count, job.count - answered, seconds, cpu_s, peak, grown)
 
 
 def _command(job: Job, folder: Path) -> list[str]:

@@ -6,6 +6,8 @@ It takes at most 500 messages a call, of which httpx has a hundred under way on 
 import asyncio
 import datetime as dt
 import os
+import sys
+from collections import Counter
 
 import firebase_admin
 import google.auth.credentials
@@ -15,6 +17,7 @@ from benchmarks.fanout_clients.meter import Measurement, Meter
 from benchmarks.fanout_clients.workload import COLLAPSE_KEY, DATA, TTL_S, Job, fcm_path, fcm_token
 
 MAX_CALL = 500
+_REASONS = 3
 
 
 class _Fixed(google.auth.credentials.Credentials):
@@ -43,10 +46,14 @@ def _message(number: int) -> messaging.Message:
 
 async def _send(count: int, at_once: int, app: firebase_admin.App) -> int:
     answered = 0
+    reasons: Counter[str] = Counter()
     for start in range(0, count, at_once):
         messages = [_message(number) for number in range(start, min(start + at_once, count))]
         batch = await messaging.send_each_async(messages, app=app)
         answered += sum(bool(response.success and response.message_id) for response in batch.responses)
+        reasons.update(repr(response.exception) for response in batch.responses if not response.success)
+    for reason, times in reasons.most_common(_REASONS):
+        print(f"firebase-admin: {times} failed with {reason}", file=sys.stderr)
     return answered
 
 

@@ -21,14 +21,16 @@ class Measurement:
         failed: Of these, not answered as they should have been.
         seconds: From the first request to the last answer.
         cpu_s: User and system time of the process in that time.
-        peak_bytes: Most resident memory in that time, beyond what there was after imports and warm-up.
+        resident_bytes: Most resident memory in that time.
+        grown_bytes: The same beyond what there was after imports and warm-up.
     """
 
     requests: int
     failed: int
     seconds: float
     cpu_s: float
-    peak_bytes: int
+    resident_bytes: int
+    grown_bytes: int
 
     @property
     def cpu_us(self) -> float:
@@ -76,5 +78,6 @@ class Meter:
         """Return what was used; ``answered`` counts requests that were answered once and well."""
         cpu = own_cpu() - self._cpu
         seconds = time.perf_counter() - self._began
-        peak = max(0, read_kib(_STATUS, "VmHWM:") - self._resident)
-        return Measurement(requests, requests - answered, seconds, cpu, peak * 1024)
+        peak = read_kib(_STATUS, "VmHWM:")
+        grown = max(0, peak - self._resident)
+        return Measurement(requests, requests - answered, seconds, cpu, peak * 1024, grown * 1024)

@@ -56,7 +56,8 @@ async function main() {
       failed: job.count - sent,
       seconds: Number(process.hrtime.bigint() - began) / 1e9,
       cpu_s: (used.user + used.system) / 1e6,
-      peak_bytes: Math.max(0, kib("VmHWM") - resident) * 1024,
+      resident_bytes: kib("VmHWM") * 1024,
+      grown_bytes: Math.max(0, kib("VmHWM") - resident) * 1024,
     }),
   );
   await provider.shutdown();
