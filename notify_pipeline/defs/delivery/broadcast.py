@@ -21,7 +21,7 @@ from notify_pipeline.defs import lanes, metadata, warm
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
 from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import run_stoppable
-from notify_pipeline.defs.process import name_process
+from notify_pipeline.defs.process import name_process, spare_imports
 from notify_pipeline.defs.watching import patience
 
 JOB = "broadcast"
@@ -68,6 +68,7 @@ def send_shard(
     name_process("notify-shard")
     work = delivery_context(settings, ledger, lake, context.run_id)
     request_id = _request_id(context)
+    spare_imports()
     with errors_translated(settings.lease_seconds):
         totals = run_stoppable(lambda stop: broadcast.send_shards(work, request_id, shards, stop))
     context.add_output_metadata(
