@@ -5,8 +5,8 @@ where the bucket is kept (``ledger.rates``), who waits for tokens (``channels.ra
 (``settings``).
 
 The rate rises linearly from a tenth to the whole over a minute whenever nothing was asked for during a minute, and
-after every pause that a provider asked for. Google asks for that: it calls sudden spikes the problem, and wants the
-rate raised gradually, over a minute at least (https://firebase.google.com/docs/cloud-messaging/scale-fcm).
+after every pause that a provider asked for. Google's guide calls sudden spikes the problem and asks to raise the rate
+gradually (https://firebase.google.com/docs/cloud-messaging/scale-fcm); a minute is the length of its quota's window.
 
 Clocks jump. One that was set back by little (hosts that disagree) mints nothing and stalls for as long; by more, all
 that is stored moves along. One that was set forward mints one burst at most.

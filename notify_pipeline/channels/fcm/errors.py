@@ -50,8 +50,8 @@ def classify(answer: Answer, now: datetime) -> Verdict:
 
     404 UNREGISTERED drops the token. 400 INVALID_ARGUMENT drops it only when a violation names ``message.token``, and
     is the content's fault otherwise. 429 waits for Retry-After or 60 s, and holds the whole project unless all that it
-    says was exceeded is a device's rate. 5xx waits for Retry-After if there is one, this recipient alone: "retry the
-    same request", says the reference, and one of FCM's many servers does not speak for the others. 401 asks for a newer
+    says was exceeded is a device's rate. 5xx waits for Retry-After if there is one, this recipient alone: the reference
+    says to retry that request, and one of FCM's many servers does not speak for the others. 401 asks for a newer
     access token, 403 is a matter of rights. What is not known is read by its status class, and drops nothing.
 
     Args:
