@@ -23,7 +23,8 @@ from notify_pipeline.reports.database import first_row
 
 SOURCES: Final = (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)
 # The columns that the models use; rows that are equal in all of them are one row. A delivery's attempts carry
-# everything that tells them apart. Receipts are lines: each counts. (AT is a word of DuckDB's grammar.)
+# everything that tells them apart; there are many, and the models drop equal ones only where they count rows. Receipts
+# are lines: each counts. (AT is a word of DuckDB's grammar.)
 _COLUMNS: Final = {
     REQUESTS.name: (
         "tenant, request_id, notification_id, type, category, priority, title, topics, dry_run, accepted_at, send_at,"
@@ -125,7 +126,7 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
                     " read_parquet($files, hive_partitioning = false) SEMI JOIN stage.affected USING (notification_id)",
                     {"files": files},
                 )
-        if table is not RECEIPTS:
+        if table not in (ATTEMPTS, RECEIPTS):
             connection.execute(
                 f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT DISTINCT * FROM stage.{table.name}"  # noqa: S608
             )

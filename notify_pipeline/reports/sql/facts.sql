@@ -6,36 +6,39 @@ DELETE FROM report.facts.failures WHERE notification_id IN (SELECT notification_
 DELETE FROM report.facts.foreign_beacons WHERE notification_id IN (SELECT notification_id FROM stage.affected);
 
 CREATE OR REPLACE TEMP TABLE measures AS
-SELECT
-    tenant,
-    notification_id,
-    channel,
-    platform,
-    provider,
-    count(*) AS recorded,
-    count(*) FILTER (called) AS attempted,
-    count(*) FILTER (outcome = 'accepted') AS accepted,
-    count(*) FILTER (by_beacon) AS accepted_by_beacon,
-    count(*) FILTER (outcome IN ('permanent', 'transient', 'throttled')) AS failed,
-    count(*) FILTER (outcome = 'throttled') AS throttled,
-    count(*) FILTER (outcome = 'invalid_recipient') AS invalid,
-    count(*) FILTER (outcome = 'ambiguous') AS ambiguous,
-    count(*) FILTER (outcome = 'skipped') AS skipped,
-    count(*) FILTER (outcome = 'expired') AS expired,
-    count(*) FILTER (outcome = 'dry_run') AS dry_run,
-    count(received_at) AS received,
-    count(*) FILTER (opened) AS opened,
-    count(*) FILTER (clicked) AS clicked,
-    coalesce(sum(hits), 0)::BIGINT AS hits,
-    min(accepted_at) FILTER (outcome = 'accepted') AS first_accepted_at,
-    max(accepted_at) FILTER (outcome = 'accepted') AS last_accepted_at,
-    quantile_cont(received_s, 0.5) AS p50_s,
-    quantile_cont(received_s, 0.9) AS p90_s,
-    quantile_cont(received_s, 0.99) AS p99_s,
-    count(*) FILTER (received_s <= 120) / nullif(count(*) FILTER (outcome = 'accepted'), 0) AS share_120s,
-    grouping(channel) = 1 AS is_total
-FROM deliveries
-GROUP BY GROUPING SETS ((tenant, notification_id, channel, platform, provider), (tenant, notification_id));
+WITH grouped AS (
+    SELECT
+        notification,
+        channel,
+        platform,
+        provider,
+        count(*) AS recorded,
+        count(*) FILTER (called) AS attempted,
+        count(*) FILTER (outcome = 'accepted') AS accepted,
+        count(*) FILTER (by_beacon) AS accepted_by_beacon,
+        count(*) FILTER (outcome IN ('permanent', 'transient', 'throttled')) AS failed,
+        count(*) FILTER (outcome = 'throttled') AS throttled,
+        count(*) FILTER (outcome = 'invalid_recipient') AS invalid,
+        count(*) FILTER (outcome = 'ambiguous') AS ambiguous,
+        count(*) FILTER (outcome = 'skipped') AS skipped,
+        count(*) FILTER (outcome = 'expired') AS expired,
+        count(*) FILTER (outcome = 'dry_run') AS dry_run,
+        count(received_at) AS received,
+        count(*) FILTER (opened) AS opened,
+        count(*) FILTER (clicked) AS clicked,
+        coalesce(sum(hits), 0)::BIGINT AS hits,
+        min(accepted_at) FILTER (outcome = 'accepted') AS first_accepted_at,
+        max(accepted_at) FILTER (outcome = 'accepted') AS last_accepted_at,
+        quantile_cont(received_s, 0.5) AS p50_s,
+        quantile_cont(received_s, 0.9) AS p90_s,
+        quantile_cont(received_s, 0.99) AS p99_s,
+        count(*) FILTER (received_s <= 120) / nullif(count(*) FILTER (outcome = 'accepted'), 0) AS share_120s,
+        grouping(channel) = 1 AS is_total
+    FROM deliveries
+    GROUP BY GROUPING SETS ((notification, channel, platform, provider), (notification))
+)
+SELECT r.tenant, r.notification_id, g.* EXCLUDE (notification)
+FROM grouped AS g JOIN numbered AS r USING (notification);
 
 -- Who was planned for. Until a broadcast's audience has landed, those whose attempts are known stand in for it. Should
 -- two providers serve a channel, each answers for the recipients it has, and the first also for those nobody has yet.
@@ -133,37 +136,40 @@ ORDER BY r.accepted_at, tenant, notification_id;
 
 INSERT INTO report.facts.timeline
 WITH moments AS (
-    SELECT tenant, notification_id, platform, (accepted_s // 10)::BIGINT * 10 AS bucket_s, 1 AS accepted, 0 AS received
+    SELECT notification, platform, (accepted_s // 10)::BIGINT * 10 AS bucket_s, 1 AS accepted, 0 AS received
     FROM deliveries WHERE outcome = 'accepted' AND accepted_s IS NOT NULL
     UNION ALL
-    SELECT tenant, notification_id, platform, (received_s // 10)::BIGINT * 10, 0, 1
+    SELECT notification, platform, (received_s // 10)::BIGINT * 10, 0, 1
     FROM deliveries WHERE received_s IS NOT NULL
+),
+buckets AS (
+    SELECT notification, platform, bucket_s, sum(accepted)::BIGINT AS accepted, sum(received)::BIGINT AS received
+    FROM moments
+    GROUP BY ALL
 )
-SELECT tenant, notification_id, platform, bucket_s, sum(accepted)::BIGINT, sum(received)::BIGINT
-FROM moments
-GROUP BY ALL
+SELECT r.tenant, r.notification_id, b.platform, b.bucket_s, b.accepted, b.received
+FROM buckets AS b JOIN numbered AS r USING (notification)
 ORDER BY ALL;
 
 INSERT INTO report.facts.failures
 WITH ended AS (
-    SELECT tenant, notification_id, channel, platform, provider, outcome, coalesce(provider_code, '') AS provider_code,
+    SELECT notification, channel, platform, provider, outcome, coalesce(provider_code, '') AS provider_code,
         count(*) AS deliveries
     FROM deliveries
     GROUP BY ALL
-)
+),
+failed AS (SELECT DISTINCT * FROM attempts WHERE outcome NOT IN ('accepted', 'dry_run'))
 SELECT
     a.tenant, a.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
     coalesce(a.provider_code, ''), count(*), coalesce(any_value(e.deliveries), 0), min(a.sent_at), max(a.sent_at)
-FROM attempts AS a
-JOIN stage.requests AS r ON r.tenant = a.tenant AND r.notification_id = a.notification_id
+FROM failed AS a
 JOIN providers AS p
-    ON p.tenant = a.tenant AND p.notification_id = a.notification_id
+    ON p.notification = a.notification
     AND p.report_channel = a.report_channel AND p.report_platform = a.report_platform
 LEFT JOIN ended AS e
-    ON e.tenant = a.tenant AND e.notification_id = a.notification_id AND e.channel = a.report_channel
+    ON e.notification = a.notification AND e.channel = a.report_channel
     AND e.platform = a.report_platform AND e.provider = coalesce(a.provider, p.provider)
     AND e.outcome = a.outcome AND e.provider_code = coalesce(a.provider_code, '')
-WHERE a.outcome NOT IN ('accepted', 'dry_run')
 GROUP BY a.tenant, a.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
     coalesce(a.provider_code, '')
 ORDER BY ALL;
@@ -171,6 +177,6 @@ ORDER BY ALL;
 INSERT INTO report.facts.foreign_beacons
 SELECT b.notification_id, count(*), sum(b.lines)::BIGINT
 FROM beacons AS b
-ANTI JOIN (FROM deliveries WHERE called) AS d USING (notification_id, delivery_id)
+ANTI JOIN (FROM attempts WHERE is_call) AS a USING (notification_id, delivery_id)
 GROUP BY b.notification_id
 ORDER BY b.notification_id;

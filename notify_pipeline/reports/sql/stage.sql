@@ -1,9 +1,15 @@
 -- One delivery per row, for the affected notifications only: its deciding attempt, its beacons, its final outcome.
 
+-- A large send has a million rows here: they carry its number, not its names. A request that has not landed has none,
+-- and no report.
+CREATE OR REPLACE TEMP TABLE numbered AS
+SELECT row_number() OVER (ORDER BY tenant, notification_id)::INTEGER AS notification, * FROM stage.requests;
+
 -- What the provider last said wins over silence, silence over never having been asked; acceptance wins over all:
 -- accepted, invalid, permanent, ambiguous, throttled or transient (the later of the two), expired, skipped, dry run.
-CREATE OR REPLACE TEMP TABLE attempts AS
+CREATE OR REPLACE TEMP VIEW attempts AS
 SELECT
+    r.notification,
     a.*,
     coalesce(a.platform, 'unknown') AS report_platform,
     coalesce(a.channel, 'none') AS report_channel,
@@ -19,13 +25,14 @@ SELECT
         WHEN 'skipped' THEN 7
         ELSE 8
     END AS precedence
-FROM stage.attempts AS a;
+FROM stage.attempts AS a
+JOIN numbered AS r USING (tenant, notification_id);
 
 -- A recipient that got no call has no provider of its own: it is counted with its channel's.
 CREATE OR REPLACE TEMP TABLE providers AS
-SELECT tenant, notification_id, report_channel, report_platform, coalesce(min(provider), report_channel) AS provider
+SELECT notification, report_channel, report_platform, coalesce(min(provider), report_channel) AS provider
 FROM attempts
-GROUP BY tenant, notification_id, report_channel, report_platform;
+GROUP BY notification, report_channel, report_platform;
 
 CREATE OR REPLACE TEMP TABLE beacons AS
 SELECT
@@ -40,54 +47,55 @@ SELECT
 FROM stage.receipts
 GROUP BY notification_id, delivery_id;
 
-CREATE OR REPLACE TEMP TABLE decided AS
-SELECT tenant, notification_id, delivery_id, report_channel, report_platform, provider, outcome, provider_code
-FROM attempts
+-- Nearly every delivery has one row, and that one decides. Which have several, a hash tells quickly; should two
+-- deliveries share one, both are looked at closely for nothing.
+CREATE OR REPLACE TEMP TABLE repeated AS
+SELECT hash(notification, delivery_id) AS hash_ FROM attempts GROUP BY hash_ HAVING count(*) > 1;
+
+-- Files that hold the same rows, as after a compaction that died, change nothing.
+CREATE OR REPLACE TEMP TABLE several AS
+SELECT notification, delivery_id, report_channel, report_platform, provider, outcome, provider_code,
+    bool_or(is_call) OVER same AS called,
+    min(coalesce(answered_at, sent_at)) FILTER (outcome = 'accepted') OVER same AS accepted_at
+FROM (SELECT *, hash(notification, delivery_id) AS hash_ FROM attempts) SEMI JOIN repeated USING (hash_)
+WINDOW same AS (PARTITION BY notification, delivery_id)
 QUALIFY row_number() OVER (
-    PARTITION BY tenant, notification_id, delivery_id
+    PARTITION BY notification, delivery_id
     ORDER BY precedence, attempt_no DESC, sent_at DESC, outcome, provider_code, provider, report_platform
 ) = 1;
-
-CREATE OR REPLACE TEMP TABLE calls AS
-SELECT
-    tenant,
-    notification_id,
-    delivery_id,
-    bool_or(is_call) AS called,
-    min(coalesce(answered_at, sent_at)) FILTER (outcome = 'accepted') AS accepted_at
-FROM attempts
-GROUP BY ALL;
 
 -- A device that reports a delivery has it, whatever the provider said or failed to say: such a delivery is accepted.
 -- One that no provider was called for cannot have arrived: its beacons are foreign.
 -- Moments before acceptance are clocks that disagree: they count as zero seconds.
 CREATE OR REPLACE TEMP TABLE deliveries AS
-WITH joined AS (
+WITH decided AS (
+    SELECT notification, delivery_id, report_channel, report_platform, provider, outcome, provider_code,
+        is_call AS called, coalesce(answered_at, sent_at) AS accepted_at
+    FROM (SELECT *, hash(notification, delivery_id) AS hash_ FROM attempts) ANTI JOIN repeated USING (hash_)
+    UNION ALL BY NAME
+    FROM several
+),
+joined AS (
     SELECT
-        d.tenant,
-        d.notification_id,
-        d.delivery_id,
+        d.notification,
         d.report_channel AS channel,
         d.report_platform AS platform,
         coalesce(d.provider, p.provider) AS provider,
         CASE WHEN b.delivery_id IS NULL THEN d.outcome ELSE 'accepted' END AS outcome,
         d.provider_code,
         b.delivery_id IS NOT NULL AND d.outcome <> 'accepted' AS by_beacon,
-        c.called,
-        CASE WHEN d.outcome = 'accepted' THEN c.accepted_at ELSE b.first_at END AS accepted_at,
+        d.called,
+        CASE WHEN d.outcome = 'accepted' THEN d.accepted_at ELSE b.first_at END AS accepted_at,
         b.received_at,
         coalesce(b.hits, 0) AS hits,
         coalesce(b.opened, FALSE) AS opened,
         coalesce(b.clicked, FALSE) AS clicked,
         epoch_us(coalesce(r.send_at, r.accepted_at)) AS due_us
     FROM decided AS d
-    JOIN calls AS c USING (tenant, notification_id, delivery_id)
-    JOIN stage.requests AS r USING (tenant, notification_id)
-    JOIN providers AS p
-        ON p.tenant = d.tenant AND p.notification_id = d.notification_id
-        AND p.report_channel = d.report_channel AND p.report_platform = d.report_platform
+    JOIN numbered AS r USING (notification)
+    JOIN providers AS p USING (notification, report_channel, report_platform)
     LEFT JOIN beacons AS b
-        ON c.called AND b.notification_id = d.notification_id AND b.delivery_id = d.delivery_id
+        ON d.called AND b.notification_id = r.notification_id AND b.delivery_id = d.delivery_id
 )
 SELECT
     *,
