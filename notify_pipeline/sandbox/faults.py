@@ -49,6 +49,17 @@ class ProviderFaults(_Model):
     reset_after_processing: Rate = Field(default=0, description="No answer, but the device gets it.")
     hang: Rate = Field(default=0, description="No answer, ever; not processed.")
     retry_after_s: int | None = Field(default=None, ge=0, description="Retry-After of 429 and 503; none when null.")
+    quota: int | None = Field(
+        default=None,
+        ge=0,
+        description="Requests that are taken in one window; the rest are 429, with what is left of it as Retry-After.",
+    )
+    quota_window_s: float = Field(
+        default=60,
+        gt=0,
+        le=86_400,
+        description="How long a window is; it begins with the first request after the last.",
+    )
     latency_ms: Millis = Field(default=0, description="From request to answer.")
     latency_jitter_ms: Millis = Field(default=0, description="Up to this much more, uniformly.")
 

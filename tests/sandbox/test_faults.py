@@ -1,5 +1,7 @@
 """Faults: each shows on the wire as it should, the truth log says what happened, and draws repeat."""
 
+import time
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -82,6 +84,20 @@ def test_retry_after_can_be_left_out(sandbox: Peer) -> None:
     sandbox.faults(fcm={"throttled": 1, "retry_after_s": None})
     with sandbox.fcm() as client:
         assert "retry-after" not in client.post(*request(sandbox, "fcm", "a")).headers
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_quota_has_room_again_in_the_next_window(sandbox: Peer, channel: str) -> None:
+    with connect(sandbox, channel) as client:
+        sandbox.faults(**{channel: {"quota": 3, "quota_window_s": 3}})
+        before = len(truth(sandbox))
+        begun = time.monotonic()
+        answers = post_many(client, sandbox, channel, [str(n) for n in range(10)])
+        assert Counter(answer.status for answer in answers) == {200: 3, 429: 7}
+        assert {answer.headers["retry-after"] for answer in answers if answer.status == 429} <= {"1", "2", "3"}
+        time.sleep(max(0.0, begun + 3.1 - time.monotonic()))
+        assert client.post(*request(sandbox, channel, "a")).status == 200
+    assert Counter(line["processed"] for line in truth(sandbox)[before:]) == {True: 4, False: 7}
 
 
 def test_a_dead_fcm_token_stays_dead(sandbox: Peer) -> None:
