@@ -43,7 +43,7 @@ _INDEX_SCHEMA = pl.Schema({"tenant": pl.String(), "topic": pl.String(), "path": 
 # File systems allow 255 bytes in a name; a longer quoted topic keeps its head and gets a digest.
 _LONGEST_NAME = 200
 # Readers decode row groups in parallel and hold a few at a time: small enough for that, large enough to compress.
-_ROW_GROUP = 100_000
+_ROW_GROUP = 20_000
 
 
 @dataclass(frozen=True, slots=True)
