@@ -101,6 +101,26 @@ def test_fcm_waits_as_long_as_asked_or_a_minute() -> None:
     assert fcm(Answer(404, {"retry-after": "5"}, b""), NOW).retry_after_s is None
 
 
+def test_fcm_holds_the_project_for_its_quota_and_nobody_for_a_devices() -> None:
+    def exceeded(*said: object) -> Answer:
+        detail = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": list(said)}
+        return Answer(429, {}, orjson.dumps({"error": {"status": "RESOURCE_EXHAUSTED", "details": [detail]}}))
+
+    device = {"subject": "device:x", "description": "Device message rate exceeded."}
+    project = {"subject": "project:x", "description": "Message rate exceeded."}
+    assert not fcm(exceeded(device), NOW).hold
+    for answer in (exceeded(project), exceeded(device, project), exceeded(), exceeded(device, 7), Answer(429, {}, b"")):
+        assert fcm(answer, NOW).hold
+    assert not fcm(Answer(503, {"retry-after": "5"}, b""), NOW).hold
+
+
+def test_apns_holds_the_team_for_its_tokens_and_nobody_for_a_devices_rate() -> None:
+    assert not apns(apns_answer(429, "TooManyRequests"), NOW).hold
+    verdict = apns(apns_answer(429, "TooManyProviderTokenUpdates"), NOW)
+    assert (verdict.hold, verdict.retry_after_s) == (True, 60.0)
+    assert not apns(apns_answer(503, "ServiceUnavailable"), NOW).hold
+
+
 def apns_answer(status: int, reason: str, **more: object) -> Answer:
     return Answer(status, {"apns-id": "X"}, orjson.dumps({"reason": reason, **more}))
 
@@ -177,8 +197,15 @@ JSON = st.recursive(
     ),
     max_leaves=20,
 )
+# A detail of a kind that is read, with anything in it.
+KIND = st.sampled_from(["FcmError", "BadRequest", "QuotaFailure"]).map(lambda kind: f"x/google.rpc.{kind}")
+DETAIL = st.builds(
+    lambda kind, inside: {"@type": kind, "violations": inside, "fieldViolations": inside},
+    KIND | JSON,
+    JSON | st.lists(st.fixed_dictionaries({"subject": JSON, "description": JSON, "field": JSON}), max_size=2),
+)
 HOSTILE_DETAILS = st.fixed_dictionaries(
-    {"error": st.fixed_dictionaries({"details": st.lists(JSON, max_size=3), "status": JSON})}
+    {"error": st.fixed_dictionaries({"details": st.lists(JSON | DETAIL, max_size=3), "status": JSON})}
 )
 BODIES = st.binary(max_size=60) | (JSON | HOSTILE_DETAILS).map(lambda value: orjson.dumps(value))
 HEADERS = st.dictionaries(st.sampled_from(["retry-after", "apns-id", "x"]), st.text(max_size=40), max_size=3)
@@ -201,6 +228,7 @@ def test_classification_is_total_and_drops_nothing_without_the_word(
             assert verdict.outcome is Outcome.INVALID_RECIPIENT
         if status >= 500:
             assert verdict.outcome is Outcome.TRANSIENT
+        assert not verdict.hold or verdict.outcome is Outcome.THROTTLED and verdict.retry_after_s is not None
         if verdict.retry_after_s is not None:
             assert 0 <= verdict.retry_after_s <= MAX_RETRY_AFTER_S
 
