@@ -37,12 +37,16 @@ def build_when_the_lake_changed(
     """Request a build."""
     # Broadcasts that were under way when somebody last looked, and those whose end no build has seen.
     known = set(context.cursor.split()) if context.cursor else set()
+    builds = _builds(context.instance)
 
     def look() -> bool | None:
+        nonlocal builds
+        if any(run.ended_at is None for run in builds):
+            builds = _builds(context.instance)  # once it ended nobody but us begins another, but for the schedule
         under_way = {due.request_id for due in broadcasts.due(ledger, datetime.now(UTC))}
         known.update(under_way)
         ended = known > under_way and outbox.is_empty(ledger)
-        if not may_build(_builds(context.instance), datetime.now(UTC), pause_after(bool(under_way), ended)):
+        if not may_build(builds, datetime.now(UTC), pause_after(bool(under_way), ended)):
             return None
         is_stale = build.is_stale(lake, settings.reports, settings)
         if ended:
