@@ -99,7 +99,8 @@ _NOTES = {
 Figures = Mapping[tuple[str, str, str], dict[int, Measurement]]
 
 
-def _in_own_process(job: Job) -> Measurement:
+def in_own_process(job: Job) -> Measurement:
+    """Run one of the Python clients."""
     command = [sys.executable, "-m", "benchmarks.fanout_clients.run", orjson.dumps(job).decode()]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=_TIMEOUT_S)
     return Measurement(**orjson.loads(done.stdout))
@@ -129,7 +130,7 @@ def _run(client: Client, latency: str, stage: Stage) -> Measurement | None:
     """Return a client's measurement, None where it had none to give: that it failed is printed."""
     job = _job(client, latency, stage)
     try:
-        measurement = _RUN.get(client.name, _in_own_process)(job)
+        measurement = _RUN.get(client.name, in_own_process)(job)
     except (subprocess.SubprocessError, RuntimeError) as error:
         print(f"{latency} {client.key}: failed: {str(error)[-300:]}", file=sys.stderr)
         return None
@@ -192,7 +193,8 @@ def _ratio(figures: Figures, latency: str, name: str, shape: str) -> float | Non
     return statistics.median(ours[number].cpu_us / theirs[number].cpu_us for number in both) if both else None
 
 
-def _ratios(figures: Figures) -> dict[str, float | None]:
+def ratios(figures: Figures) -> dict[str, float | None]:
+    """Return our CPU by theirs for each latency, and for the worse one where both are known."""
     result: dict[str, float | None] = {}
     for key, (name, shape) in RATIOS.items():
         each = {latency: _ratio(figures, latency, name, shape) for latency in LATENCIES}
@@ -247,7 +249,7 @@ def main() -> int:
     _show(figures, rounds)
     result = {
         "part": "fanout",
-        **_ratios(figures),
+        **ratios(figures),
         "targets": {key: round(value, 4) for key, value in TARGETS.items()},
         "clients": _details(figures, rounds),
         "in_flight": IN_FLIGHT,

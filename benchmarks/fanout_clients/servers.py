@@ -71,7 +71,7 @@ def stages(core: int, server: str) -> Iterator[dict[str, Stage]]:
                 raise SystemExit("there is no nginx with HTTP/2 and lua (Debian: nginx-light, libnginx-mod-http-lua)")
             yield stack.enter_context(_nginx_stages(folder, ca, modules, core))
             return
-        found = {key: stack.enter_context(_sandbox(folder / key, ms, core)) for key, ms in LATENCIES.items()}
+        found = {key: stack.enter_context(sandbox(folder / key, ms, core)) for key, ms in LATENCIES.items()}
         if server == "nghttpd":
             target = found["0ms"].target
             url = stack.enter_context(_nghttpd(folder, ca, fcm_path(target), core))
@@ -168,7 +168,8 @@ def _nghttpd(folder: Path, ca: Path, path: str, core: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _sandbox(home: Path, latency: tuple[int, int], core: int) -> Iterator[Stage]:
+def sandbox(home: Path, latency: tuple[int, int], core: int) -> Iterator[Stage]:
+    """Run the sandbox with this latency; yield it as a stage."""
     (port,) = _free_ports(1)
     env = {**os.environ, "NOTIFY_HOME": str(home), "NOTIFY_SANDBOX_PORT": str(port), "NOTIFY_LOGS": str(home / "logs")}
     with (
