@@ -88,7 +88,7 @@ http {{
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   ssl_certificate {leaf}; ssl_certificate_key {leaf};
-  keepalive_requests 1000000;
+  keepalive_requests 1000000000;
   server {{
     listen 127.0.0.1:{port} ssl http2;
     set $e "{kilobyte}";

@@ -27,13 +27,41 @@ BLOCKS = st.sampled_from(
         b"\x88\xbe",
         b"\x20\x88",
         b"\xff\xff\xff\xff\xff\xff",
+        block(("grpc-status", "0"), status=None),
+        block(("link", "</x>"), status=103),
+        block(("long", "v" * 9_000)),
+        OK + b"\x8f" * 900,  # above our limit of a header list
     ]
 )
-BODIES = st.sampled_from([b"", b"{}", b"x" * 300])
+BODIES = st.sampled_from([b"", b"{}", b"x" * 300, b"x" * frames.FRAME_LIMIT])
+
+
+def padded(stream: int, encoded: bytes, padding: int, *, end: bool) -> bytes:
+    """HEADERS with everything that they may carry."""
+    payload = bytes((padding,)) + b"\x80\0\0\x01\x10" + encoded + bytes(padding)
+    return head(stream, payload, end=end, flags=frames.PADDED | frames.HAS_PRIORITY)
+
+
+def in_pieces(stream: int, encoded: bytes, cuts: Sequence[int], *, end: bool) -> bytes:
+    """A header block as HEADERS and CONTINUATIONs."""
+    edges = [0, *sorted(min(cut, len(encoded)) for cut in cuts), len(encoded)]
+    pieces = [encoded[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    first = head(stream, pieces[0], end=end, done=len(pieces) == 1)
+    return first + b"".join(more(stream, piece, done=at == len(pieces)) for at, piece in enumerate(pieces[1:], 2))
+
+
+def announced(kind: int, stream: int, size: int) -> bytes:
+    """The beginning of a frame of this size, and little of the rest."""
+    return frames.HEAD.pack(size >> 16, size & 0xFFFF, kind, 0, stream) + bytes(20)
+
+
 FRAMES = st.one_of(
     st.builds(head, STREAMS, BLOCKS, end=st.booleans(), done=st.sampled_from([True, True, True, False])),
     st.builds(more, STREAMS, st.sampled_from([b"", OK, b"\x40\x01c\x01d"]), done=st.booleans()),
     st.builds(data, STREAMS, BODIES, end=st.booleans(), padding=st.sampled_from([None, 0, 9])),
+    st.builds(padded, STREAMS, BLOCKS, st.sampled_from([0, 1, 200]), end=st.booleans()),
+    st.builds(in_pieces, STREAMS, BLOCKS, st.lists(st.integers(0, 20), max_size=3), end=st.booleans()),
+    st.builds(announced, st.integers(0, 11), STREAMS, st.sampled_from([16_384, 16_385, 2**24 - 1])),
     st.builds(reset, STREAMS, st.sampled_from([0, 2, 7, 8, 99])),
     st.builds(goaway, STREAMS, st.sampled_from([0, 11]), st.sampled_from([b"", b"debug"])),
     st.builds(window, STREAMS, st.sampled_from([1, 10, 70_000, 0, 2**31 - 1])),
