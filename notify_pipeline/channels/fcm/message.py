@@ -109,11 +109,11 @@ class FcmCodec:
 
         if personal is None:
             return render
-        values, size = personal.fields.values, personal.size
+        values, fits = personal.fields.values, personal.fits
 
         def render_personal(recipient: Recipient, delivery_id: str) -> tuple[str, bytes] | None:
             texts = values(recipient)
-            if size(texts) > MAX_PAYLOAD_BYTES:
+            if not fits(texts):
                 return None
             return path, text % pick((recipient.address.encode(), delivery_id.encode(), ttl, *texts))
 
@@ -183,9 +183,14 @@ class _Personal:
         holes = sum(self._in_data) + sum(self._in_shown)
         size = sum(len(text.encode()) for text in data) + len(encoded)
         self.least: int = size - holes * DELIVERY_ID_LENGTH
+        self._most_holes = max(map(sum, zip(self._in_data, self._in_shown, strict=True)))
 
-    def size(self, texts: tuple[bytes, ...]) -> int:
-        """Return how many bytes the payload has with these values, which are the insides of JSON strings."""
+    def fits(self, texts: tuple[bytes, ...]) -> bool:
+        """Say whether FCM takes the payload with these values, which are the insides of JSON strings."""
+        at_most = self.least + self._most_holes * len(b"".join(texts))
+        return at_most <= MAX_PAYLOAD_BYTES or self._size(texts) <= MAX_PAYLOAD_BYTES
+
+    def _size(self, texts: tuple[bytes, ...]) -> int:
         in_data: int = sum(
             # FCM counts the text itself there; where nothing was escaped, that is as long.
             n * (len(orjson.loads(b'"%b"' % text).encode()) if b"\\" in text else len(text))
