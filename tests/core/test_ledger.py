@@ -186,6 +186,18 @@ def test_a_drop_is_void_once_the_token_was_registered_again(ledger: Ledger) -> N
     assert outbox_rows(ledger, "registrations")[-1]["reason"] is None
 
 
+def test_each_token_is_dropped_by_its_own_moment_and_reason(ledger: Ledger) -> None:
+    for n in range(6):
+        devices.register(ledger, "t1", device(f"tok{n}"), NOW + n * HOUR)
+    # Each is said to be dead since three hours after NOW, but for the last, which a later answer says again.
+    drops = [devices.TokenDrop(f"tok{n}", f"reason{n % 2}", NOW + 3 * HOUR) for n in reversed(range(6))]
+    drops.append(devices.TokenDrop("tok5", "later", NOW + 6 * HOUR))
+    assert devices.drop(ledger, "t1", drops, NOW + 7 * HOUR) == 5
+    assert [d.token for d in devices.find_by_tokens(ledger, "t1", [f"tok{n}" for n in range(6)])] == ["tok4"]
+    said = {row["token"]: row["reason"] for row in outbox_rows(ledger, "registrations") if row["op"] == "drop"}
+    assert said == {"tok0": "reason0", "tok1": "reason1", "tok2": "reason0", "tok3": "reason1", "tok5": "later"}
+
+
 def test_finding_devices_in_long_lists(ledger: Ledger) -> None:
     for n in range(3):
         devices.register(ledger, "t1", device(f"tok{n}", f"u{n % 2}"), NOW)

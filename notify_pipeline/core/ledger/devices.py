@@ -7,6 +7,7 @@ A removed device stays as a tombstone, so that its revisions go on growing: in t
 says whether it is registered, in whatever order rows arrive.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -134,8 +135,7 @@ def delete(ledger: Ledger, tenant: str, token: str, now: datetime) -> bool:
 
 def drop(ledger: Ledger, tenant: str, drops: Sequence[TokenDrop], now: datetime) -> int:
     """Unregister tokens on a provider's word, each unless it was registered again since; return how many went."""
-    # In one order everywhere, so that two droppers never wait for each other in a circle.
-    return ledger.write(_drop, (tenant, sorted(drops, key=lambda each: each.token), now))
+    return ledger.write(_drop, (tenant, drops, now))
 
 
 def get(ledger: Ledger, tenant: str, token: str) -> Device | None:
@@ -173,7 +173,6 @@ class _Change:
     tokens: tuple[str, ...]
     values: Mapping[str, Any]
     now: datetime
-    where: tuple[ColumnElement[bool], ...] = ()
 
 
 def _register(conn: Connection, items: Sequence[tuple[str, Registration, int]]) -> list[Device]:
@@ -206,7 +205,7 @@ def _change(conn: Connection, items: Sequence[_Change]) -> list[list[Device]]:
 def _change_one(conn: Connection, change: _Change) -> list[Device]:
     statement = (
         update(DEVICES)
-        .where(DEVICES.c.tenant == change.tenant, DEVICES.c.token.in_(change.tokens), _LIVE, *change.where)
+        .where(DEVICES.c.tenant == change.tenant, DEVICES.c.token.in_(change.tokens), _LIVE)
         .values(**change.values, revision=DEVICES.c.revision + 1)
         .returning(DEVICES)
     )
@@ -218,13 +217,25 @@ def _change_one(conn: Connection, change: _Change) -> list[Device]:
 
 
 def _drop(conn: Connection, items: Sequence[tuple[str, Sequence[TokenDrop], datetime]]) -> list[int]:
-    return [sum(_drop_one(conn, tenant, each, now) for each in drops) for tenant, drops, now in items]
+    return [_drop_all(conn, tenant, drops, now) for tenant, drops, now in items]
 
 
-def _drop_one(conn: Connection, tenant: str, drop: TokenDrop, now: datetime) -> int:
-    values = {"op": str(RegistrationOp.DROP), "drop_reason": drop.reason}
-    unless_again = DEVICES.c.registered_at <= to_micros(drop.not_after)
-    return len(_change_one(conn, _Change(tenant, (drop.token,), values, now, (unless_again,))))
+def _drop_all(conn: Connection, tenant: str, drops: Sequence[TokenDrop], now: datetime) -> int:
+    """Drop them with a statement per reason: a large send finds hundreds dead at a time."""
+    # Locked in one order everywhere, so that two droppers never wait for each other in a circle.
+    said = {each.token: each for each in sorted(drops, key=lambda each: each.not_after)}
+    columns = select(DEVICES.c.token, DEVICES.c.registered_at).order_by(DEVICES.c.token).with_for_update()
+    gone = 0
+    for piece in _pieces(sorted(said)):
+        query = columns.where(DEVICES.c.tenant == tenant, DEVICES.c.token.in_(piece), _LIVE)
+        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        for token, registered_at in conn.execute(query):
+            if registered_at <= to_micros(said[token].not_after):
+                by_reason[said[token].reason].append(token)
+        for reason, tokens in by_reason.items():
+            values = {"op": str(RegistrationOp.DROP), "drop_reason": reason}
+            gone += len(_change_one(conn, _Change(tenant, tuple(tokens), values, now)))
+    return gone
 
 
 def _topics_json(topics: Iterable[str]) -> str:
