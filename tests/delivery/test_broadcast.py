@@ -11,6 +11,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import audit, broadcasts, chunks, devices, requests, routing, shards
@@ -20,8 +22,9 @@ from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.shards import HeldBy
 from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
-from notify_pipeline.delivery import attempts, broadcast, notifications, planning
+from notify_pipeline.delivery import attempts, broadcast, notifications, planning, snapshot
 from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard_state import Chunk
@@ -343,6 +346,37 @@ def test_a_process_that_loses_its_shard_stops(ctx: DeliveryContext, fcm: FakeSen
     with pytest.raises(LeaseLost):
         broadcast.send_shard(one, request_id, 0)
     assert len(fcm.calls) == 10
+
+
+def test_a_shard_that_is_lost_does_not_stop_the_one_beside_it(
+    ctx: DeliveryContext, fcm: FakeSender, apns: FakeSender
+) -> None:
+    request_id = routed(ctx, topics=["t"])
+    refs = {ref.shard: ref for ref in broadcast.snapshot(ctx, request_id)}
+
+    def steal(recipient: Recipient, number: int) -> Outcome:
+        if len(fcm.calls) == 3:
+            later = datetime.fromtimestamp(datetime.now(UTC).timestamp() + 60, UTC)
+            shards.hold_shard(ctx.ledger, request_id, 1, "thief", later, 60)
+        return Outcome.ACCEPTED
+
+    fcm.answer = steal
+    assert (refs[0].channel, refs[1].channel) == ("apns", "fcm")
+    with pytest.raises(LeaseLost):
+        broadcast.send_shards(ctx, request_id, [0, 1])
+    done = {row.shard: row.done_at is not None for row in shards.shards(ctx.ledger, request_id)}
+    assert done == {0: True, 1: False, 2: False}
+    assert len(apns.calls) == 15
+
+
+@given(at_least=st.integers(0, 10**8), processes=st.integers(1, 16))
+def test_parts_are_as_many_as_processes_within_their_bounds(at_least: int, processes: int) -> None:
+    settings = Settings(broadcast_processes=processes)
+    parts = snapshot.part_count(settings, at_least)
+    assert parts >= 1 and at_least / parts <= settings.shard_max
+    assert parts == 1 or at_least / parts >= settings.shard_min
+    if settings.shard_min * processes <= at_least <= settings.shard_max * processes:
+        assert parts == processes
 
 
 def test_a_snapshot_over_s3_and_a_rebuilt_base(lake: Lake, sqlite_ledger: Ledger) -> None:

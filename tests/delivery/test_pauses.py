@@ -93,6 +93,20 @@ def test_a_shard_intends_nothing_while_its_provider_pauses(ctx: DeliveryContext,
     assert 0 < attempts["throttled"] <= CHUNK * IN_FLIGHT
 
 
+def test_one_providers_pause_delays_no_other(sqlite_ledger: Ledger, folder_lake: Lake, pausing: PausingSender) -> None:
+    phones = [row(f"a{n:03d}", 1, ["t"]) for n in range(60)]
+    Landing(folder_lake, sqlite_ledger).land(*phones, *(row(f"i{n:03d}", 1, ["t"], platform="ios") for n in range(60)))
+    apns = FakeSender(Channel.APNS, delay_s=0.002)
+    ctx = context(sqlite_ledger, folder_lake, pausing, apns, chunk_size=CHUNK, chunks_in_flight=IN_FLIGHT)
+    request_id = routed(ctx, topics=["t"])
+    both = [ref.shard for ref in broadcast.snapshot(ctx, request_id)]
+    totals = broadcast.send_shards(ctx, request_id, both)
+    assert {each.channel: each.outcomes for each in totals} == {"fcm": {"accepted": 60}, "apns": {"accepted": 60}}
+    paused_at = pausing.calls[PAUSE_AT - 1][2]
+    resumed_at = min(at for _, _, at in pausing.calls if at > paused_at + PAUSE_S - 0.1)
+    assert max(at for _, _, at in apns.calls) < resumed_at
+
+
 def test_a_stop_during_a_pause_leaves_nothing_intended(ctx: DeliveryContext, pausing: PausingSender) -> None:
     request_id = routed(ctx, topics=["t"])
     (ref,) = broadcast.snapshot(ctx, request_id)
