@@ -238,7 +238,7 @@ def main() -> int:
     given = parser.parse_args()
     missing = _missing()
     cores = sorted(os.sched_getaffinity(0))
-    with stages(cores[0], given.server) as found:
+    with stages(cores[0], given.server or best_server()) as found:
         if any(stage.apns_server == "sandbox" for stage in found.values()):
             missing["aioapns"] = _STUCK
         for name, reason in missing.items():

@@ -14,6 +14,8 @@ from pathlib import Path
 _PATH = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/usr/local/openresty/nginx/sbin"))
 _MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 
+KEY_AND_CERTIFICATE = ("server-key.pem", "server.pem")
+
 _MAIN = """\
 %(load)s
 daemon off;
@@ -28,8 +30,8 @@ http {
   http2_max_concurrent_streams 1000;
   keepalive_requests 1000000000;
   keepalive_timeout 300s;
-  ssl_certificate ca.pem;
-  ssl_certificate_key key.pem;
+  ssl_certificate %(keys)s/server.pem;
+  ssl_certificate_key %(keys)s/server-key.pem;
   map $request_id $made_id { "~^(.{8})(.{4})(.{4})(.{4})(.{12})$" "$1-$2-$3-$4-$5"; }
   map $http_apns_id $apns_id { "" $made_id; default $http_apns_id; }
   %(servers)s
@@ -67,36 +69,45 @@ _SERVER = """
 """
 
 
-def find() -> str | None:
-    """Return nginx's path, None where there is none."""
+def _find() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path=_PATH)
 
 
-def lua_modules() -> list[Path] | None:
+def _lua_modules() -> list[Path] | None:
     """Return the modules to load for lua: none where it is built in, and None where nginx or lua is missing."""
-    nginx = find()
+    nginx = _find()
     if nginx is None:
         return None
     built = subprocess.run([nginx, "-V"], check=True, capture_output=True, text=True).stderr
-    if "http_v2_module" not in built:
-        return None
-    if re.search(r"--add-module=\S*lua-nginx-module|--add-module=\S*ngx_lua-", built):
+    if re.search(r"--add-module=\S*(lua-nginx-module|ngx_lua-)", built):
         return []
-    found = re.search(r"--modules-path=(\S+)", built)
-    prefix = re.search(r"--prefix=(\S+)", built)
-    folder = Path(found.group(1)) if found else Path(prefix.group(1) if prefix else "/usr/local/nginx") / "modules"
-    modules = [folder / name for name in _MODULES]
+    folder, prefix = re.search(r"--modules-path=(\S+)", built), re.search(r"--prefix=(\S+)", built)
+    parent = Path(folder.group(1)) if folder else Path(prefix.group(1) if prefix else "/usr/local/nginx") / "modules"
+    modules = [parent / name for name in _MODULES]
     return modules if all(module.exists() for module in modules) else None
 
 
-def configure(folder: Path, modules: list[Path], ports: Mapping[int, tuple[int, int]]) -> Path:
-    """Write a configuration.
+def command(config: Path) -> list[str]:
+    """Return how it is started with a configuration, in the foreground."""
+    return [_find() or "nginx", "-p", str(config.parent), "-e", "stderr", "-c", str(config)]
+
+
+def takes(config: Path) -> bool:
+    """Tell whether it understands a configuration: an old one, or one without HTTP/2, does not."""
+    return subprocess.run([*command(config), "-t"], capture_output=True).returncode == 0
+
+
+def configure(folder: Path, keys: str, ports: Mapping[int, tuple[int, int]]) -> Path | None:
+    """Write a configuration; None where nginx or lua is missing.
 
     Args:
-        folder: Where it, ``key.pem`` and ``ca.pem`` are.
-        modules: To load.
+        folder: Where it is written.
+        keys: The folder below it that has ``KEY_AND_CERTIFICATE``.
         ports: For each the least latency and what is added to it at most, in milliseconds.
     """
+    modules = _lua_modules()
+    if modules is None:
+        return None
     servers = ""
     for port, (least, more) in ports.items():
         # An answer before the request's body is followed by a reset, which no provider sends, and which aioapns logs.
@@ -105,5 +116,5 @@ def configure(folder: Path, modules: list[Path], ports: Mapping[int, tuple[int, 
         servers += _SERVER % {"port": port, "wait": slept if least else "ngx.req.read_body()"}
     load = "\n".join(f"load_module {module};" for module in modules)
     path = folder / "nginx.conf"
-    path.write_text(_MAIN % {"load": load, "servers": servers})
+    path.write_text(_MAIN % {"load": load, "servers": servers, "keys": keys})
     return path

@@ -16,21 +16,25 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import firebase_admin.credentials
 import orjson
 import requests
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.fanout_clients import nginx
 from benchmarks.fanout_clients.workload import Target, fcm_path
+from notify_pipeline.sandbox import credentials
 
 # Least latency and what is added to it at most, uniformly, in milliseconds.
 LATENCIES = {"0ms": (0, 0), "50ms": (25, 50)}
 _START_S = 20.0
-_STOP_S = 10.0
+# The sandbox waits ten seconds for its devices.
+_STOP_S = 20.0
+_KEYS = "keys"
+# As long as Google's access tokens are; the sandbox wants a real one.
+_BEARER = "ya29." + "x" * 200
 _ANSWER = b'{\n  "name": "projects/bench/messages/0:1700000000000000%0000000000000000"\n}\n'
 
 
@@ -40,8 +44,12 @@ SERVERS = ("nginx", "nghttpd", "sandbox")
 
 def best_server() -> str:
     """Return the best that there is."""
-    if nginx.lua_modules() is not None:
-        return "nginx"
+    with tempfile.TemporaryDirectory(prefix="bench-fanout-") as name:
+        folder = Path(name)
+        _keys(folder)
+        config = nginx.configure(folder, _KEYS, dict(zip(_free_ports(len(LATENCIES)), LATENCIES.values(), strict=True)))
+        if config is not None and nginx.takes(config):
+            return "nginx"
     return "nghttpd" if shutil.which("nghttpd") else "sandbox"
 
 
@@ -64,30 +72,22 @@ def stages(core: int, server: str) -> Iterator[dict[str, Stage]]:
     """Start one of ``SERVERS`` on a core; yield a stage per latency."""
     with tempfile.TemporaryDirectory(prefix="bench-fanout-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        ca = certify(folder)
         if server == "nginx":
-            modules = nginx.lua_modules()
-            if modules is None:
-                raise SystemExit("there is no nginx with HTTP/2 and lua (Debian: nginx-light, libnginx-mod-http-lua)")
-            yield stack.enter_context(_nginx_stages(folder, ca, modules, core))
+            yield stack.enter_context(_nginx_stages(folder, core))
             return
         found = {key: stack.enter_context(sandbox(folder / key, ms, core)) for key, ms in LATENCIES.items()}
         if server == "nghttpd":
-            target = found["0ms"].target
-            url = stack.enter_context(_nghttpd(folder, ca, fcm_path(target), core))
+            target, keys = found["0ms"].target, _keys(folder)
+            url = stack.enter_context(_nghttpd(folder, fcm_path(target), core))
             both = folder / "both.pem"
-            both.write_bytes(Path(target.ca).read_bytes() + ca.read_bytes())
+            both.write_bytes(Path(target.ca).read_bytes() + keys.ca.read_bytes())
             found["0ms"] = Stage(replace(target, fcm_url=url, ca=str(both)), "nghttpd", "sandbox")
         yield found
 
 
-def certify(folder: Path) -> Path:
-    """Make ``key.pem`` and ``ca.pem``, a certificate for this machine that is its own authority; return the latter."""
-    keys = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    out = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.pem"), "-days", "2"]
-    subprocess.run(["openssl", "req", "-x509", *keys, *names, *out], check=True, capture_output=True)
-    return folder / "ca.pem"
+def _keys(folder: Path) -> credentials.Credentials:
+    """Make the sandbox's keys and certificates for another server. No access token is fetched with them."""
+    return credentials.prepare(folder / _KEYS, "http://127.0.0.1/token", datetime.now(UTC))
 
 
 def _free_ports(count: int) -> list[int]:
@@ -115,7 +115,11 @@ def _started(
         yield
     finally:
         process.terminate()
-        process.wait(_STOP_S)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
@@ -128,42 +132,31 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 @contextlib.contextmanager
-def _nginx_stages(folder: Path, ca: Path, modules: list[Path], core: int) -> Iterator[dict[str, Stage]]:
-    ports = _free_ports(len(LATENCIES))
-    config = nginx.configure(folder, modules, dict(zip(ports, LATENCIES.values(), strict=True)))
-    command = [nginx.find() or "nginx", "-p", str(folder), "-e", "stderr", "-c", str(config)]
-    key = folder / "apns.p8"
-    private = ec.generate_private_key(ec.SECP256R1())
-    pem, pkcs8, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    key.write_bytes(private.private_bytes(pem, pkcs8, plain))
-    with _started(command, core, ports):
+def _nginx_stages(folder: Path, core: int) -> Iterator[dict[str, Stage]]:
+    keys, ports = _keys(folder), _free_ports(len(LATENCIES))
+    config = nginx.configure(folder, _KEYS, dict(zip(ports, LATENCIES.values(), strict=True)))
+    if config is None:
+        raise SystemExit("there is no nginx with HTTP/2 and lua (Debian: nginx-light, libnginx-mod-http-lua)")
+    with _started(nginx.command(config), core, ports):
         found = {}
         for latency, port in zip(LATENCIES, ports, strict=True):
             url = f"https://127.0.0.1:{port}"
-            target = Target(
-                url,
-                url,
-                str(ca),
-                "bench",
-                "ya29." + "x" * 200,
-                str(key),
-                "BENCHKEY01",
-                "BENCHTEAM1",
-                "com.example.news",
-            )
+            key, topic = str(keys.apns_key), credentials.APNS_TOPIC
+            ids = credentials.APNS_KEY_ID, credentials.APNS_TEAM_ID
+            target = Target(url, url, str(keys.ca), credentials.PROJECT, _BEARER, key, *ids, topic)
             found[latency] = Stage(target, "nginx", "nginx")
         yield found
 
 
 @contextlib.contextmanager
-def _nghttpd(folder: Path, ca: Path, path: str, core: int) -> Iterator[str]:
+def _nghttpd(folder: Path, path: str, core: int) -> Iterator[str]:
     documents = folder / "documents"
     document = documents / path.removeprefix("/")
     document.parent.mkdir(parents=True)
     document.write_bytes(_ANSWER)
     (port,) = _free_ports(1)
     command = ["nghttpd", "-d", str(documents), "-m", "1000", "-a", "127.0.0.1", str(port)]
-    with _started([*command, str(folder / "key.pem"), str(ca)], core, [port]):
+    with _started([*command, *(str(folder / _KEYS / name) for name in nginx.KEY_AND_CERTIFICATE)], core, [port]):
         yield f"https://127.0.0.1:{port}"
 
 
