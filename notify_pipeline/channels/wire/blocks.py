@@ -205,6 +205,10 @@ def _remember(known: dict[K, V], key: K, value: V) -> None:
 
 
 def _integer(data: bytes, at: int, bits: int) -> tuple[int, int]:
+    """Return an integer (RFC 7541 section 5.1) and where it ends."""
+    most = (1 << bits) - 1
+    if at < len(data) and (number := data[at] & most) < most:
+        return number, at + 1
     number, used = decode_integer(data[at : at + _MAX_INTEGER_BYTES], bits)
     return number, at + used
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from hpack import Encoder, HPACKError
 from hpack.hpack import encode_integer
@@ -26,6 +26,7 @@ TABLE_SIZE = 4_096
 # Blocks worth remembering repeat; what does not repeat must not fill the memory.
 _REMEMBERED_BLOCKS = 256
 _REMEMBERED_HEADS = 64
+_REMEMBERED_NAMES = 256
 # Entries are evicted from the peer's table at most once in so many streams, so that header sets that do not fit
 # together do not push each other out at every request.
 _STREAMS_PER_EVICTION = 512
@@ -166,25 +167,27 @@ class Head(NamedTuple):
     fault: str
 
 
-class _Field(NamedTuple):
-    """A header field of an answer, as it is to be read."""
+# A header field of an answer as it is to be read: name, value, what is wrong with it.
+_Field: TypeAlias = tuple[str, str, str]
 
-    name: str
-    value: str
-    fault: str
+
+@lru_cache(maxsize=_REMEMBERED_NAMES)
+def _name(name: bytes) -> tuple[str, str]:
+    if name.startswith(b":"):
+        fault = "" if name == b":status" else _PSEUDO_FAULT
+    else:
+        fault = "" if _NAME.fullmatch(name) else "a header name that is none"
+    return name.decode("latin-1"), fault
 
 
 def _field(name: bytes, value: bytes) -> _Field:
-    fault = ""
+    key, fault = _name(name)
     text = value.strip(b" \t").decode("latin-1")
-    if name.startswith(b":"):
-        if name != b":status" or not _STATUS.fullmatch(value):
-            fault = _PSEUDO_FAULT
-    elif not _NAME.fullmatch(name):
-        fault = "a header name that is none"
+    if name == b":status" and not _STATUS.fullmatch(value):
+        fault = _PSEUDO_FAULT
     elif name == b"content-length" and not _LENGTH.fullmatch(text):
         fault = _LENGTH_FAULT
-    return _Field(name.decode("latin-1"), text, fault)
+    return key, text, fault
 
 
 class AnswerHeads:
