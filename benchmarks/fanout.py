@@ -11,8 +11,7 @@ There ``cpu_vs_X`` is our CPU per request by X's: the median of the rounds' rati
 ``cpu_vs_X_0ms`` and ``cpu_vs_X_50ms`` are the two. ``peak_mib`` is a process's most resident memory, and
 ``peak_mib_over_base`` what of it came after imports and warm-up.
 
-Belongs here: who runs when, and the figures. Does not belong here:
-the clients and the servers (``fanout_clients``).
+Belongs here: who runs when, and the figures. Does not belong here: the clients and the servers (``fanout_clients``).
 """
 
 import argparse
@@ -44,7 +43,7 @@ TARGETS = {
 # The sandbox is a Python server: fewer requests there, or the run takes many minutes.
 _SLOW_SHARE = 0.05
 _LEAST = 200
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
 _TABLE_WIDTH = 100
 # What it uses then is its polling, no measure of a request.
 _STUCK = "it stays at the one stream that the sandbox, like APNs, allows until the first request"
@@ -92,9 +91,7 @@ RATIOS = {
     "cpu_vs_node_apn": ("node-apn", APNS),
 }
 # Where a client is not measured as the others are, or has less under way than we ask of it.
-_NOTES = {
-    "firebase-admin": "takes 500 a call; httpx has 100 under way",
-}
+_NOTES = {"firebase-admin": "takes 500 a call; httpx has 100 under way"}
 # By latency, client and requests: what each round gave; a round in which the client broke down is missing.
 Figures = Mapping[tuple[str, str, str], dict[int, Measurement]]
 

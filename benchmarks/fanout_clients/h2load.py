@@ -17,7 +17,7 @@ from benchmarks.fanout_clients.workload import APNS, Job, apns_token, fcm_path, 
 # Different paths that are sent in turn: enough that none is in the peer's table.
 _PATHS = 10_000
 _POLL_S = 0.005
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
 _RATE = re.compile(r"finished in .*, ([\d.]+) req/s")
 _GOOD = re.compile(r"status codes: (\d+) 2xx")
 

@@ -16,7 +16,7 @@ _VERSION = "8.1.0"
 _FOLDER = Path(__file__).parents[2] / "build" / f"node-apn-{_VERSION}"
 _SCRIPT = Path(__file__).with_name("node_apn.cjs")
 _INSTALL_S = 120
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
 
 
 def prepare() -> str | None:
