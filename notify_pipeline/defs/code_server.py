@@ -13,24 +13,23 @@ import multiprocessing
 import sys
 from typing import Any
 
-import dagster._grpc.server as grpc_server
-from dagster._cli.api import api_cli
-
 from notify_pipeline.defs import warm
 from notify_pipeline.defs.watching import patience
-
-
-class WarmApiServer(grpc_server.DagsterApiServer):
-    """Starts runs from the fork server."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._mp_ctx: Any = multiprocessing.get_context("forkserver")
 
 
 def main() -> None:
     """Serve until told to stop."""
     warm.start()
+    # Here, because every process that is forked runs this module's top level again, as its __main__: it would take each
+    # of them 0.2 s of a core.
+    import dagster._grpc.server as grpc_server
+    from dagster._cli.api import api_cli
+
+    class WarmApiServer(grpc_server.DagsterApiServer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._mp_ctx: Any = multiprocessing.get_context("forkserver")
+
     # Dagster has no setting for how runs are started. Its version is pinned; tests/e2e/test_crashes.py holds this.
     grpc_server.DagsterApiServer = WarmApiServer  # type: ignore[misc]
     patience.begin()
