@@ -11,7 +11,7 @@ from dagster import DagsterRunStatus
 
 from notify_pipeline.defs.delivery.work import REQUEST_TAG
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
-from notify_pipeline.defs.reports.watch import END_PAUSE, Build, may_build, pause_after
+from notify_pipeline.defs.reports.watch import END_PAUSE, Build, may_build
 from notify_pipeline.reports import checks, versions
 from notify_pipeline.reports.reading import ReportReader
 from tests.defs.conftest import TOPIC, World
@@ -99,12 +99,25 @@ def test_when_to_build(runs: list[Build], may: bool) -> None:
     assert may_build(runs, NOW) is may
 
 
-def test_people_wait_for_a_broadcast_that_ended_and_it_does_not_wait_for_builds() -> None:
-    assert pause_after(under_way=False, ended=True) == pause_after(under_way=True, ended=True) == END_PAUSE
-    assert END_PAUSE < pause_after(under_way=False, ended=False) < pause_after(under_way=True, ended=False)
-    assert may_build([ended(1)], NOW, END_PAUSE)
-    assert not may_build([ended(9)], NOW, pause_after(under_way=True, ended=False))
-    assert not may_build([ended(1, failed=True)] * 2, NOW, END_PAUSE), "what fails is not hurried"
+@pytest.mark.parametrize(
+    ("since", "finished", "failures", "ended_too", "may"),
+    [
+        pytest.param(9, 60, 0, False, False, id="a short one is built once, at its end"),
+        pytest.param(10, 60, 0, False, True, id="a long one is built on the way"),
+        pytest.param(60, 9, 0, False, False, id="but less often"),
+        pytest.param(60, 10, 0, False, True, id="... every ten seconds"),
+        pytest.param(60, 0.4, 0, True, False, id="the end of another waits for next to nothing"),
+        pytest.param(60, 0.5, 0, True, True, id="... half a second"),
+        pytest.param(None, 0.5, 0, True, True, id="... whether anything else is sent or not"),
+        pytest.param(None, 1.5, 2, True, False, id="what fails is not hurried"),
+    ],
+)
+def test_when_to_build_while_broadcasts_are_sent(
+    since: float | None, finished: float, failures: int, ended_too: bool, may: bool
+) -> None:
+    runs = [ended(finished, failed=True)] * failures or [ended(finished)]
+    begun = None if since is None else NOW - timedelta(seconds=since)
+    assert may_build(runs, NOW, sending_since=begun, ended=ended_too) is may
 
 
 def test_the_end_of_a_broadcast_is_built_at_once(make_world: Callable[..., World], sandbox_url: str) -> None:
@@ -113,7 +126,7 @@ def test_the_end_of_a_broadcast_is_built_at_once(make_world: Callable[..., World
     request_id = world.send("all", topics=[TOPIC])
     assert world.run("drain").success  # plans it
     cursor = world.tick(SENSOR).cursor
-    assert cursor == request_id
+    assert cursor.startswith(f"{request_id}@")
     assert world.run(JOB).success
     assert world.run("broadcast", tags={REQUEST_TAG: request_id}).success
     waits = world.tick(SENSOR, cursor)

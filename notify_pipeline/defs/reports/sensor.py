@@ -12,7 +12,7 @@ from notify_pipeline.core.ledger import broadcasts, outbox
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
-from notify_pipeline.defs.reports.watch import Build, may_build, pause_after
+from notify_pipeline.defs.reports.watch import Build, may_build
 from notify_pipeline.defs.watching import patience
 from notify_pipeline.reports import build
 
@@ -35,30 +35,37 @@ def build_when_the_lake_changed(
     lake: dg.ResourceParam[Lake],
 ) -> dg.SensorResult:
     """Request a build."""
-    # Broadcasts that were under way when somebody last looked, and those whose end no build has seen.
-    known = set(context.cursor.split()) if context.cursor else set()
+    # Since when each broadcast is under way whose end no build has seen yet.
+    known = {name: float(since) for name, since in map(_split, (context.cursor or "").split())}
     builds = _builds(context.instance)
 
     def look() -> bool | None:
         nonlocal builds
         if any(run.ended_at is None for run in builds):
             builds = _builds(context.instance)  # once it ended nobody but us begins another, but for the schedule
-        under_way = {due.request_id for due in broadcasts.due(ledger, datetime.now(UTC))}
-        known.update(under_way)
-        ended = known > under_way and outbox.is_empty(ledger)
-        if not may_build(builds, datetime.now(UTC), pause_after(bool(under_way), ended)):
+        now = datetime.now(UTC)
+        under_way = {due.request_id for due in broadcasts.due(ledger, now)}
+        known.update({name: now.timestamp() for name in under_way - known.keys()})
+        since = min((datetime.fromtimestamp(known[name], UTC) for name in under_way), default=None)
+        ended = known.keys() > under_way and outbox.is_empty(ledger)
+        if not may_build(builds, now, sending_since=since, ended=ended):
             return None
         is_stale = build.is_stale(lake, settings.reports, settings)
-        if ended:
-            known.intersection_update(under_way)
+        for name in known.keys() - under_way if ended else ():
+            del known[name]
         return is_stale or None
 
     due = patience.wait_for(look, _LOOK_S)
     # An empty cursor is not stored: the one before would stay.
-    cursor = " ".join(sorted(known)) or " "
+    cursor = " ".join(f"{name}@{since:.1f}" for name, since in sorted(known.items())) or " "
     if due is None:
         return dg.SensorResult(skip_reason=dg.SkipReason("nothing changed, or the last build is recent"), cursor=cursor)
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
+
+
+def _split(item: str) -> tuple[str, str]:
+    name, _, since = item.rpartition("@")
+    return name, since
 
 
 def _builds(instance: dg.DagsterInstance) -> list[Build]:

@@ -25,30 +25,25 @@ class Build:
     failed: bool
 
 
-def pause_after(under_way: bool, ended: bool) -> timedelta:
-    """How long to wait after a build that did well.
-
-    Args:
-        under_way: Whether a broadcast is being sent.
-        ended: Whether one ended since the last build, and all of it is in the lake.
-    """
-    if ended:
-        return END_PAUSE
-    return BROADCAST_PAUSE if under_way else PAUSE
-
-
-def may_build(runs: Sequence[Build], now: datetime, pause: timedelta = PAUSE) -> bool:
+def may_build(
+    runs: Sequence[Build], now: datetime, *, sending_since: datetime | None = None, ended: bool = False
+) -> bool:
     """Tell whether a build may begin now, if anything changed.
 
     Args:
         runs: The latest runs, newest first.
         now: The time.
-        pause: Since the last one (``pause_after``); twice as much after each that failed.
+        sending_since: When the oldest broadcast began that is being sent, None when none is. One that is sent within
+            the pause is built once, at its end.
+        ended: Whether a broadcast ended since the last build, and all of it is in the lake.
     """
-    if not runs:
-        return True
     if any(run.ended_at is None for run in runs):
         return False
+    pause, moments = PAUSE, [run.ended_at for run in runs if run.ended_at is not None]
+    if ended:
+        pause = END_PAUSE
+    elif sending_since is not None:
+        pause = BROADCAST_PAUSE
+        moments.append(sending_since)
     failures = next((number for number, run in enumerate(runs) if not run.failed), len(runs))
-    ended = max(run.ended_at for run in runs if run.ended_at is not None)
-    return now >= ended + min(pause * (1 << failures), _MAX_PAUSE)
+    return not moments or now >= max(moments) + min(pause * (1 << failures), _MAX_PAUSE)
