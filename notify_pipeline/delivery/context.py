@@ -19,8 +19,6 @@ from notify_pipeline.core.vocabulary import Channel
 # The installation's secret that delivery ids are made with; receipts check them with the same.
 DELIVERY_SECRET = "delivery"  # noqa: S105 - its name
 
-_random = random.Random()  # noqa: S311 - jitter, not a secret
-
 
 @dataclass(frozen=True)
 class DeliveryContext:
@@ -43,7 +41,8 @@ class DeliveryContext:
     open_channels: Callable[[], AbstractAsyncContextManager[Mapping[Channel, ChannelSender]]]
     run_id: str
     clock: Callable[[], datetime] = utc_now
-    draw: Callable[[], float] = _random.random
+    # Python seeds this generator anew in a forked process. One of our own would draw the same jitter in every run.
+    draw: Callable[[], float] = random.random
     owner: str = field(default="")
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ import signal
 import time
 from multiprocessing.connection import Connection
 
+from notify_pipeline.delivery.context import DeliveryContext
+
 
 def tell_parents(answer: Connection, kill_server: bool) -> None:
     """Say who forked this process, and who forks one that it starts."""
@@ -35,3 +37,20 @@ def ask(kill_server: bool) -> tuple[int, int]:
     context.Process(target=tell_parents, args=(writer, kill_server)).start()
     parents: tuple[int, int] = reader.recv()
     return parents
+
+
+def tell_jitter(answer: Connection) -> None:
+    """Say how a context draws."""
+    answer.send(DeliveryContext.draw())
+
+
+def ask_jitter() -> list[float]:
+    """Fork two processes from a server that has the context imported; return what each draws."""
+    multiprocessing.set_forkserver_preload(["notify_pipeline.delivery.context"])
+    context = multiprocessing.get_context("forkserver")
+    drawn = []
+    for _ in range(2):
+        reader, writer = context.Pipe(duplex=False)
+        context.Process(target=tell_jitter, args=(writer,)).start()
+        drawn.append(reader.recv())
+    return drawn

@@ -29,6 +29,11 @@ def test_where_the_server_died_a_process_starts_one_of_its_own() -> None:
     assert mine != its
 
 
+def test_forked_processes_draw_different_jitter() -> None:
+    one, another = _python("from tests.defs import forked; print(forked.ask_jitter())")
+    assert one != another
+
+
 def test_imports_start_no_thread_that_a_fork_would_lose() -> None:
     python, *names = _python(
         "import importlib, os, threading, orjson\n"
