@@ -44,7 +44,7 @@ def sandbox(tmp_path: Path) -> Iterator[str]:
         thread.join(60)
 
 
-@pytest.mark.parametrize("window_s", [4, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("window_s", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_a_quota_that_runs_out(sandbox: str, sqlite_ledger: Ledger, folder_lake: Lake, window_s: int) -> None:
     faults = {"fcm": {"quota": QUOTA, "quota_window_s": window_s, "latency_ms": 5}}
     assert http.put(f"{sandbox}/faults", json=faults, timeout=30).status_code == 200

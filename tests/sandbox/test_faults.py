@@ -89,12 +89,12 @@ def test_retry_after_can_be_left_out(sandbox: Peer) -> None:
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_quota_has_room_again_in_the_next_window(sandbox: Peer, channel: str) -> None:
     with connect(sandbox, channel) as client:
-        sandbox.faults(**{channel: {"quota": 3, "quota_window_s": 3}})
+        sandbox.faults(**{channel: {"quota": 3, "quota_window_s": 2}})
         before = len(truth(sandbox))
         answers = post_many(client, sandbox, channel, [str(n) for n in range(10)])
         assert Counter(answer.status for answer in answers) == {200: 3, 429: 7}
         left = {int(answer.headers["retry-after"]) for answer in answers if answer.status == 429}
-        assert left <= {1, 2, 3}
+        assert left <= {1, 2}
         time.sleep(max(left) + 0.1)
         assert client.post(*request(sandbox, channel, "a")).status == 200
     assert Counter(line["processed"] for line in truth(sandbox)[before:]) == {True: 4, False: 7}
