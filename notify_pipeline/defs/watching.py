@@ -14,8 +14,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# A tick that is still going on when the next one is due costs that one its turn: it ends a good while before.
-TICK_S = 4.5
+# A tick that is still going on when the next one is due costs that one its turn. To be recorded, it needs a tenth of a
+# second; on a busy machine most of one.
+TICK_S = 4.0
 # A look that costs much is repeated less often, so that waiting takes at most this share of a core.
 _SHARE = 0.05
 
