@@ -48,6 +48,23 @@ async def post(server: Server, items: Iterator[Request]) -> Ends:
     return ends
 
 
+async def post_until_taken(server: Server, items: Iterator[Request]) -> Ends:
+    """Send refused requests again: a server may count a stream that it has answered a moment longer than we."""
+    waiting = {request.number: request for request in items}
+    found = Ends()
+    for _ in range(5):
+        ends = await post(server, iter(waiting.values()))
+        for number, end in ends.items():
+            if isinstance(end, NotProcessed):
+                assert end.reason == "refused", end
+            else:
+                del waiting[number]
+                found(number, end)
+        if not waiting:
+            return found
+    raise AssertionError(f"{len(waiting)} requests were refused again and again")
+
+
 @needs_nghttpd
 @pytest.mark.parametrize(
     "options",
@@ -109,10 +126,10 @@ def all_answered(ends: Ends, count: int) -> None:
 @pytest.mark.parametrize("options", ["", "http2_body_preread_size 1k;", "http2_max_concurrent_streams 3;"])
 def test_nginx_answers_everything(tmp_path: Path, options: str) -> None:
     with nginx(tmp_path, options) as server:
-        found = asyncio.run(post(server, numbered(800, "send", b"x" * 3000)))
+        found = asyncio.run(post_until_taken(server, numbered(800, "send", b"x" * 3000)))
         all_answered(found, 800)
         assert len({end.headers["apns-id"] for end in found.values() if isinstance(end, Answer)}) == 800
-        missing = asyncio.run(post(server, requests(300, "/nothing", b"x" * 3000)))
+        missing = asyncio.run(post_until_taken(server, requests(300, "/nothing", b"x" * 3000)))
         assert {(end[0], end[2]) for end in missing.values() if isinstance(end, Answer)} == {(404, NGINX_ERROR)}
         assert missing.kinds() == {"Answer": 300}
 
@@ -124,7 +141,7 @@ def test_nginx_says_goodbye_after_some_requests(tmp_path: Path) -> None:
     assert len(ends) == 1000
     kinds = ends.kinds()
     assert kinds["Unknown"] == 0, {end for end in ends.values() if isinstance(end, Unknown)}
-    assert {end[0] for end in ends.values() if isinstance(end, NotProcessed)} == {"goaway"}
+    assert "goaway" in {end[0] for end in ends.values() if isinstance(end, NotProcessed)} <= {"goaway", "refused"}
     assert kinds["Answer"] >= 350
 
 
@@ -133,8 +150,8 @@ def test_nginx_says_goodbye_after_some_requests(tmp_path: Path) -> None:
 def test_h2o_answers_everything(tmp_path: Path, options: str) -> None:
     """It keeps inserting into a table that we asked not to have."""
     with h2o(tmp_path, options) as server:
-        all_answered(asyncio.run(post(server, numbered(800, "send", b"x" * 3000))), 800)
-        missing = asyncio.run(post(server, requests(300, "/nothing")))
+        all_answered(asyncio.run(post_until_taken(server, numbered(800, "send", b"x" * 3000))), 800)
+        missing = asyncio.run(post_until_taken(server, requests(300, "/nothing")))
         assert {end[2] for end in missing.values() if isinstance(end, Answer)} == {H2O_ERROR}
         assert missing.kinds() == {"Answer": 300}
 
