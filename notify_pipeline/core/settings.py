@@ -98,8 +98,8 @@ class Settings(BaseSettings):
     chunk_size: int = Field(
         default=5_000,
         ge=1,
-        description="Recipients per durable intent and attempts file. A process that dies leaves at most "
-        "chunks_in_flight such chunks per channel ambiguous.",
+        description="Recipients per durable intent and attempts file, at most: chunks are smaller while a provider is "
+        "slow. A process that dies leaves at most chunks_in_flight of them per channel ambiguous.",
     )
     chunks_in_flight: int = Field(
         default=3,

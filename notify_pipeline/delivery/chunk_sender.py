@@ -34,7 +34,7 @@ from notify_pipeline.delivery.notifications import Messages
 from notify_pipeline.delivery.recipients import Recipients, pick
 from notify_pipeline.delivery.retry import RetryPolicy
 from notify_pipeline.delivery.shard_file import ShardFile, open_shard
-from notify_pipeline.delivery.shard_state import Chunk, Settled, ShardState, settle
+from notify_pipeline.delivery.shard_state import Chunk, ChunkPace, Settled, ShardState, settle
 from notify_pipeline.delivery.tokens import DropGuard
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class ChunkSender:
         self._stop = stop
         # One fewer than are in flight: while a chunk is recorded or read, others are being sent, out of step with it.
         self._calling = asyncio.Semaphore(max(1, ctx.settings.chunks_in_flight - 1))
+        self.pace = ChunkPace(ctx.settings.chunk_size)
         self.renewed_at = time.monotonic()
 
     @property
@@ -117,7 +118,9 @@ class ChunkSender:
             await asyncio.to_thread(broadcasts.intend, self._ctx.ledger, self._ctx.owner, new)
             if time.monotonic() - self.renewed_at > self._ctx.settings.lease_seconds:
                 raise LeaseLost(f"shard {new.shard} of request {new.request_id}: woke up after the lease ran out")
+            began = time.monotonic()
             results = await self._call(recipients)
+            self.pace.took(len(recipients.addresses), time.monotonic() - began)
         written = await loop.run_in_executor(self._tables, self._write, new, recipients, results)
         if not written:
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")

@@ -213,7 +213,7 @@ class _ShardRun:
     def _next(self) -> Chunk | None:
         if len(self._in_flight) >= self._ctx.settings.chunks_in_flight or self._chunks.is_held:
             return None
-        return self._state.take(to_micros(self._ctx.clock()), self._ctx.settings.chunk_size)
+        return self._state.take(to_micros(self._ctx.clock()), self._chunks.pace.size)
 
     async def _something_ends(self) -> None:
         """Wait until a chunk ends or a retry may be due."""

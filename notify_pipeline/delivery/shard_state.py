@@ -1,7 +1,7 @@
 """Which recipients of one shard are to be sent next: fresh, in flight, waiting for a retry, or finished.
 
-Belongs here: the state machine over a shard's ordinals, without any I/O. Does not belong here: storing chunks
-(``core.ledger.broadcasts``), calling a channel (``shard``).
+Belongs here: the state machine over a shard's ordinals, and how many go at a time; no I/O. Does not belong here:
+storing chunks (``core.ledger.broadcasts``), calling a channel (``chunk_sender``).
 
 A recipient is its ordinal, the row number in the shard's file. A chunk is a set of ordinals with an attempt number
 each; it is intended, then settled once. Everything here can be rebuilt from the settled chunks. Fresh recipients are
@@ -19,6 +19,8 @@ from notify_pipeline.delivery.retry import Again, GaveUp, RetryPolicy, Wishes
 
 # Retries due within this long go together: they would come one by one, where only retries are left.
 _TOGETHER_US = 50_000
+# A chunk that took less is followed by larger ones, one that took more by smaller ones.
+_FAST_S, _SLOW_S = 0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,29 @@ class ShardState:
     def _skip(self) -> None:
         while self._fresh < self.recipients and self._attempts[self._fresh]:
             self._fresh += 1
+
+
+class ChunkPace:
+    """How large the next chunk should be, so that a chunk takes about a second at any provider's speed.
+
+    A process that dies leaves whole chunks ambiguous, and one that is told to stop ends those under way: neither may
+    grow with a provider's slowness. It begins small, because nobody knows yet how fast the provider is.
+
+    Args:
+        most: The largest chunk.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._least = max(1, most // 20)
+        self.size = max(1, most // 5)
+
+    def took(self, recipients: int, seconds: float) -> None:
+        """Take note of how long it took to send a chunk of this size."""
+        if seconds > _SLOW_S:
+            self.size = max(self._least, min(self.size, recipients // 2))
+        elif seconds < _FAST_S and recipients >= self.size:
+            self.size = min(self._most, 2 * recipients)
 
 
 def settle(

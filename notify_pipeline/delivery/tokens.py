@@ -33,9 +33,9 @@ class DropGuard:
 
     Args:
         settings: Holds the largest plausible share and the smallest sample.
-        whole_send: True over one broadcast: dead tokens are held until there is a sample, and once the share was
-            implausible nothing more is dropped. False over many small sends: each batch is judged with those before
-            it, and dropping resumes when the share is plausible again.
+        whole_send: True over one shard of a broadcast: dead tokens are held until there is a sample, and once the
+            share was implausible nothing more is dropped. False over many small sends: each batch is judged with those
+            before it, and dropping resumes when the share is plausible again.
     """
 
     def __init__(self, settings: Settings, *, whole_send: bool) -> None:

@@ -215,7 +215,7 @@ def test_a_stop_finishes_what_is_under_way_and_the_next_goes_on(ctx: DeliveryCon
     few = context(ctx.ledger, ctx.lake, fcm, **SIZES, chunks_in_flight=1)
     totals = broadcast.send_shard(few, request_id, 0, stop)
     assert (totals.done, totals.stopped_reason) == (False, "stopped")
-    assert 10 <= totals.outcomes["accepted"] < 40
+    assert 5 <= totals.outcomes["accepted"] < 40
     assert broadcast.send_shard(few, request_id, 0).done
     assert max(Counter(call[0] for call in fcm.calls).values()) == 1
 
@@ -345,7 +345,7 @@ def test_a_process_that_loses_its_shard_stops(ctx: DeliveryContext, fcm: FakeSen
     one = context(ctx.ledger, ctx.lake, fcm, **SIZES, chunks_in_flight=1)
     with pytest.raises(LeaseLost):
         broadcast.send_shard(one, request_id, 0)
-    assert len(fcm.calls) == 10
+    assert len(fcm.calls) == 2 + 4  # the chunk that it stole in, and the one before
 
 
 def test_a_shard_that_is_lost_does_not_stop_the_one_beside_it(

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from notify_pipeline.core.vocabulary import Outcome
 from notify_pipeline.delivery.retry import GaveUp, RetryPolicy, Wishes
-from notify_pipeline.delivery.shard_state import Chunk, Settled, ShardState, settle
+from notify_pipeline.delivery.shard_state import Chunk, ChunkPace, Settled, ShardState, settle
 
 ATTEMPTS = 4
 POLICY = RetryPolicy(ATTEMPTS, base_s=0.001, cap_s=0.01, draw=lambda: 0.5)
@@ -176,3 +176,23 @@ def test_a_million_recipients_are_restored_without_a_number_for_each() -> None:
 @pytest.mark.parametrize("recipients", [0, 1])
 def test_an_empty_shard_is_finished(recipients: int) -> None:
     assert ShardState(recipients).is_finished == (recipients == 0)
+
+
+@given(most=st.integers(1, 10_000), per_second=st.floats(0.1, 1e6))
+def test_chunks_come_to_take_about_a_second_within_their_bounds(most: int, per_second: float) -> None:
+    pace = ChunkPace(most)
+    sizes = []
+    for _ in range(40):
+        assert 1 <= pace.size <= most
+        sizes.append(pace.size)
+        pace.took(pace.size, pace.size / per_second)
+    last = sizes[-1]
+    assert last == sizes[-2], "it does not come to rest"
+    assert last == most or last / per_second >= 0.5
+    assert last <= max(1, most // 20) or last / per_second <= 2.0
+
+
+def test_a_small_chunk_of_retries_does_not_say_that_the_provider_is_fast() -> None:
+    pace = ChunkPace(1_000)
+    pace.took(3, 0.01)
+    assert pace.size == 200
