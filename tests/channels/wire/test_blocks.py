@@ -95,7 +95,7 @@ def test_blocks_as_a_peer_may_make_them(blocks: list[bytes]) -> None:
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=10_000)
+@settings(deadline=None, max_examples=3_000)
 @given(st.lists(BLOCKS, max_size=20))
 def test_blocks_at_length(blocks: list[bytes]) -> None:
     both_read_the_same(blocks)
