@@ -211,7 +211,7 @@ BEHAVIOURS: list[tuple[Misbehave, set[str], set[str]]] = [
     (resets, {"NotProcessed", "Unknown"}, set()),
     (narrows, set(), set()),
     (is_mute, {"Unknown"}, {"NotProcessed"}),
-    (is_slow, {"Unknown"}, set()),
+    (is_slow, {"Unknown"}, {"NotProcessed"}),  # a busy machine may not connect within a second
     (wants_one_first, {"NotProcessed"}, set()),
     (does_anything, set(), {"NotProcessed", "Unknown"}),
 ]
