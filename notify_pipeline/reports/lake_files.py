@@ -33,11 +33,16 @@ _COLUMNS: Final = {
     AUDIENCES.name: 'tenant, request_id, notification_id, channel, platform, recipients, "at"',
     AUDIT.name: 'tenant, notification_id, audit_id, to_state, "at"',
     ATTEMPTS.name: (
-        "tenant, notification_id, channel, platform, provider, delivery_id, attempt_no, sent_at, answered_at, outcome,"
-        " provider_code"
+        "channel, platform, provider, delivery_id, attempt_no, sent_at, answered_at, outcome, provider_code"
     ),
     RECEIPTS.name: 'notification_id, delivery_id, event, "at"',
 }
+# A large send has a million attempts: they carry its number, not its names. Attempts of a request that has not landed
+# wait for it. The request's rows come first in SOURCES.
+_NUMBERED: Final = (
+    "CREATE OR REPLACE TABLE stage.numbered AS"
+    " SELECT row_number() OVER (ORDER BY tenant, notification_id)::INTEGER AS notification, * FROM stage.requests"
+)
 # How many files one statement opens: bounds its plan, and its open files.
 _BATCH: Final = 500
 _FETCHERS: Final = 8
@@ -108,10 +113,13 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         FileNotFoundError, duckdb.IOException: As for ``index_changes``.
     """
     for table in SOURCES:
-        columns = _COLUMNS[table.name]
+        columns, which = _COLUMNS[table.name], "SEMI JOIN stage.affected USING (notification_id)"
+        if table is ATTEMPTS:
+            connection.execute(_NUMBERED)
+            columns, which = f"notification, {columns}", "JOIN stage.numbered USING (tenant, notification_id)"
         connection.register("empty_rows", table.schema.empty_table())
         connection.execute(
-            f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT {columns} FROM empty_rows"  # noqa: S608
+            f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT {columns} FROM empty_rows {which}"  # noqa: S608
         )
         connection.unregister("empty_rows")
         paths = connection.execute(
@@ -123,7 +131,7 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
             with local_files(lake, batch) as files:
                 connection.execute(
                     f"INSERT INTO stage.{table.name} SELECT {columns} FROM"  # noqa: S608 - constants above
-                    " read_parquet($files, hive_partitioning = false) SEMI JOIN stage.affected USING (notification_id)",
+                    f" read_parquet($files, hive_partitioning = false) {which}",
                     {"files": files},
                 )
         if table not in (ATTEMPTS, RECEIPTS):

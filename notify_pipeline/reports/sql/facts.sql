@@ -38,7 +38,7 @@ WITH grouped AS (
     GROUP BY GROUPING SETS ((notification, channel, platform, provider), (notification))
 )
 SELECT r.tenant, r.notification_id, g.* EXCLUDE (notification)
-FROM grouped AS g JOIN numbered AS r USING (notification);
+FROM grouped AS g JOIN stage.numbered AS r USING (notification);
 
 -- Who was planned for. Until a broadcast's audience has landed, those whose attempts are known stand in for it. Should
 -- two providers serve a channel, each answers for the recipients it has, and the first also for those nobody has yet.
@@ -87,7 +87,11 @@ WITH states AS (
     WHERE to_state IS NOT NULL
     GROUP BY ALL
 ),
-last_attempts AS (SELECT tenant, notification_id, max(sent_at) AS last_attempt_at FROM stage.attempts GROUP BY ALL)
+last_attempts AS (
+    SELECT r.tenant, r.notification_id, a.last_attempt_at
+    FROM (SELECT notification, max(sent_at) AS last_attempt_at FROM stage.attempts GROUP BY ALL) AS a
+    JOIN stage.numbered AS r USING (notification)
+)
 SELECT
     tenant,
     notification_id,
@@ -148,7 +152,7 @@ buckets AS (
     GROUP BY ALL
 )
 SELECT r.tenant, r.notification_id, b.platform, b.bucket_s, b.accepted, b.received
-FROM buckets AS b JOIN numbered AS r USING (notification)
+FROM buckets AS b JOIN stage.numbered AS r USING (notification)
 ORDER BY ALL;
 
 INSERT INTO report.facts.failures
@@ -160,9 +164,10 @@ WITH ended AS (
 ),
 failed AS (SELECT DISTINCT * FROM attempts WHERE outcome NOT IN ('accepted', 'dry_run'))
 SELECT
-    a.tenant, a.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
+    r.tenant, r.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
     coalesce(a.provider_code, ''), count(*), coalesce(any_value(e.deliveries), 0), min(a.sent_at), max(a.sent_at)
 FROM failed AS a
+JOIN stage.numbered AS r USING (notification)
 JOIN providers AS p
     ON p.notification = a.notification
     AND p.report_channel = a.report_channel AND p.report_platform = a.report_platform
@@ -170,13 +175,14 @@ LEFT JOIN ended AS e
     ON e.notification = a.notification AND e.channel = a.report_channel
     AND e.platform = a.report_platform AND e.provider = coalesce(a.provider, p.provider)
     AND e.outcome = a.outcome AND e.provider_code = coalesce(a.provider_code, '')
-GROUP BY a.tenant, a.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
+GROUP BY r.tenant, r.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
     coalesce(a.provider_code, '')
 ORDER BY ALL;
 
 INSERT INTO report.facts.foreign_beacons
 SELECT b.notification_id, count(*), sum(b.lines)::BIGINT
 FROM beacons AS b
-ANTI JOIN (FROM attempts WHERE is_call) AS a USING (notification_id, delivery_id)
+ANTI JOIN (FROM attempts JOIN stage.numbered USING (notification) WHERE is_call) AS a
+    USING (notification_id, delivery_id)
 GROUP BY b.notification_id
 ORDER BY b.notification_id;

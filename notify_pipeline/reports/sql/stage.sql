@@ -1,15 +1,9 @@
 -- One delivery per row, for the affected notifications only: its deciding attempt, its beacons, its final outcome.
 
--- A large send has a million rows here: they carry its number, not its names. A request that has not landed has none,
--- and no report.
-CREATE OR REPLACE TEMP TABLE numbered AS
-SELECT row_number() OVER (ORDER BY tenant, notification_id)::INTEGER AS notification, * FROM stage.requests;
-
 -- What the provider last said wins over silence, silence over never having been asked; acceptance wins over all:
 -- accepted, invalid, permanent, ambiguous, throttled or transient (the later of the two), expired, skipped, dry run.
 CREATE OR REPLACE TEMP VIEW attempts AS
 SELECT
-    r.notification,
     a.*,
     coalesce(a.platform, 'unknown') AS report_platform,
     coalesce(a.channel, 'none') AS report_channel,
@@ -25,8 +19,7 @@ SELECT
         WHEN 'skipped' THEN 7
         ELSE 8
     END AS precedence
-FROM stage.attempts AS a
-JOIN numbered AS r USING (tenant, notification_id);
+FROM stage.attempts AS a;
 
 -- A recipient that got no call has no provider of its own: it is counted with its channel's.
 CREATE OR REPLACE TEMP TABLE providers AS
@@ -92,7 +85,7 @@ joined AS (
         coalesce(b.clicked, FALSE) AS clicked,
         epoch_us(coalesce(r.send_at, r.accepted_at)) AS due_us
     FROM decided AS d
-    JOIN numbered AS r USING (notification)
+    JOIN stage.numbered AS r USING (notification)
     JOIN providers AS p USING (notification, report_channel, report_platform)
     LEFT JOIN beacons AS b
         ON d.called AND b.notification_id = r.notification_id AND b.delivery_id = d.delivery_id
