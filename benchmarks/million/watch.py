@@ -61,6 +61,7 @@ class Watch:
         self._thread = threading.Thread(target=self._sample_until_over, name="watch")
         self._pss: dict[int, tuple[int, int]] = {}
         self._cpu: dict[int, tuple[str, float, float]] = {}
+        self._commands: dict[int, str] = {}
         self._first = True
 
     def __enter__(self) -> Self:
@@ -86,7 +87,7 @@ class Watch:
         kinds: dict[int, str] = {}
         for pid, parent, cpu_s in _tree(self._roots):
             try:
-                kind = kinds[pid] = _kind(pid, kinds.get(parent, "supervisor"))
+                kind = kinds[pid] = self._kind(pid, kinds.get(parent, "supervisor"))
                 by_kind[kind] += self._pss_of(pid)
             except (FileNotFoundError, ProcessLookupError):
                 continue
@@ -100,6 +101,16 @@ class Watch:
             self.usage.peak_mib = total
             self.usage.peak_by_kind = {kind: kib / 1024 for kind, kib in by_kind.items()}
         self.usage.sampling_s += time.thread_time() - began
+
+    def _kind(self, pid: int, parent: str) -> str:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        if name.startswith("notify-"):
+            return name
+        if pid not in self._commands:
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+            self._commands[pid] = raw.replace(b"\0", b" ").decode(errors="replace")
+        command = self._commands[pid]
+        return next((kind for word, kind in _KINDS.items() if word in command), _STARTED_BY.get(parent, parent))
 
     def _pss_of(self, pid: int) -> int:
         """The process's PSS in KiB."""
@@ -133,11 +144,3 @@ def _tree(roots: list[int]) -> Iterator[tuple[int, int, float]]:
         queue.extend((child, pid) for child in children.get(pid, ()))
         if pid in cpu:
             yield pid, parent, cpu[pid]
-
-
-def _kind(pid: int, parent: str) -> str:
-    name = Path(f"/proc/{pid}/comm").read_text().strip()
-    if name.startswith("notify-"):
-        return name
-    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return next((kind for word, kind in _KINDS.items() if word in command), _STARTED_BY.get(parent, parent))
