@@ -20,7 +20,8 @@ DEVICES = traffic.devices(1_200)
 # Small pieces and a slow provider, so that a kill finds every process in the middle of its work.
 SETTINGS = {
     "NOTIFY_INLINE_LIMIT": "100",
-    "NOTIFY_SHARD_SIZE": "300",
+    "NOTIFY_SHARD_MIN": "150",
+    "NOTIFY_SHARD_MAX": "300",
     "NOTIFY_CHUNK_SIZE": "50",
     "NOTIFY_MAX_IN_FLIGHT": "16",
 }
