@@ -5,6 +5,7 @@ an ``apns-id`` that no other answer has. It does not look at tokens or credentia
 """
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -55,7 +56,7 @@ class Server:
     """One nginx: where pushes go, and how many came."""
 
     url: str
-    pid: int
+    pid: int | None
     _counter: str
     _asked: int = 0
 
@@ -68,6 +69,20 @@ class Server:
         if found is None:
             raise SystemExit(f"{PROGRAM}'s status is unreadable: {text!r}")
         return int(found[1]) - self._asked
+
+
+@dataclass
+class Sandbox:
+    """One of the sandbox's providers, where nginx is missing. The sandbox is among the system's own processes."""
+
+    _control: str
+    _provider: str
+    pid: int | None = None
+
+    def requests(self) -> int:
+        """How many pushes it has taken."""
+        with urllib.request.urlopen(f"{self._control}/stats", timeout=30) as answer:
+            return int(json.load(answer)[self._provider].get("processed", 0))
 
 
 def is_there() -> bool:
