@@ -77,8 +77,8 @@ def test_no_second_build_while_one_is_queued(world: World) -> None:
     assert world.tick(SENSOR).run_requests == []
 
 
-def ended(seconds: float, failed: bool = False) -> Build:
-    return Build(NOW - timedelta(seconds=seconds), failed)
+def ended(seconds: float, failed: bool = False, took: float = 1) -> Build:
+    return Build(NOW - timedelta(seconds=seconds), failed, timedelta(seconds=took))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,11 @@ def test_when_to_build(runs: list[Build], may: bool) -> None:
 @pytest.mark.parametrize(
     ("since", "finished", "failures", "ended_too", "may"),
     [
-        pytest.param(9, 60, 0, False, False, id="a short one is built once, at its end"),
-        pytest.param(10, 60, 0, False, True, id="a long one is built on the way"),
-        pytest.param(60, 9, 0, False, False, id="but less often"),
-        pytest.param(60, 10, 0, False, True, id="... every ten seconds"),
+        pytest.param(4.9, 60, 0, False, False, id="a short one is built once, at its end"),
+        pytest.param(5, 60, 0, False, True, id="a long one is built on the way"),
+        pytest.param(60, 39, 0, False, False, id="a build that took two seconds is followed by a pause"),
+        pytest.param(60, 40, 0, False, True, id="... of twenty times as long"),
+        pytest.param(40.5, 39.5, 0, False, True, id="the one before said nothing of this broadcast"),
         pytest.param(60, 0.4, 0, True, False, id="the end of another waits for next to nothing"),
         pytest.param(60, 0.5, 0, True, True, id="... half a second"),
         pytest.param(None, 0.5, 0, True, True, id="... whether anything else is sent or not"),
@@ -115,9 +116,21 @@ def test_when_to_build(runs: list[Build], may: bool) -> None:
 def test_when_to_build_while_broadcasts_are_sent(
     since: float | None, finished: float, failures: int, ended_too: bool, may: bool
 ) -> None:
-    runs = [ended(finished, failed=True)] * failures or [ended(finished)]
+    runs = [ended(finished, failed=True)] * failures or [ended(finished, took=2)]
     begun = None if since is None else NOW - timedelta(seconds=since)
     assert may_build(runs, NOW, sending_since=begun, ended=ended_too) is may
+
+
+def test_builds_take_a_share_of_the_time_while_a_broadcast_is_sent() -> None:
+    begun = NOW - timedelta(hours=1)
+
+    def may(finished: float, took: float) -> bool:
+        return may_build([ended(finished, took=took)], NOW, sending_since=begun)
+
+    assert may(5, 0)
+    assert not may(4.9, 0)
+    assert may(60, 600)
+    assert not may(59, 600)
 
 
 def test_the_end_of_a_broadcast_is_built_at_once(make_world: Callable[..., World], sandbox_url: str) -> None:

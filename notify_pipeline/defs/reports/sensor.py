@@ -3,7 +3,7 @@
 Belongs here: sensor and schedules. Does not belong here: the rule (``watch``), noticing a change (``reports.build``).
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -74,9 +74,16 @@ def _builds(instance: dg.DagsterInstance) -> list[Build]:
         Build(
             record.update_timestamp if record.dagster_run.is_finished else None,
             record.dagster_run.status is dg.DagsterRunStatus.FAILURE,
+            _took(record),
         )
         for record in records
     ]
+
+
+def _took(record: dg.RunRecord) -> timedelta:
+    if record.start_time is None or record.end_time is None:
+        return timedelta()
+    return timedelta(seconds=record.end_time - record.start_time)
 
 
 hourly = dg.ScheduleDefinition(

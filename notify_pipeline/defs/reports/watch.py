@@ -9,8 +9,12 @@ from datetime import datetime, timedelta
 
 # Under steady traffic the lake changes every second; a build costs a few seconds of a core.
 PAUSE = timedelta(seconds=5)
-# A broadcast can use all cores, and each build computes it anew from all of its attempts.
-BROADCAST_PAUSE = timedelta(seconds=10)
+# A broadcast uses all cores, and each build computes it anew from all of its attempts, ever more: building may take
+# this share of the time while one is sent. The first comes early, when there is little to compute.
+BROADCAST_SHARE = 0.05
+FIRST_PAUSE = timedelta(seconds=5)
+# But its figures move.
+MAX_BROADCAST_PAUSE = timedelta(minutes=1)
 # People wait for its figures when it is over.
 END_PAUSE = timedelta(seconds=0.5)
 # A candidate that fails a check fails it again until something changes; the store may just be away for a moment.
@@ -19,10 +23,11 @@ _MAX_PAUSE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """An earlier run; ``ended_at`` is None while it is not finished."""
+    """An earlier run; ``ended_at`` is None while it is not finished, ``took`` without its waiting for a start."""
 
     ended_at: datetime | None
     failed: bool
+    took: timedelta = timedelta()
 
 
 def may_build(
@@ -34,7 +39,7 @@ def may_build(
         runs: The latest runs, newest first.
         now: The time.
         sending_since: When the oldest broadcast began that is being sent, None when none is. One that is sent within
-            the pause is built once, at its end.
+            the first pause is built once, at its end.
         ended: Whether a broadcast ended since the last build, and all of it is in the lake.
     """
     if any(run.ended_at is None for run in runs):
@@ -43,7 +48,15 @@ def may_build(
     if ended:
         pause = END_PAUSE
     elif sending_since is not None:
-        pause = BROADCAST_PAUSE
+        pause = _pause_of_broadcast(runs, sending_since)
         moments.append(sending_since)
     failures = next((number for number, run in enumerate(runs) if not run.failed), len(runs))
     return not moments or now >= max(moments) + min(pause * (1 << failures), _MAX_PAUSE)
+
+
+def _pause_of_broadcast(runs: Sequence[Build], sending_since: datetime) -> timedelta:
+    """How long to wait after the last build, and after the broadcast's beginning."""
+    latest = runs[0] if runs else None
+    if latest is None or latest.ended_at is None or latest.ended_at - latest.took < sending_since:
+        return FIRST_PAUSE  # what a build took before says nothing about this broadcast's
+    return min(max(FIRST_PAUSE, latest.took / BROADCAST_SHARE), MAX_BROADCAST_PAUSE)
