@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_EVERY_S = 0.2
+# A look takes some fifteen milliseconds of the cores that are measured; what it looks for lasts a second or more.
+_EVERY_S = 0.5
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 STAND_IN = "nginx"
 # What a process is, by a word of its command line; steps and runs carry names of their own instead.
