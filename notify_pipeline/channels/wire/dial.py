@@ -70,36 +70,39 @@ class Dialer:
 
     async def open(self, make: Callable[[], Link]) -> Link | NotProcessed:
         """Return a link that is ready, or why there is none."""
-        made: list[Link] = []
-
-        def factory() -> Link:
-            made.append(make())
-            return made[-1]
-
+        link = make()
         try:
             async with asyncio.timeout(self._timeout_s):
-                _, link = await asyncio.get_running_loop().create_connection(
-                    factory,
-                    self._host,
-                    self._port,
-                    ssl=self._tls(),
-                    server_hostname=self._host,
-                    ssl_handshake_timeout=self._timeout_s,
-                    ssl_shutdown_timeout=_GOODBYE_S,
-                    happy_eyeballs_delay=_NEXT_ADDRESS_AFTER_S,
-                )
+                await self._connect(link)
                 await link.ready
                 return link
         except (OSError, TimeoutError) as error:
             return _failure(error)
         finally:
-            for link in made:
-                if link.ready.done():
-                    # Read here where nobody else did, so that asyncio does not report it.
-                    with contextlib.suppress(asyncio.CancelledError):
-                        link.ready.exception()
-                if not link.connection.ready:
-                    link.abort("connect", "")
+            if link.ready.done():
+                # Read here where nobody else did, so that asyncio does not report it.
+                with contextlib.suppress(asyncio.CancelledError):
+                    link.ready.exception()
+            if not link.connection.ready:
+                link.abort("connect", "")
+
+    async def _connect(self, link: Link) -> None:
+        """Connect, and agree on TLS. In two steps, because the link wants the socket below TLS to itself."""
+        loop = asyncio.get_running_loop()
+        below, _ = await loop.create_connection(
+            asyncio.Protocol, self._host, self._port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER_S
+        )
+        tls = await loop.start_tls(
+            below,
+            link,
+            self._tls(),
+            server_hostname=self._host,
+            ssl_handshake_timeout=self._timeout_s,
+            ssl_shutdown_timeout=_GOODBYE_S,
+        )
+        if tls is None:
+            raise ConnectionResetError("the peer closed the connection during the handshake")
+        link.carry(below, tls)
 
 
 def _failure(error: OSError | TimeoutError) -> NotProcessed:

@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from notify_pipeline.channels.wire.connection import Connection
 
@@ -25,6 +25,12 @@ _HIGH_WATER = 131_072
 # Routers forget silent connections after a minute or more. One that was idle for so long must answer a PING before it
 # gets requests: a request that is lost with it might have been processed, a PING cannot.
 _STALE_AFTER_S = 50.0
+# With so many requests left open and fewer new answers than this in one read, the next read waits for more of them: one
+# that comes alone costs a turn of the event loop, a TLS record and a write, twice of what it costs in company.
+_MANY_OPEN = 64
+_FEW_ANSWERS = 32
+# ... and for so long: little beside the 50 ms that providers take. Requests go on being written meanwhile.
+_GATHER_S = 0.002
 # A busy peer gets at least this long to answer a PING.
 _SIGN_OF_LIFE_S = 2.0
 
@@ -60,7 +66,8 @@ class Link(asyncio.Protocol):
         self._loop = loop
         self._timeout_s = timeout_s
         self._patience_s = max(timeout_s / 2, _SIGN_OF_LIFE_S)
-        self._transport: asyncio.Transport | None = None
+        self._below: asyncio.Transport | None = None  # the socket
+        self._transport: asyncio.Transport | None = None  # TLS on it
         self._paused = False
         self._heard = False
         self._quiet_since = loop.time()  # when nothing has come since, though something was due
@@ -68,15 +75,21 @@ class Link(asyncio.Protocol):
         self._asked_at: float | None = None  # a PING that nothing has followed
         self._marks: deque[tuple[float, int]] = deque()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Check that the peer agreed to HTTP/2, and open."""
-        self._transport = cast(asyncio.Transport, transport)
+    def carry(self, below: asyncio.Transport, transport: asyncio.Transport) -> None:
+        """Check that the peer agreed to HTTP/2, and open.
+
+        The peer's first bytes may have come before.
+
+        Args:
+            below: The socket.
+            transport: TLS on it.
+        """
+        self._below, self._transport = below, transport
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
-            self.ready.set_exception(ssl.SSLError("the peer does not speak HTTP/2 (ALPN)"))
-            self._transport.abort()
-            return
-        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+            transport.abort()
+            raise ssl.SSLError("the peer does not speak HTTP/2 (ALPN)")
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -84,13 +97,22 @@ class Link(asyncio.Protocol):
         self._heard = True
         self._asked_at = None
         connection = self.connection
+        answered = connection.answered
         connection.receive(data)
+        if len(connection.streams) >= _MANY_OPEN and connection.answered - answered < _FEW_ANSWERS:
+            self._gather()
         if connection.ready and not self.ready.done():
             self.ready.set_result(None)
         self._owner.on_progress(self)
         self.flush()
         if connection.closed or (connection.draining and not connection.streams):
             self.close()
+
+    def _gather(self) -> None:
+        """Read nothing for a moment."""
+        if self._below is not None and not self._below.is_closing():
+            self._below.pause_reading()
+            self._loop.call_later(_GATHER_S, self._below.resume_reading)
 
     def pause_writing(self) -> None:
         """Take no more requests: the socket does not keep up."""
@@ -134,8 +156,10 @@ class Link(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the connection has to say."""
+        if self._transport is None:
+            return
         data = self.connection.take()
-        if data and self._transport is not None and not self._transport.is_closing():
+        if data and not self._transport.is_closing():
             # asyncio cuts what it could not encrypt at once; cutting a view copies nothing.
             self._transport.write(memoryview(data))
 
