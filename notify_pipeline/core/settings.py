@@ -134,7 +134,12 @@ class Settings(BaseSettings):
     )
 
     lander_interval_s: float = Field(default=0.5, description="How often the lander looks for outbox rows.")
-    duckdb_memory: str = "1GB"
+    duckdb_memory: str = Field(default="1GB", description="What DuckDB may take, to read reports and to build them.")
+    report_memory: str = Field(
+        default="96MB",
+        description="... to build them at first: what does not fit is spilled to disk, which takes next to no longer. "
+        "What cannot be spilled is built again with duckdb_memory.",
+    )
     duckdb_threads: int = 2
     settle_hours: float = Field(
         default=3.0, description="A report settles when logs are read this far past its last attempt."

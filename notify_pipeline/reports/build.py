@@ -75,20 +75,25 @@ def build_candidate(
 
     Raises:
         LakeKeepsChangingError: Files kept going away while they were read.
+        duckdb.OutOfMemoryException: ``duckdb_memory`` does not suffice.
     """
     base = current(reports_root)
     folder = building(reports_root)
-    error: Exception | None = None
-    for _ in range(_TRIES):
+
+    def build(memory: str) -> Candidate:
         path = folder / f"{uuid.uuid4().hex}.duckdb"
         try:
-            return _build(lake, path, base, settings, now, full=full)
-        except (FileNotFoundError, duckdb.IOException) as caught:
-            error = caught
-            path.unlink(missing_ok=True)
+            return _build(lake, path, base, settings, now, memory, full=full)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+    error: Exception | None = None
+    for _ in range(_TRIES):
+        try:
+            return database.within((settings.report_memory, settings.duckdb_memory), build)
+        except (FileNotFoundError, duckdb.IOException) as caught:
+            error = caught
     raise LakeKeepsChangingError(f"gave up after {_TRIES} tries; the last: {error}") from error
 
 
@@ -121,10 +126,12 @@ def compare(a: Path, b: Path) -> dict[str, int]:
     return {table: rows for table, rows in found.items() if rows}
 
 
-def _build(lake: Lake, path: Path, last: Version | None, settings: Settings, now: datetime, *, full: bool) -> Candidate:
+def _build(
+    lake: Lake, path: Path, last: Version | None, settings: Settings, now: datetime, memory: str, *, full: bool
+) -> Candidate:
     files = listing(lake)
     source = source_token(files, settings)
-    connection = database.connect(settings.duckdb_memory, settings.duckdb_threads, path.parent / "spill")
+    connection = database.connect(memory, settings.duckdb_threads, path.parent / "spill")
     try:
         base = None if full or last is None or not _same_models(connection, last.path) else last
         if base is not None:

@@ -86,14 +86,18 @@ def run(candidate: Candidate, lake: Lake, settings: Settings) -> list[CheckResul
 
 def run_on(path: Path, lake: Lake, settings: Settings) -> list[CheckResult]:
     """Run every check on a report database that nobody is writing."""
-    connection = database.connect(settings.duckdb_memory, settings.duckdb_threads)
-    try:
-        with database.attached(connection, path, read_only=True):
-            results = [_rule(connection, name, *rule) for name, rule in _RULES.items()]
-            results.append(_sample(connection, lake))
-            return results
-    finally:
-        connection.close()
+
+    def check(memory: str) -> list[CheckResult]:
+        connection = database.connect(memory, settings.duckdb_threads, path.parent / "spill")
+        try:
+            with database.attached(connection, path, read_only=True):
+                results = [_rule(connection, name, *rule) for name, rule in _RULES.items()]
+                results.append(_sample(connection, lake))
+                return results
+        finally:
+            connection.close()
+
+    return database.within((settings.report_memory, settings.duckdb_memory), check)
 
 
 def _rule(connection: duckdb.DuckDBPyConnection, name: str, description: str, query: str) -> CheckResult:

@@ -5,14 +5,19 @@ Belongs here: opening and closing. Does not belong here: what is computed (``sql
 """
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 
 from notify_pipeline.core.sql import sql_text
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 # DuckDB 1.5 reads what this writes.
 STORAGE_VERSION: Final = "v1.5.0"
@@ -45,6 +50,25 @@ def connect(memory: str, threads: int, spill: Path | None = None) -> duckdb.Duck
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET TimeZone = 'UTC'")
     return connection
+
+
+def within(limits: Sequence[str], work: Callable[[str], Result]) -> Result:
+    """Call with the first memory limit that suffices.
+
+    Args:
+        limits: DuckDB's memory_limit, ascending.
+        work: Takes one, and can be called again when it raised.
+
+    Raises:
+        duckdb.OutOfMemoryException: The last one does not suffice.
+    """
+    *modest, most = limits
+    for limit in modest:
+        try:
+            return work(limit)
+        except duckdb.OutOfMemoryException as error:
+            log.warning("%s of memory do not suffice: %s", limit, error)
+    return work(most)
 
 
 @contextmanager

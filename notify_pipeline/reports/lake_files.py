@@ -18,7 +18,7 @@ import duckdb
 
 from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS, LakeTable
-from notify_pipeline.core.vocabulary import FINAL_STATES
+from notify_pipeline.core.vocabulary import FINAL_STATES, Outcome
 from notify_pipeline.reports.database import first_row
 
 SOURCES: Final = (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)
@@ -33,7 +33,9 @@ _COLUMNS: Final = {
     AUDIENCES.name: 'tenant, request_id, notification_id, channel, platform, recipients, "at"',
     AUDIT.name: 'tenant, notification_id, audit_id, to_state, "at"',
     ATTEMPTS.name: (
-        "channel, platform, provider, delivery_id, attempt_no, sent_at, answered_at, outcome, provider_code"
+        "channel::stage.word AS channel, platform::stage.word AS platform, provider::stage.word AS provider,"
+        " delivery_id, attempt_no, sent_at, answered_at, outcome::stage.word AS outcome,"
+        " provider_code::stage.word AS provider_code"
     ),
     RECEIPTS.name: 'notification_id, delivery_id, event, "at"',
 }
@@ -42,6 +44,15 @@ _COLUMNS: Final = {
 _NUMBERED: Final = (
     "CREATE OR REPLACE TABLE stage.numbered AS"
     " SELECT row_number() OVER (ORDER BY tenant, notification_id)::INTEGER AS notification, * FROM stage.requests"
+)
+# Nor do they carry words: of those there are few, and a number in one or two bytes stands for each. Sorted, so that
+# numbers compare as words do; with the words that the models add.
+_WORDS: Final = "channel, platform, provider, outcome, provider_code"
+_MODELS_WORDS: Final = ("", "none", "unknown", *sorted(Outcome))
+_WORD: Final = (
+    "CREATE TYPE stage.word AS ENUM (SELECT DISTINCT word FROM"  # noqa: S608 - constants
+    f" (SELECT unnest([{_WORDS}]) AS word FROM stage.words UNION ALL SELECT unnest($words)) WHERE word IS NOT NULL"
+    " ORDER BY word)"
 )
 # How many files one statement opens: bounds its plan, and its open files.
 _BATCH: Final = 500
@@ -116,18 +127,14 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         columns, which = _COLUMNS[table.name], "SEMI JOIN stage.affected USING (notification_id)"
         if table is ATTEMPTS:
             connection.execute(_NUMBERED)
+            _load_words(connection, lake)
             columns, which = f"notification, {columns}", "JOIN stage.numbered USING (tenant, notification_id)"
         connection.register("empty_rows", table.schema.empty_table())
         connection.execute(
             f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT {columns} FROM empty_rows {which}"  # noqa: S608
         )
         connection.unregister("empty_rows")
-        paths = connection.execute(
-            "SELECT path FROM report.internal.files WHERE lake_table = ? AND file_id IN (SELECT file_id FROM"
-            " report.internal.file_notifications SEMI JOIN stage.affected USING (notification_id)) ORDER BY path",
-            [table.name],
-        ).fetchall()
-        for batch in _batches([path for (path,) in paths]):
+        for batch in _batches(_paths(connection, table)):
             with local_files(lake, batch) as files:
                 connection.execute(
                     f"INSERT INTO stage.{table.name} SELECT {columns} FROM"  # noqa: S608 - constants above
@@ -142,6 +149,31 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     connection.executemany(
         "INSERT INTO stage.final_states VALUES (?)", [[str(state)] for state in sorted(FINAL_STATES)]
     )
+
+
+def _paths(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> list[str]:
+    """Return the table's files that tell of affected notifications."""
+    paths = connection.execute(
+        "SELECT path FROM report.internal.files WHERE lake_table = ? AND file_id IN (SELECT file_id FROM"
+        " report.internal.file_notifications SEMI JOIN stage.affected USING (notification_id)) ORDER BY path",
+        [table.name],
+    ).fetchall()
+    return [path for (path,) in paths]
+
+
+def _load_words(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Make the type of the words that attempts are made of."""
+    connection.register("empty_rows", ATTEMPTS.schema.empty_table())
+    connection.execute(f"CREATE OR REPLACE TABLE stage.words AS SELECT {_WORDS} FROM empty_rows")  # noqa: S608
+    connection.unregister("empty_rows")
+    for batch in _batches(_paths(connection, ATTEMPTS)):
+        with local_files(lake, batch) as files:
+            connection.execute(
+                f"INSERT INTO stage.words SELECT DISTINCT {_WORDS}"  # noqa: S608 - constants above
+                " FROM read_parquet($files, hive_partitioning = false)",
+                {"files": files},
+            )
+    connection.execute(_WORD, {"words": [str(word) for word in _MODELS_WORDS]})
 
 
 def _put_listing(connection: duckdb.DuckDBPyConnection, files: dict[str, list[LakeFile]]) -> None:

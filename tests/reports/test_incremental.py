@@ -23,6 +23,10 @@ from tests.reports.worlds import START, World, put, scatter
 OUTCOMES = ["accepted", "accepted", "transient", "ambiguous", "throttled", "permanent", "invalid_recipient", "skipped"]
 
 
+# Not even a new database's schema fits.
+TOO_LITTLE = "1MB"
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     """Some notifications of two tenants, with retries, beacons, foreign beacons and unfinished ones."""
@@ -230,6 +234,24 @@ def test_a_file_that_cannot_be_read_is_an_error_in_the_end(desk: Desk, monkeypat
     with pytest.raises(LakeKeepsChangingError, match="gone.parquet"):
         desk.build()
     assert list((desk.root / "building").glob("*.duckdb")) == []
+
+
+def test_what_does_not_fit_into_little_memory_is_built_with_more(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    little = Desk(desk.lake, tmp_path / "little")
+    little.settings = little.settings.model_copy(update={"report_memory": TOO_LITTLE})
+    assert passed(little.update())
+    assert "of memory do not suffice" in caplog.text
+    desk.update()
+    assert compare(published(little), published(desk)) == {}
+
+
+def test_too_little_memory_is_an_error_and_leaves_nothing(desk: Desk) -> None:
+    desk.settings = desk.settings.model_copy(update={"report_memory": TOO_LITTLE, "duckdb_memory": TOO_LITTLE})
+    with pytest.raises(duckdb.OutOfMemoryException):
+        desk.build()
+    assert list((desk.root / "building").glob("*.duckdb*")) == []
 
 
 def test_a_lake_on_s3_gives_the_same_tables(lake: Lake, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ WITH grouped AS (
     GROUP BY GROUPING SETS ((notification, channel, platform, provider), (notification))
 )
 SELECT r.tenant, r.notification_id, g.* EXCLUDE (notification)
+    REPLACE (channel::VARCHAR AS channel, platform::VARCHAR AS platform, provider::VARCHAR AS provider)
 FROM grouped AS g JOIN stage.numbered AS r USING (notification);
 
 -- Who was planned for. Until a broadcast's audience has landed, those whose attempts are known stand in for it. Should
@@ -157,7 +158,7 @@ ORDER BY ALL;
 
 INSERT INTO report.facts.failures
 WITH ended AS (
-    SELECT notification, channel, platform, provider, outcome, coalesce(provider_code, '') AS provider_code,
+    SELECT notification, channel, platform, provider, outcome, coalesce(provider_code, ''::stage.word) AS provider_code,
         count(*) AS deliveries
     FROM deliveries
     GROUP BY ALL
@@ -165,7 +166,7 @@ WITH ended AS (
 failed AS (SELECT DISTINCT * FROM attempts WHERE outcome NOT IN ('accepted', 'dry_run'))
 SELECT
     r.tenant, r.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
-    coalesce(a.provider_code, ''), count(*), coalesce(any_value(e.deliveries), 0), min(a.sent_at), max(a.sent_at)
+    coalesce(a.provider_code, ''::stage.word), count(*), coalesce(any_value(e.deliveries), 0), min(a.sent_at), max(a.sent_at)
 FROM failed AS a
 JOIN stage.numbered AS r USING (notification)
 JOIN providers AS p
@@ -174,9 +175,9 @@ JOIN providers AS p
 LEFT JOIN ended AS e
     ON e.notification = a.notification AND e.channel = a.report_channel
     AND e.platform = a.report_platform AND e.provider = coalesce(a.provider, p.provider)
-    AND e.outcome = a.outcome AND e.provider_code = coalesce(a.provider_code, '')
+    AND e.outcome = a.outcome AND e.provider_code = coalesce(a.provider_code, ''::stage.word)
 GROUP BY r.tenant, r.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
-    coalesce(a.provider_code, '')
+    coalesce(a.provider_code, ''::stage.word)
 ORDER BY ALL;
 
 INSERT INTO report.facts.foreign_beacons

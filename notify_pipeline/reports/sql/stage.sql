@@ -5,8 +5,8 @@
 CREATE OR REPLACE TEMP VIEW attempts AS
 SELECT
     a.*,
-    coalesce(a.platform, 'unknown') AS report_platform,
-    coalesce(a.channel, 'none') AS report_channel,
+    coalesce(a.platform, 'unknown'::stage.word) AS report_platform,
+    coalesce(a.channel, 'none'::stage.word) AS report_channel,
     a.outcome NOT IN ('skipped', 'expired', 'dry_run') AS is_call,
     CASE a.outcome
         WHEN 'accepted' THEN 1
@@ -74,7 +74,7 @@ joined AS (
         d.report_channel AS channel,
         d.report_platform AS platform,
         coalesce(d.provider, p.provider) AS provider,
-        CASE WHEN b.delivery_id IS NULL THEN d.outcome ELSE 'accepted' END AS outcome,
+        CASE WHEN b.delivery_id IS NULL THEN d.outcome ELSE 'accepted'::stage.word END AS outcome,
         d.provider_code,
         b.delivery_id IS NOT NULL AND d.outcome <> 'accepted' AS by_beacon,
         d.called,
