@@ -9,7 +9,7 @@ dictionary. A test holds that both read the same, or both fail.
 """
 
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from hpack import HPACKDecodingError
 from hpack.exceptions import InvalidTableSizeError, OversizedHeaderListError
@@ -30,7 +30,7 @@ _MAX_INTEGER_BYTES = 6
 
 
 # Steps of the Huffman automaton by a whole byte: the node it leads to, what is put out, whether a string may end there.
-_Node: TypeAlias = "list[tuple[_Node, bytes, int]]"
+_Node: TypeAlias = "list[tuple[_Node, str, int]]"
 # hpack's nodes by half bytes, and one for what is no code. Each is filled when a string first comes there: the 65,536
 # steps of all together would take a tenth of a second.
 _DEAD = 256
@@ -40,7 +40,7 @@ _NODES: list[_Node] = [[] for _ in range(_DEAD + 1)]
 def _fill(node: _Node) -> None:
     origin = next(number for number, other in enumerate(_NODES) if other is node)
     for byte in range(256):
-        state, flags, out = origin, 0, b""
+        state, flags, out = origin, 0, ""
         for half in (byte >> 4, byte & 15):
             if state == _DEAD:
                 break
@@ -48,30 +48,43 @@ def _fill(node: _Node) -> None:
             if flags & HUFFMAN_FAIL:
                 state, flags = _DEAD, 0
             elif flags & HUFFMAN_EMIT_SYMBOL:
-                out += bytes((symbol,))
+                out += chr(symbol)
         node.append((_NODES[state], out, flags & HUFFMAN_COMPLETE))
 
 
-def huffman(encoded: bytes) -> bytes:
-    """Decode a string (RFC 7541 section 5.2).
+def huffman(encoded: bytes) -> str:
+    """Decode a string (RFC 7541 section 5.2); return its bytes as Latin-1.
 
     Raises:
         HPACKDecodingError: It is none.
     """
     while True:
         node, complete = _NODES[0], HUFFMAN_COMPLETE
-        pieces: list[bytes] = []
-        add = pieces.append
+        text = ""
         try:
             for byte in encoded:
                 node, piece, complete = node[byte]
-                add(piece)
+                text += piece
             break
         except IndexError:
             _fill(node)  # and begin again
     if not complete:
         raise HPACKDecodingError("not a Huffman code, or not the whole of one")
-    return b"".join(pieces)
+    return text
+
+
+class Literal(NamedTuple):
+    """Where in its block a literal field is.
+
+    Attributes:
+        name: Its name.
+        value: Where the length of its value starts.
+        end: Where the field ends.
+    """
+
+    name: bytes
+    value: int
+    end: int
 
 
 class Blocks(Generic[T]):
@@ -80,6 +93,8 @@ class Blocks(Generic[T]):
     Attributes:
         changes: How often the table has changed. While it has not, a block that changes nothing means the same again.
         unknown: Literal fields so far that were not remembered. A block without any may well come again.
+        latest: The last of these.
+        size: Of the last block's fields, as ``max_list`` is counted.
     """
 
     def __init__(self, make: Callable[[bytes, bytes], T], max_list: int, table_size: int) -> None:
@@ -92,6 +107,8 @@ class Blocks(Generic[T]):
         """
         self.changes = 0
         self.unknown = 0
+        self.latest = Literal(b"", 0, 0)
+        self.size = 0
         self._make = make
         self._max_list = max_list
         self._table_size = table_size
@@ -125,12 +142,13 @@ class Blocks(Generic[T]):
             else:
                 end = _end(block, at)
                 field = block[at:end]
-                made, length = known.get(field) or self._literal(field)
+                made, length = known.get(field) or self._literal(field, end)
                 at = end
             found.append(made)
             total += length
             if total > self._max_list:
                 raise OversizedHeaderListError(f"a header list larger than {self._max_list}")
+        self.size = total
         return found
 
     def _resize(self, block: bytes, at: int) -> int:
@@ -152,8 +170,8 @@ class Blocks(Generic[T]):
             _remember(self._entries, entry, known)
         return *known, at
 
-    def _literal(self, field: bytes) -> tuple[T, int]:
-        """Decode a literal that is whole, and do to the table what it asks."""
+    def _literal(self, field: bytes, end: int) -> tuple[T, int]:
+        """Decode a literal that is whole and ends there in its block, and do to the table what it asks."""
         self.unknown += 1
         insert = bool(field[0] & 0x40)
         index, at = _integer(field, 0, 6 if insert else 4)
@@ -161,6 +179,7 @@ class Blocks(Generic[T]):
             name = self._table.get_by_index(index)[0]
         else:
             name, at = _string(field, at)
+        self.latest = Literal(name, end - len(field) + at, end)
         value, _ = _string(field, at)
         length = table_entry_size(name, value)
         entry = self._make(name, value), length
@@ -217,4 +236,4 @@ def _string(data: bytes, at: int) -> tuple[bytes, int]:
     length, start = _integer(data, at, 7)
     end = start + length
     raw = data[start:end]
-    return (huffman(raw) if data[at] & 0x80 else raw), end
+    return (huffman(raw).encode("latin-1") if data[at] & 0x80 else raw), end

@@ -1,7 +1,8 @@
 """Header blocks (RFC 7541): of requests, encoded once for many, and of answers, decoded once for many.
 
 Belongs here: when the bytes of a block may be used again, and what a block of an answer says. Does not belong here: how
-its bytes are read (``blocks``), frames that carry it (``frames``), streams (``connection``).
+its bytes are read (``blocks``), which blocks are alike (``shapes``), frames that carry it (``frames``), streams
+(``connection``).
 
 ``hpack`` does the encoding; what is saved here is asking it again for the same.
 """
@@ -18,6 +19,7 @@ from hpack.hpack import encode_integer
 from notify_pipeline.channels.transport import Answer, Headers
 from notify_pipeline.channels.wire.blocks import Blocks
 from notify_pipeline.channels.wire.frames import ErrorCode, fail
+from notify_pipeline.channels.wire.shapes import Shapes, longest
 
 # Of an answer's header list as RFC 9113 section 6.5.2 counts it. FCM's and APNs' are below 1 KiB.
 MAX_HEADER_LIST = 32_768
@@ -35,6 +37,9 @@ _ENTRY_OVERHEAD = 32
 # A literal without indexing whose name is entry 4 of the static table, ":path" (RFC 7541 appendix A).
 _PATH = b"\x04"
 _SHORT_PATHS = [_PATH + bytes((length,)) for length in range(127)]
+
+# Without their constructors' cost: heads are made by the million.
+_new = tuple.__new__
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
@@ -190,18 +195,25 @@ def _field(name: bytes, value: bytes) -> _Field:
     return key, text, fault
 
 
+# What blocks of one shape share: status, headers (one with another's value), length, and that one's name.
+_Rest: TypeAlias = tuple[int, dict[str, str], int | None, str]
+
+
 class AnswerHeads:
     """The decoding side of one connection. Every block that arrives must pass through it, in order."""
 
     def __init__(self) -> None:
         self._blocks = Blocks(_field, MAX_HEADER_LIST, TABLE_SIZE)
         self._memo: dict[bytes, Head] = {}
+        self._shapes: Shapes[_Rest] = Shapes()
+        self._latest = b""
 
     def read(self, block: bytes) -> Head:
         """Decode a block.
 
         A block means the same again while the peer's table stays as it was before and after it. One with a field that
-        was not seen before is not remembered: it may be one of those that never come again.
+        was not seen before is not remembered: it may be one of those that never come again. Of such a block the shape
+        is, when it was its only new field.
 
         Raises:
             Violation: It cannot be decoded, or is too large.
@@ -209,19 +221,47 @@ class AnswerHeads:
         head = self._memo.get(block)
         if head is not None:
             return head
-        blocks = self._blocks
-        changes, unknown = blocks.changes, blocks.unknown
         try:
-            fields = blocks.read(block)
+            # One that comes twice in a row is about to be remembered as a whole, which is cheaper.
+            found = self._shapes.find(block) if block != self._latest else None
+            self._latest = block
+            return self._read(block) if found is None else _with_value(*found)
         except HPACKError as error:
             # hpack's own words quote what the peer sent.
             fail(ErrorCode.COMPRESSION_ERROR, f"a header block that cannot be read: {type(error).__name__}")
+
+    def _read(self, block: bytes) -> Head:
+        blocks = self._blocks
+        changes, unknown = blocks.changes, blocks.unknown
+        fields = blocks.read(block)
         head = _read_fields(fields)
-        if blocks.changes != changes or len(self._memo) >= _REMEMBERED_BLOCKS:
+        if blocks.changes != changes:
             self._memo.clear()
-        if blocks.changes == changes and blocks.unknown == unknown:
+            self._shapes.clear()
+        elif blocks.unknown == unknown:
+            if len(self._memo) >= _REMEMBERED_BLOCKS:
+                self._memo.clear()
             self._memo[block] = head
+        elif blocks.unknown == unknown + 1:
+            self._learn(block, head, [name for name, _, _ in fields])
         return head
+
+    def _learn(self, block: bytes, head: Head, names: list[str]) -> None:
+        """Remember the shape of a block with one new field, if nothing else depends on that field's value."""
+        literal, most = self._blocks.latest, longest(block, self._blocks.latest)
+        name = literal.name.decode("latin-1")
+        if head.fault or name.startswith(":") or name == "content-length" or names.count(name) > 1:
+            return
+        if most is not None and self._blocks.size + most <= MAX_HEADER_LIST:
+            self._shapes.learn(block, literal, (head.status, dict(head.answer.headers), head.length, name))
+
+
+def _with_value(rest: _Rest, value: str) -> Head:
+    """Return the head of a block with this value in the field that varies."""
+    status, headers, length, name = rest
+    headers = headers.copy()
+    headers[name] = value.strip(" \t")
+    return _new(Head, (status, _new(Answer, (status, headers, b"")), length, ""))
 
 
 def _read_fields(fields: Iterable[_Field]) -> Head:
