@@ -22,6 +22,7 @@ from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Outcome, Platform
 from notify_pipeline.delivery import attempts, notifications, tokens
 from notify_pipeline.delivery.context import DeliveryContext, run_of
+from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.notifications import Messages, Notifications
 from notify_pipeline.delivery.planning import recipient_of
 from notify_pipeline.delivery.retry import Again, RetryPolicy
@@ -70,6 +71,10 @@ class Lane:
 
     async def run(self, closing: asyncio.Event) -> None:
         """Work until ``closing``, then let what is under way end and be stored."""
+        with Idling(self._ctx, self.wake) as idling:
+            await self._work(closing, idling)
+
+    async def _work(self, closing: asyncio.Event, idling: Idling) -> None:
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._keep()), group.create_task(self._recover())]
             recorder = group.create_task(self._record())
@@ -83,20 +88,13 @@ class Lane:
                 if claimed:
                     self._start(group, claimed)
                 else:
-                    await self._pause()
+                    await idling.pause()
             await self._end_sends()
             self._finishing = True
             self._results_ready.set()
             await recorder
             for helper in helpers:
                 helper.cancel()
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._ctx.settings.poll_seconds):
-                await self.wake.wait()
-        except TimeoutError:
-            return
 
     async def _end_sends(self) -> None:
         if self._sends:

@@ -20,6 +20,7 @@ from notify_pipeline.core.vocabulary import Channel
 from notify_pipeline.delivery import audience, notifications, planning
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.planning import Known, Rules
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,10 @@ class Planner:
 
     async def run(self, closing: asyncio.Event) -> None:
         """Plan until ``closing``; topic sends that still wait then are left to the next drain."""
+        with Idling(self._ctx, closing) as idling:
+            await self._work(closing, idling)
+
+    async def _work(self, closing: asyncio.Event, idling: Idling) -> None:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._keep())
             while not closing.is_set():
@@ -68,7 +73,7 @@ class Planner:
                 if rows:
                     await self._plan_all(group, rows)
                 else:
-                    await asyncio.sleep(self._ctx.settings.poll_seconds)
+                    await idling.pause()
             held = sorted(self._held)
             for task in (keeper, *self._topic_tasks):
                 task.cancel()
