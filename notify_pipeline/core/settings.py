@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     lander_interval_s: float = Field(default=0.5, description="How often the lander looks for outbox rows.")
     duckdb_memory: str = Field(default="1GB", description="What DuckDB may take, to read reports and to build them.")
     report_memory: str = Field(
-        default="96MB",
+        default="64MB",
         description="... to build them at first: what does not fit is spilled to disk, which takes next to no longer. "
         "What cannot be spilled is built again with duckdb_memory.",
     )
