@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 # A look takes some fifteen milliseconds of the cores that are measured; what it looks for lasts a second or more.
-_EVERY_S = 0.5
+EVERY_S = 0.5
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 STAND_IN = "nginx"
 # What a process is, by a word of its command line; steps and runs carry names of their own instead.
@@ -54,9 +54,10 @@ class Usage:
 class Watch:
     """Samples the descendants of some processes in a thread, as ``with Watch(pids) as watch``."""
 
-    def __init__(self, roots: list[int]) -> None:
-        """Start nothing yet; the roots count too."""
+    def __init__(self, roots: list[int], every_s: float = EVERY_S) -> None:
+        """Start nothing yet; the roots count too, and so many seconds lie between two looks."""
         self.usage = Usage()
+        self._every_s = every_s
         self._roots = roots
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_over, name="watch")
@@ -79,7 +80,7 @@ class Watch:
             self.usage.cpu_s[name] = self.usage.cpu_s.get(name, 0.0) + last - first
 
     def _sample_until_over(self) -> None:
-        while not self._over.wait(_EVERY_S):
+        while not self._over.wait(self._every_s):
             self._sample()
 
     def _sample(self) -> None:
