@@ -116,6 +116,7 @@ class PushSender:
         headers: Headers = ()
         while left := sending.left:
             granted = await self._gate.take(left)
+            pauses = self._gate.pauses  # those that this grant knows of
             if not granted:
                 sending.hold_back()
                 continue
@@ -123,7 +124,7 @@ class PushSender:
             current = await self._credentials.bearer()
             if current != bearer:
                 bearer, headers = current, self._codec.headers(message, current)
-            await self._transport.post_many(sending.requests(granted, headers), sending.ended)
+            await self._transport.post_many(sending.requests(granted, headers, pauses), sending.ended)
         return bearer
 
     async def aclose(self) -> None:

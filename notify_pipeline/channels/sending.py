@@ -88,7 +88,7 @@ class Sending:
         self.ask_again = False
         self._todo, self._next = list(self.refused), 0
 
-    def requests(self, most: int, headers: Headers) -> Iterator[Request]:
+    def requests(self, most: int, headers: Headers, pauses: int) -> Iterator[Request]:
         """Make recipients' requests when they are about to be sent; report those that get none.
 
         Ends early when a pause begins: what is left then is reported too, unless the pause is short.
@@ -96,8 +96,9 @@ class Sending:
         Args:
             most: How many to draw.
             headers: Of all requests.
+            pauses: The gate's when it let these through; a pause that began since is one of theirs.
         """
-        gate, pauses = self._gate, self._gate.pauses
+        gate = self._gate
         expires_at = to_micros(self._message.notification.expires_at)
         render = self._codec.renderer(self._message, self._clock())
         matches = self._codec.address.fullmatch

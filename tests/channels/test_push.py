@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from notify_pipeline.channels.base import CREDENTIALS, CredentialsRejected
+from notify_pipeline.channels.base import CREDENTIALS, HELD, CredentialsRejected
 from notify_pipeline.channels.push import PushSender
 from notify_pipeline.channels.rates import Gate, OwnBucket
 from notify_pipeline.channels.transport import Answer, End, Request
@@ -60,6 +60,18 @@ class Tokens:
         pass
 
 
+class Late(Instant):
+    """Draws nothing before something else has happened, as where other sends are under way."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens = happens
+
+    async def post_many(self, requests: Iterable[Request], on_end: Callable[[int, End], None]) -> None:
+        self.happens()
+        await super().post_many(requests, on_end)
+
+
 def send(tokens: Tokens, transport: Instant, count: int, per_minute: float | None) -> list[AttemptResult]:
     results: dict[int, AttemptResult] = {}
 
@@ -112,3 +124,20 @@ def test_credentials_that_fail_while_refused_ones_are_asked_again() -> None:
     assert {result.outcome for result in results[::2]} == {Outcome.ACCEPTED}
     again = {(r.outcome, r.provider_code) for r in results[1::2]}
     assert again == {(Outcome.TRANSIENT, f"{CREDENTIALS}:ExpiredProviderToken")}
+
+
+def test_a_pause_that_begins_before_the_first_request_is_drawn_holds_all_of_them() -> None:
+    results: dict[int, AttemptResult] = {}
+
+    async def main() -> None:
+        gate = Gate(OwnBucket(), Limits(None), utc_now)
+        transport = Late(lambda: gate.hold(30))
+        sender = PushSender(APNS, Tokens(), transport, utc_now, gate)
+        recipients = [Recipient(f"{n:064x}", Platform.IOS) for n in range(5)]
+        await sender.send(sender.prepare(notification(), Platform.IOS), recipients, ["d"] * 5, results.__setitem__)
+        await sender.aclose()
+        assert transport.bearers == []
+
+    asyncio.run(main())
+    assert {(result.outcome, result.provider_code) for result in results.values()} == {(Outcome.THROTTLED, HELD)}
+    assert len(results) == 5
