@@ -27,8 +27,9 @@ up: $(READY)
 demo: $(READY)
 	$(BIN)/notify demo
 
+# Two at a time; one file's tests one after another, because they share what they start.
 test: $(READY)
-	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not long" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-long: $(READY)
 	$(BIN)/pytest $(PYTEST_ARGS)
