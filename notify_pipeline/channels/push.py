@@ -11,11 +11,10 @@ from typing import Protocol
 
 from notify_pipeline.channels.base import Clock, CredentialsRejected, Message, Report
 from notify_pipeline.channels.codec import Codec
-from notify_pipeline.channels.rates import Gate, OwnBucket
+from notify_pipeline.channels.rates import Gate
 from notify_pipeline.channels.sending import Sending
 from notify_pipeline.channels.splice import DELIVERY_ID
 from notify_pipeline.channels.transport import Headers, Transport
-from notify_pipeline.core.rates import Limits
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform
 
@@ -41,9 +40,7 @@ class Credentials(Protocol):
 class PushSender:
     """A ``ChannelSender`` made of a codec, credentials, a transport and a gate."""
 
-    def __init__(
-        self, codec: Codec, credentials: Credentials, transport: Transport, clock: Clock, gate: Gate | None = None
-    ) -> None:
+    def __init__(self, codec: Codec, credentials: Credentials, transport: Transport, clock: Clock, gate: Gate) -> None:
         """Take the parts; all but the clock are closed with the sender.
 
         Args:
@@ -51,13 +48,13 @@ class PushSender:
             credentials: Give the bearer tokens.
             transport: Carries the requests.
             clock: Tells the time.
-            gate: Says how much may be sent when; without one there is no limit, and pauses are this sender's own.
+            gate: Says how much may be sent when.
         """
         self._codec = codec
         self._credentials = credentials
         self._transport = transport
         self._clock = clock
-        self._gate = gate or Gate(OwnBucket(), Limits(None), clock)
+        self._gate = gate
 
     @property
     def name(self) -> Channel:

@@ -83,28 +83,6 @@ class SharedBucket:
         return await asyncio.to_thread(rows.read, self._ledger, self._name)
 
 
-class OwnBucket:
-    """A bucket in memory: this process's alone."""
-
-    def __init__(self) -> None:
-        self._state: State | None = None
-
-    async def take(self, limits: Limits, now: int, wanted: int) -> Taken:
-        """See ``Bucket``."""
-        taken = Taken(*rates.take(self._state or rates.fresh(now), limits, now, wanted))
-        self._state = taken.state
-        return taken
-
-    async def hold(self, now: int, until: int, pace: float) -> State:
-        """See ``Bucket``."""
-        self._state = rates.hold(self._state or rates.fresh(now), now, until, pace)
-        return self._state
-
-    async def read(self) -> State | None:
-        """See ``Bucket``."""
-        return self._state
-
-
 class Gate:
     """Lets requests of one credential through. Belongs to one event loop.
 

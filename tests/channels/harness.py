@@ -20,11 +20,14 @@ from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.library.apns import AioapnsTransport
 from notify_pipeline.channels.library.fcm import FirebaseTransport
 from notify_pipeline.channels.push import Codec, PushSender
+from notify_pipeline.channels.rates import Gate
 from notify_pipeline.channels.transport import Transport
 from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.ids import DeliveryIds
+from notify_pipeline.core.rates import Limits
 from notify_pipeline.core.records import AttemptResult, Audience, Content, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, Priority
+from tests.channels.buckets import OwnBucket
 from tests.channels.peer import Action, Drop, Peer, Reply, Script, Seen, running_peer
 
 RECEIPTS = "https://cdn.example"
@@ -226,7 +229,7 @@ class _Channel:
         async with running_peer(folder) as peer:
             credentials = FixedCredentials()
             transport = _transport(codec, peer, self.library, timeout_s)
-            sender = PushSender(codec, credentials, transport, clock)
+            sender = PushSender(codec, credentials, transport, clock, Gate(OwnBucket(), Limits(None), clock))
             harness = Harness(
                 sender=sender,
                 platform=self.platform,

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 from notify_pipeline.channels.base import CREDENTIALS, HELD, CredentialsRejected
 from notify_pipeline.channels.push import PushSender
-from notify_pipeline.channels.rates import Gate, OwnBucket
+from notify_pipeline.channels.rates import Gate
 from notify_pipeline.channels.transport import Answer, End, Request
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.rates import Limits
 from notify_pipeline.core.records import AttemptResult, Recipient
 from notify_pipeline.core.vocabulary import Outcome, Platform
+from tests.channels.buckets import OwnBucket
 from tests.channels.harness import notification
 from tests.channels.test_payloads import APNS
 

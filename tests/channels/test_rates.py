@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from notify_pipeline.channels.rates import SHORT_PAUSE_S, Bucket, Gate, OwnBucket, SharedBucket
+from notify_pipeline.channels.rates import SHORT_PAUSE_S, Bucket, Gate, SharedBucket
 from notify_pipeline.core.ledger.engine import Ledger, LedgerClosed
 from notify_pipeline.core.ledger.rates import Taken
 from notify_pipeline.core.rates import STARTING_PER_S, Limits, State
+from tests.channels.buckets import OwnBucket
 
 NAME = "fcm:project"
 NO_LIMIT = Limits(None)
