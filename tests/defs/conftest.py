@@ -1,7 +1,5 @@
 """A home with a real ledger, lake and sandbox, Dagster's definitions bound to it, and an instance of Dagster."""
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +17,7 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Platform
 from notify_pipeline.definitions import build_defs
 from notify_pipeline.receipts.logs import Logs
-from notify_pipeline.sandbox.server import run
+from tests.sandboxes import running_sandbox
 
 TOPIC = "breaking/uk"
 
@@ -42,17 +40,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def sandbox_url(settings: Settings) -> Iterator[str]:
     """A running sandbox in the same home."""
-    stop = threading.Event()
-    ready: queue.Queue[dict[str, str]] = queue.Queue()
-    mine = settings.model_copy(update={"sandbox_port": 0})
-    thread = threading.Thread(target=run, args=(mine, stop, ready.put))
-    thread.start()
-    try:
-        yield ready.get(timeout=60)["control_url"]
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
+    with running_sandbox(settings) as url:
+        yield url
 
 
 @dataclass

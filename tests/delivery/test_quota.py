@@ -1,7 +1,5 @@
 """A project's quota that runs out in the middle of a broadcast: real channels, real engine, the sandbox's record."""
 
-import queue
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,11 +19,11 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.rates import RAMP_S, STARTING_PER_S
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.delivery import broadcast
-from notify_pipeline.sandbox.server import run
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.delivery.fakes import context, rows_of
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import routed
+from tests.sandboxes import running_sandbox
 
 DEVICES, QUOTA, CHUNK, IN_FLIGHT = 300, 150, 40, 8
 
@@ -33,15 +31,8 @@ DEVICES, QUOTA, CHUNK, IN_FLIGHT = 300, 150, 40, 8
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[str]:
     """The control address of a sandbox of this test's own."""
-    stop, ready = threading.Event(), queue.Queue[dict[str, str]]()
-    settings = Settings(home=tmp_path / "sandbox", sandbox_port=0)
-    thread = threading.Thread(target=run, args=(settings, stop, ready.put))
-    thread.start()
-    try:
-        yield ready.get(timeout=60)["control_url"]
-    finally:
-        stop.set()
-        thread.join(60)
+    with running_sandbox(Settings(home=tmp_path / "sandbox")) as url:
+        yield url
 
 
 @pytest.mark.parametrize("window_s", [3, pytest.param(60, marks=pytest.mark.long)])

@@ -3,11 +3,9 @@
 What the ledger says of chunks, what the attempts in the lake say of recipients, and what the servers wrote down.
 """
 
-import queue
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -25,11 +23,11 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.delivery import attempts
 from notify_pipeline.delivery.shard_file import open_shard
-from notify_pipeline.sandbox.server import run
 from tests.delivery.fakes import TENANT, context, rows_of
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import routed
 from tests.delivery.worker import WIRE
+from tests.sandboxes import running_sandbox
 
 ROUNDS = [pytest.param(2, id="short"), pytest.param(20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 PER_ROUND = 600
@@ -56,18 +54,10 @@ class Truth:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Iterator[Truth]:
-    stop, ready = threading.Event(), queue.Queue[dict[str, str]]()
-    settings = Settings(home=tmp_path / "sandbox", sandbox_port=0)
-    thread = threading.Thread(target=run, args=(settings, stop, ready.put))
-    thread.start()
-    try:
-        url = ready.get(timeout=60)["control_url"]
+    with running_sandbox(Settings(home=tmp_path / "sandbox")) as url:
         answer = http.put(f"{url}/faults", json={"seed": 7, "fcm": FAULTS, "apns": FAULTS}, timeout=30)
         assert answer.status_code == 200, answer.text
         yield Truth(url)
-    finally:
-        stop.set()
-        thread.join(60)
 
 
 def kill_while_sending(command: list[str], truth: Truth) -> bool:
