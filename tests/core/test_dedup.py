@@ -71,7 +71,7 @@ def test_any_mix_of_sends_agrees_with_a_dictionary(
 
 def _one_batch(ledger: Ledger, asked: list[requests.NewRequest]) -> list[requests.Accepted | None]:
     def all_at_once(conn: Connection, items: Any) -> list[Any]:
-        return [accepting._accept(conn, [accepting._prepare(send) for send in asked])]
+        return [accepting.accept_all(conn, [accepting.prepare(send) for send in asked])]
 
     return [None if isinstance(a, requests.IdReused) else a for a in ledger.write(all_at_once, None)]
 

@@ -14,8 +14,9 @@ import orjson
 from sqlalchemy import Connection, bindparam, select
 
 from notify_pipeline.core.ids import from_micros, new_id, to_micros
-from notify_pipeline.core.ledger import audit, outbox
+from notify_pipeline.core.ledger import moves, outbox
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.statements import Prepared, Upsert
 from notify_pipeline.core.ledger.tables import REQUESTS
 from notify_pipeline.core.vocabulary import Priority, RequestState
@@ -33,11 +34,14 @@ class NewRequest:
         tenant: The owner.
         notification_id: The tenant's own id; unique per tenant.
         body: The request as the model validated it: only known keys, absent where unset, JSON values. Two sends are
-            the same when this is equal.
+            the same when this is equal, unless ``compared`` is given.
         accepted_at: The API's clock.
         expires_at: ``send_at`` or ``accepted_at``, plus ttl.
         due_at: ``send_at``; None means at once.
         actor: Who sent it, for the audit (a key's id).
+        compared: What the caller asked for, where ``body`` holds what we made of it (a rendered template): two sends
+            are then the same when this is equal.
+        replay_of: The request whose dead letters this sends again.
     """
 
     tenant: str
@@ -47,6 +51,8 @@ class NewRequest:
     expires_at: datetime
     due_at: datetime | None = None
     actor: str = "api"
+    compared: Mapping[str, Any] | None = None
+    replay_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,11 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """Everything a new request writes, made in the caller's thread so that the writer's has little to do."""
+class Incoming:
+    """Everything a new request writes, made in the caller's thread so that the writer's has little to do.
+
+    Only ``prepare`` makes it and only ``accept_all`` reads it.
+    """
 
     tenant: str
     notification_id: str
@@ -70,7 +79,7 @@ class _Prepared:
     accepted_at: int
     stored: tuple[Any, ...]
     lake: Mapping[str, Any]
-    entry: audit.Entry
+    move: Move
 
 
 _ACCEPTED = str(RequestState.ACCEPTED)
@@ -84,6 +93,8 @@ _STORED = (
     "type",
     "priority_rank",
     "state",
+    "category",
+    "replay_of",
     "accepted_at",
     "due_at",
     "expires_at",
@@ -115,15 +126,17 @@ def accept(ledger: Ledger, new: NewRequest) -> Accepted:
     Raises:
         IdReused: The first one had another body.
     """
-    return ledger.write(_accept, _prepare(new))
+    return ledger.write(accept_all, prepare(new))
 
 
-def _prepare(new: NewRequest) -> _Prepared:
+def prepare(new: NewRequest) -> Incoming:
+    """Make a send ready for ``accept_all``."""
     body = orjson.dumps(new.body, option=orjson.OPT_SORT_KEYS)
     text = body.decode()
     request_id, accepted_at, expires_at = new_id(), to_micros(new.accepted_at), to_micros(new.expires_at)
     due_at = accepted_at if new.due_at is None else to_micros(new.due_at)
-    sha256 = hashlib.sha256(body).hexdigest()
+    compared = body if new.compared is None else orjson.dumps(new.compared, option=orjson.OPT_SORT_KEYS)
+    sha256 = hashlib.sha256(compared).hexdigest()
     priority = new.body.get("priority") or Priority.NORMAL
     stored = (
         request_id,
@@ -134,23 +147,25 @@ def _prepare(new: NewRequest) -> _Prepared:
         new.body["type"],
         _RANKS[priority],
         _ACCEPTED,
+        new.body.get("category"),
+        new.replay_of,
         accepted_at,
         due_at,
         expires_at,
         accepted_at,
         "{}",
     )
-    entry = audit.Entry(
-        event="request.accepted",
-        actor=new.actor,
-        at=accepted_at,
+    move = Move(
         tenant=new.tenant,
         request_id=request_id,
         notification_id=new.notification_id,
-        to_state=_ACCEPTED,
+        from_state=None,
+        to_state=RequestState.ACCEPTED,
+        actor=new.actor,
+        at=accepted_at,
     )
-    return _Prepared(
-        new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, _lake_row(new, stored), entry
+    return Incoming(
+        new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, _lake_row(new, stored), move
     )
 
 
@@ -161,7 +176,7 @@ def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:
         "request_id": row["request_id"],
         "notification_id": new.notification_id,
         "type": row["type"],
-        "category": get("category"),
+        "category": row["category"],
         "priority": get("priority") or Priority.NORMAL,
         "title": (get("content") or {}).get("title"),
         "topics": get("topics") or [],
@@ -174,25 +189,26 @@ def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
-def _accept(conn: Connection, items: Sequence[_Prepared]) -> list[Accepted | Exception]:
+def accept_all(conn: Connection, items: Sequence[Incoming]) -> list[Accepted | Exception]:
+    """Store sends inside a transaction; for each return what ``accept`` would return or raise."""
     inserted = _INSERT.run_many(conn, [item.stored for item in items])
     # The usual case, nobody sent any of these before, is told by the count alone.
     fresh = items if inserted == len(items) else [item for item in items if _is_mine(conn, item)]
     if fresh:
         now = from_micros(fresh[0].accepted_at)
         outbox.add(conn, "requests", [item.lake for item in fresh], now)
-        audit.write(conn, [item.entry for item in fresh], now)
+        moves.record(conn, [item.move for item in fresh], now)
     if len(fresh) == len(items):
         return [Accepted(item.request_id, item.notification_id, False, from_micros(item.accepted_at)) for item in items]
     mine = {item.request_id for item in fresh}
     return [_answer(conn, item, item.request_id in mine) for item in items]
 
 
-def _is_mine(conn: Connection, item: _Prepared) -> bool:
+def _is_mine(conn: Connection, item: Incoming) -> bool:
     return _MINE.run_values(conn, (item.request_id,)).first() is not None
 
 
-def _answer(conn: Connection, item: _Prepared, fresh: bool) -> Accepted | Exception:
+def _answer(conn: Connection, item: Incoming, fresh: bool) -> Accepted | Exception:
     if fresh:
         return Accepted(item.request_id, item.notification_id, False, from_micros(item.accepted_at))
     request_id, sha256, accepted_at = _FIRST.run_values(conn, (item.tenant, item.notification_id)).one()

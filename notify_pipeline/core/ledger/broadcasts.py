@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection, and_, case, func, insert, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, outbox, progress, requests, shards
+from notify_pipeline.core.ledger import audit, moves, outbox, progress, requests, shards
 from notify_pipeline.core.ledger.chunk_rows import NewChunk, new_chunk_values, pack_retries
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.shards import ShardRow
@@ -182,8 +182,7 @@ def _start_one(conn: Connection, item: Snapshot) -> bool:
         rows = [{name: getattr(shard, name) for name in ShardRow.__dataclass_fields__} for shard in item.shards]
         conn.execute(insert(SHARDS), rows)
     detail = {"shards": len(item.shards), "recipients": sum(shard.recipients for shard in item.shards)}
-    move = (request.state, str(RequestState.SENDING))
-    audit.write(conn, [progress.move_entry(request, move, now, ACTOR, detail)], item.now)
+    moves.record(conn, [request.move(RequestState.ROUTED, RequestState.SENDING, now, ACTOR, detail)], item.now)
     outbox.add(conn, "audiences", item.audiences, item.now)
     return True
 

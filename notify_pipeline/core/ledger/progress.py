@@ -15,7 +15,8 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from notify_pipeline.core.ids import from_micros
-from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger import audit, moves
+from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
 from notify_pipeline.core.vocabulary import Outcome, RequestState
 
@@ -57,6 +58,17 @@ class Standing:
     state: str
     lease_owner: str | None
     counts: Counts
+
+    def move(
+        self,
+        from_state: RequestState,
+        to_state: RequestState,
+        now: int,
+        actor: str,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Move:
+        """Return a move of it, to be recorded."""
+        return Move(self.tenant, self.request_id, self.notification_id, from_state, to_state, actor, now, detail)
 
 
 def standing(conn: Connection, request_ids: Sequence[str]) -> dict[str, Standing]:
@@ -130,19 +142,19 @@ def end(
     actor: str,
 ) -> None:
     """Move requests whose recipients are all finished to their end, and forget their deliveries."""
-    entries: list[audit.Entry] = []
+    made: list[Move] = []
     rows: list[dict[str, Any]] = []
     for request, counts in ended:
         state, reason = final_state(counts)
         rows.append({"of_request": request.request_id, "state": str(state), "reason": reason, "updated_at": now})
         detail: dict[str, Any] = {"counts": counts} if reason is None else {"counts": counts, "reason": reason}
-        entries.append(move_entry(request, (request.state, str(state)), now, actor, detail))
+        made.append(request.move(RequestState(request.state), state, now, actor, detail))
     if rows:
         conn.execute(_FINISH, rows)
         ids = [request.request_id for request, _ in ended]
         for start in range(0, len(ids), PIECE):
             conn.execute(delete(DELIVERIES).where(DELIVERIES.c.request_id.in_(ids[start : start + PIECE])))
-    audit.write(conn, entries, from_micros(now))
+    moves.record(conn, made, from_micros(now))
 
 
 def gave_up_entry(request: Standing, channel: str, reasons: Mapping[str, int], now: int, actor: str) -> audit.Entry:
@@ -155,21 +167,4 @@ def gave_up_entry(request: Standing, channel: str, reasons: Mapping[str, int], n
         request_id=request.request_id,
         notification_id=request.notification_id,
         detail={"channel": channel, "reasons": dict(reasons)},
-    )
-
-
-def move_entry(
-    request: Standing, move: tuple[str, str], now: int, actor: str, detail: Mapping[str, Any] | None = None
-) -> audit.Entry:
-    """Return the audit entry of one move of a request, (from, to)."""
-    return audit.Entry(
-        event=f"request.{move[1]}",
-        actor=actor,
-        at=now,
-        tenant=request.tenant,
-        request_id=request.request_id,
-        notification_id=request.notification_id,
-        from_state=move[0],
-        to_state=move[1],
-        detail=detail,
     )

@@ -13,9 +13,10 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, literal, select, tuple_, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger import moves
 from notify_pipeline.core.ledger.accepting import Accepted, IdReused, NewRequest, accept
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.tables import REQUESTS
 from notify_pipeline.core.vocabulary import Priority, RequestState
 
@@ -45,6 +46,8 @@ class RequestRow:
     state: RequestState
     mode: str | None
     reason: str | None
+    category: str | None
+    replay_of: str | None
     accepted_at: datetime
     due_at: datetime
     expires_at: datetime
@@ -128,18 +131,17 @@ def move(
     if to_state.is_final:
         values |= {"lease_owner": None, "lease_until": None}
     conn.execute(update(REQUESTS).where(this).values(values))
-    entry = audit.Entry(
-        event=f"request.{to_state}",
-        actor=actor,
-        at=to_micros(now),
+    move = Move(
         tenant=found.tenant,
         request_id=request_id,
         notification_id=found.notification_id,
-        from_state=found.state,
-        to_state=str(to_state),
+        from_state=RequestState(found.state),
+        to_state=to_state,
+        actor=actor,
+        at=to_micros(now),
         detail={**(detail or {}), **({} if reason is None else {"reason": reason})} or None,
     )
-    audit.write(conn, [entry], now)
+    moves.record(conn, [move], now)
     return True
 
 
@@ -155,6 +157,8 @@ def to_row(values: Mapping[Any, Any]) -> RequestRow:
         state=RequestState(values["state"]),
         mode=values["mode"],
         reason=values["reason"],
+        category=values["category"],
+        replay_of=values["replay_of"],
         accepted_at=from_micros(values["accepted_at"]),
         due_at=from_micros(values["due_at"]),
         expires_at=from_micros(values["expires_at"]),
