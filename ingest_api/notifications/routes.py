@@ -205,7 +205,7 @@ def _shown(row: requests.RequestRow) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "type": row.type,
-        "category": row.body.get("category"),
+        "category": row.category,
         "priority": row.priority,
         "dry_run": row.body.get("dry_run", False),
         "accepted_at": row.accepted_at,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Outcome, Platform, Priority
+from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Outcome, Platform, Priority, QuietHours
 
 # FCM keeps a message four weeks at most; APNs has no shorter limit.
 # https://firebase.google.com/docs/cloud-messaging/customize-messages/setting-message-lifespan
@@ -19,11 +19,26 @@ DEFAULT_TTL_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who a send is for. Exactly one of the kinds is set; a recipient who matches twice is addressed once."""
+    """Who a send is for. Exactly one of the kinds is set; a recipient who matches twice is addressed once.
+
+    Attributes:
+        topics: Devices registered for any of these.
+        users: All devices of these.
+        devices: These tokens.
+        everyone: All registered devices.
+        condition: With ``everyone``: only devices whose topics satisfy this.
+    """
 
     topics: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    everyone: bool = False
+    condition: str | None = None
+
+    @property
+    def is_counted_out(self) -> bool:
+        """True when the lake says who it is, not the ledger."""
+        return bool(self.topics) or self.everyone
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,13 @@ class Notification:
     retry: bool = True
     dry_run: bool = False
     on_ambiguous: OnAmbiguous = OnAmbiguous.RESEND
+    overrides: Mapping[Channel, Content] = field(default_factory=dict)
+    send_at_local: datetime | None = None  # naive: each recipient's own wall clock
+    quiet_hours: QuietHours = QuietHours.WAIT
+
+    def content_on(self, channel: Channel) -> Content:
+        """Return what a channel's recipients see: its override where there is one."""
+        return self.overrides.get(channel, self.content)
 
 
 class Recipient(NamedTuple):
@@ -114,15 +136,14 @@ def notification_from_body(
     Raises:
         KeyError, ValueError: The body is not one that the ingress could have stored.
     """
-    send_at = body.get("send_at")
+    send_at, send_at_local = body.get("send_at"), body.get("send_at_local")
     channels = body.get("channels")
-    kinds = ("topics", "users", "devices")
     return Notification(
         tenant=tenant,
         request_id=request_id,
         notification_id=notification_id,
         type=body["type"],
-        audience=Audience(**{kind: tuple(body.get(kind, ())) for kind in kinds}),
+        audience=_audience(body),
         content=Content(**body.get("content", {})),
         accepted_at=accepted_at,
         expires_at=expires_at,
@@ -135,4 +156,17 @@ def notification_from_body(
         retry=body.get("retry", True),
         dry_run=body.get("dry_run", False),
         on_ambiguous=OnAmbiguous(body.get("on_ambiguous", OnAmbiguous.RESEND)),
+        overrides={Channel(c): content_over(body.get("content", {}), o) for c, o in body.get("overrides", {}).items()},
+        send_at_local=None if send_at_local is None else datetime.fromisoformat(send_at_local),
+        quiet_hours=QuietHours(body.get("quiet_hours", QuietHours.WAIT)),
     )
+
+
+def _audience(body: Mapping[str, Any]) -> Audience:
+    lists = {kind: tuple(body.get(kind, ())) for kind in ("topics", "users", "devices")}
+    return Audience(**lists, everyone=body.get("everyone", False), condition=body.get("condition"))
+
+
+def content_over(content: Mapping[str, Any], override: Mapping[str, Any]) -> Content:
+    """Return content with the fields that an override names replaced; null takes one away."""
+    return Content(**{name: value for name, value in {**content, **override}.items() if value is not None})

@@ -102,6 +102,23 @@ class OnAmbiguous(StrEnum):
     LEAVE = "leave"
 
 
+class QuietHours(StrEnum):
+    """What a send does with a recipient whose quiet hours it falls into."""
+
+    WAIT = "wait"
+    SKIP = "skip"
+    IGNORE = "ignore"
+
+
+class PolicyKind(StrEnum):
+    """What a tenant may want done differently; ``name`` tells policies of one kind apart."""
+
+    RETRY = "retry"  # name: a channel
+    QUIET_HOURS = "quiet_hours"  # name: empty
+    FREQUENCY_CAP = "frequency_cap"  # name: a category, or empty for all sends together
+    LIMITS = "limits"  # name: empty; only an admin sets it
+
+
 class KeyScope(StrEnum):
     """What a key may do. ``admin`` keys belong to no tenant."""
 

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, select
 from notify_pipeline.core.ledger import group_commit, requests
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.group_commit import FileLock, LedgerBusy, LedgerClosed, WriteFailed
-from notify_pipeline.core.ledger.tables import KEYS, META
+from notify_pipeline.core.ledger.tables import META
+from notify_pipeline.core.ledger.tenant_tables import KEYS
 
 WRITER_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 

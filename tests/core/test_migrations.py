@@ -3,16 +3,19 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
 
 from notify_pipeline.core.ledger import migrate
 from notify_pipeline.core.ledger.engine import Ledger, checked_url, upgrade_ledger
-from notify_pipeline.core.ledger.tables import METADATA
+from notify_pipeline.core.ledger.tenant_tables import METADATA
 
 
 def test_the_migrated_schema_is_the_one_the_code_knows(ledger: Ledger) -> None:
@@ -32,6 +35,35 @@ def test_upgrading_again_changes_nothing(ledger: Ledger) -> None:
     assert upgrade_ledger(ledger) == migrate.HEAD
 
 
+def test_what_was_queued_under_the_first_schema_is_still_there(ledger_url: str) -> None:
+    parsed = checked_url(ledger_url)
+    if parsed.get_backend_name() == "sqlite":
+        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed)
+    config = Config()
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
+    with engine.begin() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        conn.execute(text(_REQUEST))
+        conn.execute(text(_DELIVERY))
+    engine.dispose()
+    with Ledger.open(ledger_url) as ledger, ledger.read() as conn:
+        assert conn.execute(text("SELECT category FROM requests")).scalar_one() == "sport"
+        assert conn.execute(text("SELECT tenant, expires_at FROM deliveries")).one() == ("t1", None)
+        assert compare_metadata(MigrationContext.configure(conn), METADATA) == []
+
+
+_REQUEST = """
+INSERT INTO requests (request_id, tenant, notification_id, body_sha256, body, type, priority_rank, state, accepted_at,
+  due_at, expires_at, updated_at, counts)
+VALUES ('r1', 't1', 'n1', 'x', '{"type": "news", "category": "sport"}', 'news', 1, 'sending', 1, 1, 2, 1, '{}')
+"""
+_DELIVERY = """
+INSERT INTO deliveries (delivery_id, request_id, channel, platform, address, recipient, priority_rank, state,
+  attempt_no, due_at)
+VALUES ('d1', 'r1', 'fcm', 'android', 'a', '[]', 1, 'waiting', 0, 1)
+"""
 _OPEN = """
 import sys
 from notify_pipeline.core.ledger.engine import Ledger

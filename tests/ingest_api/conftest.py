@@ -17,7 +17,7 @@ from ingest_api.app import create_app
 from ingest_api.services import Services
 from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import KEYS, TENANTS
+from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.settings import Settings
 
 ADMIN = "test-admin-key"

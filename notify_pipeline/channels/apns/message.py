@@ -52,14 +52,14 @@ class ApnsCodec:
     def prepare(self, notification: Notification, platform: Platform) -> ApnsMessage:
         """See ``ChannelSender.prepare``."""
         delivery_id, personal = splice.Hole(), splice.Personal()
-        asked = dataclasses.replace(notification, content=opened(notification.content, personal))
+        asked = dataclasses.replace(notification, content=opened(notification.content_on(self.name), personal))
         data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id)
         body = splice.encode({**data, "aps": _aps(asked)})
         size = len(personal.closed(body.decode()).encode()) if personal.used else len(body)
         if size > MAX_PAYLOAD_BYTES:
             raise ContentRejected(PAYLOAD_TOO_LARGE, f"{size} bytes of payload, APNs takes {MAX_PAYLOAD_BYTES}")
         template = splice.template(body, [delivery_id, *personal.holes])
-        headers = self._headers(notification)
+        headers = self._headers(asked)
         return ApnsMessage(notification, platform, template, headers, personal if personal.used else None)
 
     def _headers(self, notification: Notification) -> Headers:

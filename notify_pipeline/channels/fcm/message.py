@@ -64,7 +64,7 @@ class FcmCodec:
     def prepare(self, notification: Notification, platform: Platform) -> FcmMessage:
         """See ``ChannelSender.prepare``."""
         token, delivery_id, ttl, personal = splice.Hole(), splice.Hole(), splice.Hole(), splice.Personal()
-        asked = dataclasses.replace(notification, content=opened(notification.content, personal))
+        asked = dataclasses.replace(notification, content=opened(notification.content_on(self.name), personal))
         data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id)
         for key in data:
             if key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES):

@@ -13,8 +13,9 @@ import orjson
 from sqlalchemy import Connection, Select, bindparam, insert, or_, select, text, update
 
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import audit, outbox, progress
+from notify_pipeline.core.ledger import moves, outbox, progress
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.requests import RequestRow, to_row
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
@@ -30,6 +31,7 @@ ACTOR = "drain"
 _DELIVERY = (
     "delivery_id",
     "request_id",
+    "tenant",
     "channel",
     "platform",
     "address",
@@ -38,6 +40,7 @@ _DELIVERY = (
     "state",
     "attempt_no",
     "due_at",
+    "expires_at",
 )
 _QUEUE = Prepared(lambda _: insert(DELIVERIES).values({name: bindparam(name) for name in _DELIVERY}), _DELIVERY)
 _ROUTE = (
@@ -57,13 +60,18 @@ _ROUTE = (
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """One recipient of a small send. ``recipient`` is the JSON of what a channel needs beyond the address."""
+    """One recipient of a small send. ``recipient`` is the JSON of what a channel needs beyond the address.
+
+    Times in microseconds since the epoch: ``due_at`` None means at once, ``expires_at`` None with its request.
+    """
 
     delivery_id: str
     channel: str
     platform: str
     address: str
     recipient: str
+    due_at: int | None = None
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +233,12 @@ def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
     }
     plans = [plan for plan in item.plans if plan.request_id in mine]
     now = to_micros(item.now)
-    _QUEUE.run_many(conn, [_queue_row(plan, each, now) for plan in plans for each in plan.deliveries])
+    tenants = {plan.request_id: found[plan.request_id].tenant for plan in plans}
+    queued = [_queue_row(plan, tenants[plan.request_id], each, now) for plan in plans for each in plan.deliveries]
+    _QUEUE.run_many(conn, queued)
     if plans:
         conn.execute(_ROUTE, [_route_row(plan, now) for plan in plans])
-    audit.write(conn, [entry for plan in plans for entry in _entries(found[plan.request_id], plan, now)], item.now)
+    moves.record(conn, [move for plan in plans for move in _moves(found[plan.request_id], plan, now)], item.now)
     outbox.add(conn, "audiences", [row for plan in plans for row in plan.audiences], item.now)
     outbox.add(conn, "attempts", [row for plan in plans for row in plan.skipped], item.now)
     return [plan.request_id in mine for plan in item.plans]
@@ -245,10 +255,11 @@ def _route_row(plan: Plan, now: int) -> dict[str, Any]:
     }
 
 
-def _queue_row(plan: Plan, new: NewDelivery, now: int) -> tuple[Any, ...]:
+def _queue_row(plan: Plan, tenant: str, new: NewDelivery, now: int) -> tuple[Any, ...]:
     return (
         new.delivery_id,
         plan.request_id,
+        tenant,
         new.channel,
         new.platform,
         new.address,
@@ -256,14 +267,15 @@ def _queue_row(plan: Plan, new: NewDelivery, now: int) -> tuple[Any, ...]:
         plan.priority_rank,
         "waiting",
         0,
-        now,
+        now if new.due_at is None else new.due_at,
+        new.expires_at,
     )
 
 
-def _entries(request: progress.Standing, plan: Plan, now: int) -> list[audit.Entry]:
-    states = (_ACCEPTED, *(str(state) for state in plan.moves))
+def _moves(request: progress.Standing, plan: Plan, now: int) -> list[Move]:
+    states = (RequestState.ACCEPTED, *plan.moves)
     last = {**(plan.detail or {}), **({"reason": plan.reason} if plan.reason else {})} or None
     return [
-        progress.move_entry(request, move, now, ACTOR, last if move[1] == states[-1] else None)
-        for move in zip(states, states[1:], strict=False)
+        request.move(before, after, now, ACTOR, last if after is states[-1] else None)
+        for before, after in zip(states, states[1:], strict=False)
     ]

@@ -1,6 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core knows them; Alembic's migrations create exactly these.
 
-Belongs here: columns, keys and indexes. Does not belong here: queries (one module per group of tables beside this one).
+Belongs here: columns, keys and indexes of what sends and the lake need. Does not belong here: what tenants are and
+configure (``tenant_tables``), queries (one module per group of tables beside this one).
 
 Times are BIGINT microseconds since the epoch, UTC: the same on SQLite and PostgreSQL, and comparable without parsing.
 JSON columns are TEXT written and read with orjson, so that stored bytes are the same everywhere.
@@ -8,7 +9,6 @@ JSON columns are TEXT written and read with orjson, so that stored bytes are the
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -34,37 +34,6 @@ _SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 
 # Small values that belong to the installation, such as the delivery secret.
 META = Table("meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
-
-# A product, or an organization of one (then parent is the product).
-TENANTS = Table(
-    "tenants",
-    METADATA,
-    Column("tenant", Text, primary_key=True),
-    Column("parent", Text, ForeignKey("tenants.tenant")),
-    Column("name", Text, nullable=False),
-    Column("active", Boolean, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-)
-# Names are unique per parent; products have none, and NULLs are distinct to SQL.
-Index(
-    "uq_tenants_product_name",
-    TENANTS.c.name,
-    unique=True,
-    sqlite_where=TENANTS.c.parent.is_(None),
-    postgresql_where=TENANTS.c.parent.is_(None),
-)
-Index("uq_tenants_parent_name", TENANTS.c.parent, TENANTS.c.name, unique=True)
-
-KEYS = Table(
-    "keys",
-    METADATA,
-    Column("key_id", Text, primary_key=True),
-    Column("tenant", Text, ForeignKey("tenants.tenant")),  # null for admin keys
-    Column("scope", Text, nullable=False),  # KeyScope
-    Column("sha256", Text, nullable=False, unique=True),
-    Column("created_at", BigInteger, nullable=False),
-    Column("revoked_at", BigInteger),
-)
 
 DEVICES = Table(
     "devices",
@@ -104,6 +73,8 @@ REQUESTS = Table(
     Column("state", Text, nullable=False),  # RequestState
     Column("mode", Text),  # DeliveryMode, once routed
     Column("reason", Text),  # why it failed, expired or was unrouted
+    Column("category", Text),
+    Column("replay_of", Text),  # the request whose dead letters this one sends again
     Column("accepted_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),  # send_at, or accepted_at
     Column("expires_at", BigInteger, nullable=False),
@@ -119,6 +90,7 @@ Index(
     "ix_requests_open",
     REQUESTS.c.state,
     REQUESTS.c.priority_rank,
+    REQUESTS.c.tenant,
     REQUESTS.c.due_at,
     sqlite_where=_OPEN,
     postgresql_where=_OPEN,
@@ -131,6 +103,7 @@ DELIVERIES = Table(
     METADATA,
     Column("delivery_id", Text, primary_key=True),
     Column("request_id", Text, ForeignKey("requests.request_id"), nullable=False),
+    Column("tenant", Text, nullable=False),
     Column("channel", Text, nullable=False),
     Column("platform", Text, nullable=False),
     Column("address", Text, nullable=False),
@@ -139,6 +112,7 @@ DELIVERIES = Table(
     Column("state", Text, nullable=False),  # waiting | sending (the durable intent) | an Outcome when final
     Column("attempt_no", Integer, nullable=False),  # attempts begun
     Column("due_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),  # null: with its request
     Column("intended_at", BigInteger),  # when the current attempt's intent became durable
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),
@@ -149,11 +123,37 @@ Index(
     DELIVERIES.c.channel,
     DELIVERIES.c.state,
     DELIVERIES.c.priority_rank,
+    DELIVERIES.c.tenant,
     DELIVERIES.c.due_at,
     sqlite_where=_UNFINISHED,
     postgresql_where=_UNFINISHED,
 )
 Index("ix_deliveries_request_id", DELIVERIES.c.request_id)
+
+# Deliveries that ended without reaching anybody although that was no fault of the recipient's.
+DEAD_LETTERS = Table(
+    "dead_letters",
+    METADATA,
+    Column("delivery_id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("notification_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("category", Text),
+    Column("channel", Text, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("user_id", Text),
+    Column("outcome", Text, nullable=False),  # of the last attempt
+    Column("provider_code", Text),
+    Column("reason", Text, nullable=False),  # why there was no further attempt
+    Column("attempts", Integer, nullable=False),
+    Column("died_at", BigInteger, nullable=False),
+    Column("replayed_at", BigInteger),
+    Column("replayed_as", Text),  # the request that sends it again
+)
+Index("ix_dead_letters_tenant_died_at", DEAD_LETTERS.c.tenant, DEAD_LETTERS.c.died_at, DEAD_LETTERS.c.delivery_id)
+Index("ix_dead_letters_request_id", DEAD_LETTERS.c.request_id)
 
 # A broadcast's recipients, cut into shards in the lake.
 SHARDS = Table(
@@ -164,6 +164,8 @@ SHARDS = Table(
     Column("channel", Text, nullable=False),
     Column("path", Text, nullable=False),  # below the lake root
     Column("recipients", Integer, nullable=False),
+    Column("due_at", BigInteger),  # null: at once
+    Column("expires_at", BigInteger),  # null: with its request
     Column("done_at", BigInteger),
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),
@@ -201,7 +203,8 @@ AUDIT = Table(
     Column("at", BigInteger, nullable=False),
 )
 Index("ix_audit_request_id", AUDIT.c.request_id, AUDIT.c.audit_id)
-# Asking by tenant and time is the lake's business: each index here costs every accepted send.
+# Ids grow with time, so this is also the order of a tenant's time line.
+Index("ix_audit_tenant", AUDIT.c.tenant, AUDIT.c.audit_id)
 
 # One row per role that at most one process may hold (the drain, the lander, the report writer).
 LEASES = Table(

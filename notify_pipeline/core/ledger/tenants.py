@@ -22,7 +22,7 @@ from notify_pipeline.core.ids import from_micros, new_id, to_micros
 from notify_pipeline.core.ledger import audit
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.statements import Prepared, insert_for
-from notify_pipeline.core.ledger.tables import KEYS, TENANTS
+from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.vocabulary import KeyScope
 
 _PREFIXES = {KeyScope.ADMIN: "nak_", KeyScope.SECRET: "nsk_", KeyScope.PUBLISHABLE: "npk_"}
