@@ -4,7 +4,6 @@ Belongs here: models, and what they alone can say is wrong. Does not belong here
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PlainSerializer
@@ -13,9 +12,6 @@ from ingest_api.errors import FieldError
 from ingest_api.fields import (
     NAME_PATTERN,
     NO_NUL_PATTERN,
-    Cursor,
-    Limit,
-    Loose,
     Name,
     NotificationId,
     Shown,
@@ -27,7 +23,7 @@ from ingest_api.fields import (
 )
 from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
 from notify_pipeline.core.records import MAX_TTL_S
-from notify_pipeline.core.vocabulary import OnAmbiguous, Priority, RequestState
+from notify_pipeline.core.vocabulary import OnAmbiguous, Priority
 
 AUDIENCES = ("topics", "users", "devices")
 # FCM conditions know five topics; ours are a scan of partitions, and each topic is one more.
@@ -182,72 +178,3 @@ class SendAccepted(Shown):
     state: Literal["accepted"]
     status_url: str = Field(description="Where to follow it.")
     duplicate: bool
-
-
-class RequestShown(Shown):
-    """Where a send stands."""
-
-    request_id: str
-    notification_id: str
-    state: RequestState
-    reason: str | None = Field(description="Why it failed, expired or was unrouted.")
-    type: str
-    category: str | None
-    priority: Priority
-    dry_run: bool
-    accepted_at: datetime
-    send_at: datetime | None
-    expires_at: datetime
-    updated_at: datetime
-    status_url: str
-    channels: dict[str, dict[str, int]] = Field(
-        description="Counts by channel: `audience`, `pending`, and one per outcome."
-    )
-
-
-class NotificationShown(RequestShown):
-    """A notification with what was asked for."""
-
-    request: dict[str, Any] = Field(description="The send as it was accepted.")
-
-
-class RequestPage(Shown):
-    """A page of sends, newest first."""
-
-    items: list[RequestShown]
-    next_cursor: str | None
-
-
-class AuditShown(Shown):
-    """One thing that happened to a send."""
-
-    audit_id: str
-    event: str
-    from_state: RequestState | None
-    to_state: RequestState | None
-    actor: str
-    detail: dict[str, Any] | None
-    at: datetime
-
-
-class AuditPage(Shown):
-    """A page of a send's history, oldest first."""
-
-    items: list[AuditShown]
-    next_cursor: str | None
-
-
-class ListQuery(Loose):
-    """Which sends to list."""
-
-    state: RequestState | None = None
-    type: Name | None = None
-    limit: Limit = 50
-    cursor: Cursor | None = None
-
-
-class PageQuery(Loose):
-    """Which part of a list."""
-
-    limit: Limit = 100
-    cursor: Cursor | None = None

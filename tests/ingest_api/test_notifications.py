@@ -1,4 +1,4 @@
-"""Sends: dedup, replay, what is stored, and following them."""
+"""Sends: dedup, replay, and what is stored."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 import pytest
 
-from ingest_api.notifications.models import NotificationShown, RequestShown, SendAccepted
-from notify_pipeline.core.ids import from_micros
+from ingest_api.notifications.models import SendAccepted
+from ingest_api.tracking.models import NotificationShown, RequestShown
 from notify_pipeline.core.ledger import requests
 from notify_pipeline.core.records import notification_from_body
-from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority, RequestState
+from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority
 from tests.ingest_api.conftest import House, fields_of, send
 
 
@@ -182,51 +182,3 @@ def test_the_longest_list_of_devices_fits_the_body_limit(house: House) -> None:
     assert len(tokens[0]) == 163
     house.secret.ok("POST", "/notifications", send(topics=..., devices=tokens))
     assert len(stored(house).body["devices"]) == limit
-
-
-def test_the_history_is_shown_page_by_page(house: House) -> None:
-    request_id = house.secret.ok("POST", "/notifications", send())["request_id"]
-
-    def moves(conn: Any, items: Any) -> list[None]:
-        for number, state in enumerate(items[0]):
-            came = (RequestState.ACCEPTED, RequestState.ROUTED)
-            requests.move(conn, request_id, came, state, now=from_micros(number), actor="test", reason="why")
-        return [None]
-
-    house.services.ledger.write(moves, (RequestState.ROUTED, RequestState.FAILED))
-    events: list[tuple[str, Any, Any]] = []
-    cursor = ""
-    for _ in range(4):
-        page = house.secret.ok("GET", f"/requests/{request_id}/audit?limit=1{cursor}")
-        events += [(e["event"], e["from_state"], e["to_state"]) for e in page["items"]]
-        if page["next_cursor"] is None:
-            break
-        cursor = f"&cursor={page['next_cursor']}"
-    assert events == [
-        ("request.accepted", None, "accepted"),
-        ("request.routed", "accepted", "routed"),
-        ("request.failed", "routed", "failed"),
-    ]
-    shown = house.secret.ok("GET", f"/requests/{request_id}")
-    assert (shown["state"], shown["reason"]) == ("failed", "why")
-
-
-def test_lists_are_paged_newest_first_and_filtered(house: House) -> None:
-    for n in range(5):
-        # Two share a moment: the order must be whole all the same.
-        house.clock.advance(seconds=n % 2)
-        house.secret.ok("POST", "/notifications", send(id=f"n-{n}", type="even" if n % 2 == 0 else "odd"))
-    whole = [item["notification_id"] for item in house.secret.ok("GET", "/notifications")["items"]]
-    assert sorted(whole) == [f"n-{n}" for n in range(5)]
-    assert whole[-1] == "n-0"
-    paged: list[str] = []
-    path = "/notifications?limit=2"
-    for _ in range(3):
-        page = house.secret.ok("GET", path)
-        paged += [item["notification_id"] for item in page["items"]]
-        path = f"/notifications?limit=2&cursor={page['next_cursor']}"
-    assert page["next_cursor"] is None
-    assert paged == whole
-    odd = house.secret.ok("GET", "/notifications?type=odd&state=accepted")["items"]
-    assert {item["notification_id"] for item in odd} == {"n-1", "n-3"}
-    assert house.secret.ok("GET", "/notifications?state=done")["items"] == []
