@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from notify_pipeline.commands.up import guard as guard_module
 from notify_pipeline.commands.up.processes import ChildSpec, Guard, end_children
 from notify_pipeline.commands.up.supervisor import StartError, Supervisor
+from tests.waiting import wait_for
 
 WAIT_S = 20.0
 # Writes its own and a child's process id, then sleeps; both ignore nothing.
@@ -26,13 +26,6 @@ with open(sys.argv[1] + ".part", "w") as file:
 os.replace(sys.argv[1] + ".part", sys.argv[1])
 time.sleep(600)
 """
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:

@@ -5,9 +5,8 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,6 +14,7 @@ import orjson
 import pytest
 
 from notify_pipeline.commands.up import home as home_files
+from tests.waiting import wait_for
 
 START_S = 120.0
 STOP_S = 60.0
@@ -29,13 +29,6 @@ def environment(home: Path) -> dict[str, str]:
 def notify(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "notify_pipeline.cli", *arguments]
     return subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=START_S)
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.1)
 
 
 def get(url: str) -> bytes:

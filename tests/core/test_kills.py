@@ -17,6 +17,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.lander import LEASE_S, Lander
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tables import AUDIT, OUTBOX, REQUESTS
+from tests.waiting import wait_for
 
 # Accepts sends with 16 threads and writes down each answer, a line in one call, so that a kill leaves whole lines.
 WRITER = """
@@ -62,10 +63,7 @@ def running(script: str, *argv: str, output: Path) -> Iterator[subprocess.Popen[
 
 
 def wait_for_output(*outputs: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not all(output.stat().st_size for output in outputs):
-        assert time.monotonic() < deadline, "the processes do not answer"
-        time.sleep(0.01)
+    wait_for(lambda: all(output.stat().st_size for output in outputs), 60, "the processes to answer", 0.01)
 
 
 def kill_writers(url: str, folder: Path, rounds: int) -> None:

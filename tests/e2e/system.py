@@ -2,8 +2,7 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -51,13 +50,3 @@ def processes(root: int) -> Iterator[Process]:
         queue.extend((child, command) for child in children.get(pid, ()))
         if pid != root:
             yield Process(pid, comm, command, parent)
-
-
-def wait_for(done: Callable[[], T], seconds: float, what: str) -> T:
-    """Poll until the condition holds and return what it gave; an AssertionError names what never came."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if result := done():
-            return result
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.1)

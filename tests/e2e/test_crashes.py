@@ -14,7 +14,8 @@ from notify_pipeline.commands.demo.reconcile import Sent, lost
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Api
 from tests.e2e.load import Load
-from tests.e2e.system import Process, processes, wait_for
+from tests.e2e.system import Process, processes
+from tests.waiting import wait_for
 
 DEVICES = traffic.devices(1_200)
 # Small pieces and a slow provider, so that a kill finds every process in the middle of its work.

@@ -8,7 +8,7 @@ import pytest
 from notify_pipeline.commands.demo import traffic, truth
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Api
-from tests.e2e.system import wait_for
+from tests.waiting import wait_for
 
 DEVICES = traffic.devices(1_200)
 

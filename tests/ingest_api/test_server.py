@@ -23,6 +23,7 @@ from notify_pipeline.core.ledger.tables import AUDIT, OUTBOX, REQUESTS
 from notify_pipeline.core.settings import Settings
 from tests.ingest_api.conftest import registration, send
 from tests.ingest_api.server import Server, call
+from tests.waiting import wait_for
 
 SAME = 64
 
@@ -60,14 +61,6 @@ def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(one, range(count)))
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + 30
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def counted(ledger: Ledger, notification_id: str) -> tuple[int, int, int]:
