@@ -27,7 +27,7 @@ from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Outcome, Platform
-from notify_pipeline.delivery import attempts, notifications, tokens
+from notify_pipeline.delivery import attempts, notifications, retry_policies, tokens
 from notify_pipeline.delivery.attempts import Results
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.notifications import Messages
@@ -45,20 +45,23 @@ LOOK_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard at work: its row, its notification, its recipients in the lake."""
+    """A shard at work: its row, its notification, its recipients in the lake, how its failures are retried."""
 
     row: ShardRow
     notification: Notification
     file: ShardFile
     ids: DeliveryIds
+    policy: RetryPolicy
 
     @classmethod
     @contextmanager
     def open(cls, ctx: DeliveryContext, row: ShardRow, notification: Notification) -> Iterator["Shard"]:
         """Yield a shard with its file open."""
         ids = DeliveryIds(ctx.delivery_secret, notification.tenant, notification.notification_id, row.channel)
+        default = RetryPolicy.of(ctx.settings, ctx.draw)
+        policy = retry_policies.find(ctx.ledger, notification.tenant, row.channel, default)
         with open_shard(ctx.lake, row.path) as file:
-            yield cls(row, notification, file, ids)
+            yield cls(row, notification, file, ids, policy)
 
     def recipients(self, chunk: Chunk | ChunkRow) -> Recipients:
         """Read a chunk's recipients."""
@@ -83,7 +86,6 @@ class ChunkSender:
         self._shard = shard
         self._sender = sender
         self._messages = None if sender is None else Messages(sender)
-        self._policy = RetryPolicy.of(ctx.settings, ctx.draw)
         self._wishes = notifications.wishes(shard.notification)
         self._guard = DropGuard(ctx.settings, whole_send=True)
         self._tables = tables
@@ -210,7 +212,7 @@ class ChunkSender:
 
     def _settle(self, new: NewChunk, chunk: Chunk, results: Results) -> Settled:
         now = to_micros(self._ctx.clock())
-        settled = settle(chunk, results.outcome, results.retry_after_s, self._policy, self._wishes, now)
+        settled = settle(chunk, results.outcome, results.retry_after_s, self._shard.policy, self._wishes, now)
         if not self._store(new, settled, now, ambiguous=False):
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was settled by another process")
         return settled
@@ -250,7 +252,7 @@ class ChunkSender:
             outcomes = [Outcome(name) for name in self._ctx.lake.read(row.path, ["outcome"])["outcome"].to_pylist()]
         now = to_micros(self._ctx.clock())
         chunk = Chunk(row.chunk, row.ordinals, row.attempts)
-        settled = settle(chunk, outcomes, results.retry_after_s, self._policy, self._wishes, now)
+        settled = settle(chunk, outcomes, results.retry_after_s, self._shard.policy, self._wishes, now)
         since = from_micros(row.intended_at).isoformat()
         if self._store(row, settled, now, ambiguous=mine):
             what = "ambiguous" if mine else "recorded"

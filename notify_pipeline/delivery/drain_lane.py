@@ -26,6 +26,7 @@ from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.notifications import Messages, Notifications
 from notify_pipeline.delivery.planning import recipient_of
 from notify_pipeline.delivery.retry import Again, RetryPolicy
+from notify_pipeline.delivery.retry_policies import RetryPolicies
 from notify_pipeline.delivery.tokens import DropGuard
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Lane:
         self.channel = sender.name
         # Its own, so that what a lane that failed had claimed is not renewed with its successor's claims.
         self._owner = f"{ctx.run_id}/{new_id()}"
-        self._policy = RetryPolicy.of(ctx.settings, ctx.draw)
+        self._policies = RetryPolicies(ctx.ledger, self.channel, RetryPolicy.of(ctx.settings, ctx.draw))
         self._notifications = Notifications()
         self._messages = Messages(sender)
         self._guards: dict[str, DropGuard] = {}
@@ -193,6 +194,9 @@ class Lane:
                 return
 
     async def _store(self, batch: Sequence[_Result]) -> None:
+        undecided = {each.notification.tenant for each in batch if each.result.outcome.is_retryable}
+        if undecided and self._policies.stale(undecided):
+            await asyncio.to_thread(self._policies.refresh, undecided)
         now = to_micros(self._ctx.clock())
         ended = [self._decide(each, now, self._ctx.run_id) for each in batch]
         settlement = await self._settle(ended)
@@ -216,7 +220,7 @@ class Lane:
 
     def _decide(self, ended: _Result, now: int, run_id: str) -> Ended:
         claimed, notification, result = ended
-        decision = self._policy.after(
+        decision = self._policies.of(notification.tenant).after(
             result.outcome, claimed.attempt_no, now, notifications.wishes(notification), result.retry_after_s
         )
         row = attempts.of_claim(notification, self.channel, self._sender.provider, claimed, result, run_id)
@@ -278,6 +282,7 @@ class Lane:
             found = deliveries.abandoned(ctx.ledger, self.channel.value, ctx.clock(), _RECOVER_BATCH)
             others = [each for each in found if each.owner != self._owner]
             about = {n.request_id: n for n in notifications.load(ctx.ledger, {each.request_id for each in others})}
+            self._policies.refresh({n.tenant for n in about.values()})
             now = to_micros(ctx.clock())
             ended = [self._abandoned(each, about[each.request_id], now) for each in others]
             settlement = deliveries.settle_abandoned(ctx.ledger, self.channel.value, ended, ctx.clock())

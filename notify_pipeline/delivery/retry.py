@@ -25,6 +25,13 @@ class GaveUp(StrEnum):
     LEFT = "ambiguous_left"
 
 
+class Jitter(StrEnum):
+    """How far a wait is spread: over all of it, or not at all."""
+
+    FULL = "full"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """Attempt the same delivery again, not before ``due_at`` (microseconds since the epoch)."""
@@ -50,7 +57,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential back-off with full jitter: a uniform draw from zero to a bound that doubles up to a cap.
+    """Exponential back-off: with full jitter a uniform draw from zero to a bound that doubles up to a cap.
 
     Full jitter spreads the retries of many recipients that failed together over the whole interval, so that they do
     not return together (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
@@ -60,12 +67,14 @@ class RetryPolicy:
         base_s: Upper bound of the first wait, seconds.
         cap_s: Upper bound of any wait, seconds; a provider's Retry-After may exceed it.
         draw: Gives uniform numbers in [0, 1).
+        jitter: Without it, every wait is its upper bound.
     """
 
     attempts: int
     base_s: float
     cap_s: float
     draw: Callable[[], float]
+    jitter: Jitter = Jitter.FULL
 
     @classmethod
     def of(cls, settings: Settings, draw: Callable[[], float]) -> "RetryPolicy":
@@ -86,7 +95,7 @@ class RetryPolicy:
             attempt_no: Its number, from 1.
             now: When the decision is made, microseconds since the epoch.
             wishes: What the send asks for.
-            retry_after_s: The provider's Retry-After: no attempt comes before it. The jitter is added to it, because
+            retry_after_s: The provider's Retry-After: no attempt comes before it. The back-off is added to it, because
                 everybody who was told the same time would otherwise come back at that time.
 
         Returns:
@@ -102,6 +111,7 @@ class RetryPolicy:
             return Final(GaveUp.NO_RETRY)
         if attempt_no >= self.attempts:
             return Final(GaveUp.ATTEMPTS)
-        wait_s = self.draw() * self.bound_s(attempt_no) + max(0.0, retry_after_s or 0.0)
+        share = 1.0 if self.jitter is Jitter.NONE else self.draw()
+        wait_s = share * self.bound_s(attempt_no) + max(0.0, retry_after_s or 0.0)
         due_at = now + round(wait_s * _MICROS)
         return Again(due_at) if due_at < wishes.expires_at else Final(GaveUp.EXPIRES)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, broadcasts, chunks, devices, requests, routing, shards
+from notify_pipeline.core.ledger import audit, broadcasts, chunks, devices, policies, requests, routing, shards
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.leases import LeaseLost
@@ -23,7 +23,7 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.shards import HeldBy
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState
 from notify_pipeline.delivery import attempts, broadcast, notifications, planning, snapshot
 from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
@@ -160,6 +160,16 @@ def test_failures_are_retried_while_others_are_done(ctx: DeliveryContext, fcm: F
     assert Counter(each[0] for each in attempts_of(ctx, "recipient")) == calls
     gave_up = [entry.detail for entry in audit.page(ctx.ledger, request_id) if entry.event == "deliveries.gave_up"]
     assert gave_up == [{"channel": "fcm", "reasons": {"attempts_exhausted": 1}}]
+
+
+def test_a_tenants_retry_policy_holds_for_its_broadcasts(
+    ctx: DeliveryContext, fcm: FakeSender, apns: FakeSender
+) -> None:
+    for name, lives in (("fcm", 2), ("", 1)):
+        policies.put(ctx.ledger, TENANT, PolicyKind.RETRY, {"attempts": lives}, "k", T0, name=name)
+    fcm.answer = apns.answer = lambda recipient, number: Outcome.TRANSIENT
+    assert run(ctx, routed(ctx, topics=["t"])) is RequestState.FAILED
+    assert (len(fcm.calls), len(apns.calls)) == (2 * 95, 15)
 
 
 def test_what_expires_on_the_way_is_not_called(ctx: DeliveryContext, fcm: FakeSender) -> None:

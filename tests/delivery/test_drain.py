@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, deliveries, devices, requests, routing
+from notify_pipeline.core.ledger import audit, deliveries, devices, policies, requests, routing
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.requests import RequestRow
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState
 from notify_pipeline.delivery import notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain import DrainTotals, run_drain
@@ -264,6 +264,20 @@ def test_one_channel_that_hangs_does_not_delay_the_other(
     # Cut off by the stop: by the sender's contract they were not called, and they wait for the next drain.
     assert totals.outcomes == {"accepted": 20, "transient": 3}
     assert deliveries.depths(ctx.ledger) == {"fcm": {"waiting": 3}}
+
+
+@pytest.mark.parametrize(
+    ("value", "body", "calls"),
+    [({"attempts": 2}, {}, 2), ({"attempts": 9}, {"retry": False}, 1), ({"attempts": "many"}, {}, 6)],
+)
+def test_a_tenants_retry_policy_holds_for_its_sends(
+    ctx: DeliveryContext, fcm: FakeSender, value: dict[str, Any], body: dict[str, Any], calls: int
+) -> None:
+    policies.put(ctx.ledger, TENANT, PolicyKind.RETRY, value, "k", datetime.now(UTC), name="fcm")
+    fcm.answer = lambda recipient, number: Outcome.TRANSIENT
+    register(ctx.ledger, "phone", user_id="u1")
+    drain_to_end(ctx, accept(ctx.ledger, users=["u1"], **body))
+    assert len(fcm.calls) == calls
 
 
 def test_high_priority_is_claimed_first(ctx: DeliveryContext, fcm: FakeSender) -> None:

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import OnAmbiguous, Outcome
-from notify_pipeline.delivery.retry import Again, Final, GaveUp, RetryPolicy, Wishes
+from notify_pipeline.delivery.retry import Again, Final, GaveUp, Jitter, RetryPolicy, Wishes
 
 NOW = 1_800_000_000_000_000
 FAR = NOW + 86_400_000_000
@@ -85,3 +85,10 @@ def test_retry_after_may_exceed_the_cap() -> None:
 def test_settings_make_the_policy() -> None:
     rule = RetryPolicy.of(Settings(retry_attempts=3, retry_base_s=2.0, retry_cap_s=5.0), lambda: 0.0)
     assert (rule.attempts, rule.bound_s(1), rule.bound_s(2), rule.bound_s(3)) == (3, 2.0, 4.0, 5.0)
+
+
+@given(attempt_no=st.integers(1, 5), draw=DRAWS, retry_after=st.none() | st.floats(0, 100))
+def test_without_jitter_every_wait_is_its_bound(attempt_no: int, draw: float, retry_after: float | None) -> None:
+    rule = RetryPolicy(6, 0.5, 60.0, lambda: draw, Jitter.NONE)
+    wait_s = rule.bound_s(attempt_no) + (retry_after or 0.0)
+    assert rule.after(Outcome.TRANSIENT, attempt_no, NOW, Wishes(FAR), retry_after) == Again(NOW + round(wait_s * 1e6))
