@@ -19,6 +19,7 @@ from ingest_api.inputs import read_body, read_path, read_query
 from ingest_api.keys import Access
 from ingest_api.lean import LeanResponse
 from ingest_api.services import Services
+from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.ledger.tenants import KeyInfo
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -31,13 +32,32 @@ class Call:
     services: Services
     request: Request
     key: KeyInfo | None
+    organization: str | None = None  # that the key's product acts for
 
     @property
     def tenant(self) -> str:
         """Whose data this is about. Only for routes that take a tenant's key."""
+        if self.organization is not None:
+            return self.organization
         if self.key is None or self.key.tenant is None:
             raise RuntimeError("this route takes no tenant's key")
         return self.key.tenant
+
+    def reads(self, include_organizations: bool) -> tuple[str, ...]:
+        """Return the tenants whose rows a list may hold: one's own, and a product's organizations' if asked for.
+
+        Inactive organizations count: their data is the product's to see. Reads the ledger only for a product that
+        asks for its organizations' and does not act for one of them.
+        """
+        tenant = self.tenant
+        if (
+            not include_organizations
+            or self.organization is not None
+            or self.key is None
+            or self.key.parent is not None
+        ):
+            return (tenant,)
+        return (tenant, *tenants.organization_ids(self.services.ledger, tenant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +124,7 @@ class Group:
         their annotations are the models. Its docstring's first line is the summary, the rest the description.
 
         Args:
-            method: GET, POST, PUT or DELETE.
+            method: GET, POST, PUT, PATCH or DELETE.
             path: With parameters in braces.
             access: Who may call it.
             answers: By status.
@@ -152,17 +172,19 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
     adapters = {name: TypeAdapter[str](kind) for name, kind in declared.parameters.items()}
     handler, access, body, query = declared.handler, declared.access, declared.body, declared.query
     needs_key, limit = access is not Access.PUBLIC, services.settings.max_body_bytes
+    for_tenants = access.is_for_tenants
 
     def view(**arguments: Any) -> Response:
         here = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
         key = services.keys.check(here, access) if needs_key else None
+        organization = services.keys.organization(here, key) if for_tenants and key is not None else None
         if adapters:
             read_path(adapters, arguments)
         if query is not None:
             arguments["query"] = read_query(here, query)
         if body is not None:
             arguments["body"] = read_body(here, body, limit)
-        return handler(Call(services, here, key), **arguments)
+        return handler(Call(services, here, key, organization), **arguments)
 
     return view
 

@@ -5,6 +5,7 @@ making or storing keys (``core.ledger.tenants``).
 """
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from enum import Enum
 
 from flask import Request
 
-from ingest_api.errors import forbidden, unauthorized
+from ingest_api.errors import ApiError, FieldError, forbidden, unauthorized
 from notify_pipeline.core.ledger.tenants import KeyInfo
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -21,8 +22,12 @@ from notify_pipeline.core.vocabulary import KeyScope
 CACHE_S = 1.0
 # Far more keys than call within a second; beyond it the memory is forgotten at once, which costs one read per key.
 CACHE_KEYS = 4_096
+# By which a product's key says that it acts for one of the product's organizations.
+ORGANIZATION_HEADER = "Notify-Organization"
+_ORGANIZATION = "HTTP_NOTIFY_ORGANIZATION"
 # Ours have 47 characters; nothing longer is worth hashing.
 _MAX_KEY_LENGTH = 256
+_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 class Access(Enum):
@@ -38,14 +43,27 @@ class Access(Enum):
         """The scopes with the right; none where no key is needed."""
         return self.value
 
+    @property
+    def is_for_tenants(self) -> bool:
+        """True when every key with the right is a tenant's, so that the route is about that tenant's data."""
+        return bool(self.value) and KeyScope.ADMIN not in self.value
+
 
 class KeyRing:
     """Finds keys, and remembers the good ones for a moment. Used from any thread."""
 
-    def __init__(self, find: Callable[[str], KeyInfo | None], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], KeyInfo | None],
+        is_active_organization: Callable[[str, str], bool] = lambda product, organization: False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take what asks the ledger: for a key by its plaintext, for an organization by product and its own id."""
         self._find = find
+        self._is_active_organization = is_active_organization
         self._monotonic = monotonic
         self._known: dict[bytes, tuple[float, KeyInfo]] = {}
+        self._organizations: dict[tuple[str, str], float] = {}
         self._guard = threading.Lock()
 
     @property
@@ -66,6 +84,37 @@ class KeyRing:
             wanted = " or ".join(sorted(access.value))
             raise forbidden(f"This needs a key of scope {wanted}; yours is {key.scope}.")
         return key
+
+    def organization(self, request: Request, key: KeyInfo) -> str | None:
+        """Return the organization that a good key acts for by the request's header; None without the header.
+
+        Raises:
+            ApiError: 404 unless it is an active organization of the key's product, or the key's own.
+        """
+        named: str | None = request.environ.get(_ORGANIZATION)
+        if named is None:
+            return None
+        if key.tenant is None or not (self._has(key.tenant, named) if key.parent is None else named == key.tenant):
+            message = "There is no such organization."
+            raise ApiError(404, "not_found", message, [FieldError(ORGANIZATION_HEADER, message)])
+        return named
+
+    def _has(self, product: str, organization: str) -> bool:
+        if not _ID.match(organization):
+            return False
+        asked, now = (product, organization), self._monotonic()
+        if now < self._organizations.get(asked, 0.0):
+            return True
+        found = self._is_active_organization(product, organization)
+        with self._guard:
+            if len(self._organizations) >= CACHE_KEYS:
+                self._organizations.clear()
+            # As with keys, only good ones are remembered.
+            if found:
+                self._organizations[asked] = now + CACHE_S
+            else:
+                self._organizations.pop(asked, None)
+        return found
 
     def _lookup(self, plaintext: str) -> KeyInfo | None:
         # By digest, so that no plaintext key stays in memory.

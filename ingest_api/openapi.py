@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from ingest_api.endpoint import Answer, Endpoint, Group
 from ingest_api.errors import JSON_TYPE
 from ingest_api.fields import Shown
-from ingest_api.keys import Access
+from ingest_api.keys import ORGANIZATION_HEADER, Access
 
 _REF = "#/components/schemas/{model}"
 _BEARER = "bearer"
@@ -28,7 +28,17 @@ _ERRORS = {
 }
 _ABOUT = """Everything is JSON in UTC. Every answer of 400 and above is the `Error` envelope.
 
-Lists are paged: hand `next_cursor` back as `cursor` until it is null."""
+Lists are paged: hand `next_cursor` back as `cursor` until it is null.
+
+A product's key acts for one of the product's organizations with the header `Notify-Organization`: the call then is
+about that organization's data alone, as if one of its own keys had made it."""
+_ORGANIZATION: dict[str, Any] = {
+    "name": ORGANIZATION_HEADER,
+    "in": "header",
+    "description": "The id of an active organization of the key's product that this call acts for.",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}
+_NO_ORGANIZATION = f"`{ORGANIZATION_HEADER}` names no active organization of the key's product."
 
 
 class FieldFault(Shown):
@@ -110,6 +120,8 @@ def _parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
         yield from _query(endpoint.query)
     for name, (kind, meaning) in endpoint.headers.items():
         yield {"name": name, "in": "header", "description": meaning, "schema": TypeAdapter(kind).json_schema()}
+    if endpoint.access.is_for_tenants:
+        yield _ORGANIZATION
 
 
 def _query(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
@@ -147,6 +159,8 @@ def _responses(endpoint: Endpoint) -> Iterator[tuple[int, dict[str, Any]]]:
     if endpoint.query is not None or endpoint.parameters:
         statuses |= {422}
     meanings = {status: _ERRORS[status] for status in statuses} | dict(endpoint.errors)
+    if endpoint.access.is_for_tenants:
+        meanings[404] = f"{meanings[404]} Or {_NO_ORGANIZATION}" if 404 in meanings else _NO_ORGANIZATION
     for status, meaning in meanings.items():
         yield status, {"description": meaning, "content": {JSON_TYPE: {"schema": _reference(Error)}}}
 

@@ -78,7 +78,10 @@ class Services:
             if self._opened:
                 return
             ledger = self._ledger = Ledger.open(self.settings.ledger_dsn, self.clock)
-            self._keys = KeyRing(lambda plaintext: tenants.find_key(ledger, plaintext))
+            self._keys = KeyRing(
+                lambda plaintext: tenants.find_key(ledger, plaintext),
+                lambda product, organization: tenants.is_active_organization(ledger, product, organization),
+            )
             logs = Lake(self.settings.logs, self.settings.s3_endpoint_url)
             self._receipts = ReceiptLog(self.settings.home.resolve() / "ingress" / "receipts", logs)
             self._ticker = threading.Thread(target=self._tick, name="receipt-log", daemon=True)

@@ -89,6 +89,9 @@ class House:
     def anonymous(self) -> Api:
         return self.api(None)
 
+    def organization(self, product: tenants.NewTenant, name: str) -> tenants.NewTenant:
+        return tenants.create_organization(self.services.ledger, product.tenant, name, self.clock())
+
     def revoke(self, plaintext: str) -> None:
         found = tenants.find_key(self.services.ledger, plaintext)
         assert found is not None

@@ -122,6 +122,20 @@ def get(ledger: Ledger, tenant: str) -> Tenant | None:
     return Tenant(row.tenant, row.parent, row.name, row.active, from_micros(row.created_at))
 
 
+def organization_ids(ledger: Ledger, product: str) -> list[str]:
+    """Return the ids of a product's organizations, inactive ones included, oldest first."""
+    with ledger.read() as conn:
+        query = select(TENANTS.c.tenant).where(TENANTS.c.parent == product).order_by(TENANTS.c.tenant)
+        return list(conn.execute(query).scalars())
+
+
+def is_active_organization(ledger: Ledger, product: str, organization: str) -> bool:
+    """Tell whether a product has an active organization of this id."""
+    this = (TENANTS.c.tenant == organization, TENANTS.c.parent == product, TENANTS.c.active)
+    with ledger.read() as conn:
+        return conn.execute(select(TENANTS.c.tenant).where(*this)).first() is not None
+
+
 def create_admin_key(ledger: Ledger, key: str, now: datetime) -> str:
     """Store a key that may make products; harmless when it is stored already. Return its id."""
     return ledger.write(_create_admin, (key, now))
