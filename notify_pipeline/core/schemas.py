@@ -101,6 +101,7 @@ ATTEMPTS = _table(
     platform=_STR,
     provider=_STR,
     recipient=_STR,
+    user_id=_STR,  # whose it was when it was sent: a token that changes hands takes no history with it
     delivery_id=_STR,
     shard=pa.int32(),  # null for the drain's attempts
     attempt_no=pa.int32(),

@@ -8,6 +8,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import orjson
 import pyarrow as pa
 
 from notify_pipeline.core.ids import DeliveryIds
@@ -30,7 +31,7 @@ SENDER_FAILED = "sender_failed"  # the channel's own code failed: it may have be
 # Columns that a result holds under the same name and in the same form.
 _AS_REPORTED = ("outcome", "sent_at", "answered_at", "provider_code", "provider_message_id")
 # Columns of which hardly two rows are equal.
-UNIQUE_COLUMNS = ("recipient", "delivery_id", "sent_at", "answered_at", "provider_message_id")
+UNIQUE_COLUMNS = ("recipient", "user_id", "delivery_id", "sent_at", "answered_at", "provider_message_id")
 
 
 class Results(NamedTuple):
@@ -62,6 +63,7 @@ def of_claim(
         "platform": claimed.platform,
         "provider": provider,
         "recipient": claimed.address,
+        "user_id": orjson.loads(claimed.recipient)[0],
         "delivery_id": claimed.delivery_id,
         "attempt_no": claimed.attempt_no,
         "sent_at": result.sent_at,
@@ -92,6 +94,7 @@ def skipped(
         "channel": channel,
         "platform": None if recipient is None else recipient.platform.value,
         "recipient": address,
+        "user_id": None if recipient is None else recipient.user_id,
         "delivery_id": ids.of(address),
         "attempt_no": 0,
         "sent_at": at,
@@ -135,7 +138,7 @@ def of_chunk(
         "run_id": chunk.run_id,
     }
     each: dict[str, Any] = {
-        **{name: recipients.rows[name] for name in ("recipient", "platform")},
+        **{name: recipients.rows[name] for name in ("recipient", "platform", "user_id")},
         "delivery_id": recipients.delivery_ids,
         "attempt_no": chunk.attempts,
         **{name: getattr(results, name) for name in _AS_REPORTED},

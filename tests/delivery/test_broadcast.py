@@ -59,7 +59,7 @@ def run(ctx: DeliveryContext, request_id: str) -> RequestState:
 
 
 def attempts_of(ctx: DeliveryContext, *names: str) -> list[tuple[Any, ...]]:
-    return sorted(tuple(each[name] for name in names) for each in rows_of(ctx.lake, "attempts"))
+    return sorted((tuple(each[name] for name in names) for each in rows_of(ctx.lake, "attempts")), key=str)
 
 
 @pytest.fixture
@@ -102,6 +102,8 @@ def test_everybody_gets_it_once_and_every_table_agrees(ctx: DeliveryContext, fcm
     assert attempts_of(ctx, "recipient", "outcome", "attempt_no") == sorted(
         (call[0], "accepted", 1) for call in (*fcm.calls, *apns.calls)
     )
+    users = {(f"a{n:03d}", f"u{n}") for n in range(95)} | {(f"i{n:03d}", None) for n in range(15)}
+    assert set(attempts_of(ctx, "recipient", "user_id")) == users
     assert {each[0] for each in attempts_of(ctx, "delivery_id")} == {call[1] for call in (*fcm.calls, *apns.calls)}
     land(ctx.ledger, ctx.lake)
     audiences = {(each["channel"], each["platform"]): each["recipients"] for each in rows_of(ctx.lake, "audiences")}

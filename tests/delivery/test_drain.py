@@ -100,6 +100,7 @@ def test_the_lake_knows_every_attempt_and_the_audience(ctx: DeliveryContext, fcm
     assert (sent["outcome"], sent["attempt_no"], sent["channel"], sent["provider"]) == ("accepted", 1, "fcm", "fake")
     assert (sent["delivery_id"], sent["run_id"], sent["shard"]) == (fcm.calls[0][1], ctx.run_id, None)
     assert (skipped["outcome"], skipped["provider_code"], skipped["channel"]) == ("skipped", "unregistered", None)
+    assert (sent["user_id"], skipped["user_id"]) == ("u1", None)
     audiences = {(row["channel"], row["platform"]): row["recipients"] for row in rows_of(ctx.lake, "audiences")}
     assert audiences == {("fcm", "android"): 1, (None, None): 1}
     assert found(ctx.ledger, request_id).counts["none"] == {"audience": 1, "pending": 0, "skipped": 1}
