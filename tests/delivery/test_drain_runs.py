@@ -209,18 +209,6 @@ def test_a_stopped_drain_gives_waiting_topic_sends_back(ledger: Ledger, folder_l
     assert routing.is_due(ledger, datetime.now(UTC))
 
 
-def test_claims_use_their_indexes(sqlite_ledger: Ledger) -> None:
-    """A partial index counts for SQLite only if the query repeats its condition literally."""
-    with sqlite_ledger.read() as conn:
-        for query, index in (
-            (deliveries._claimable("fcm", 0), "ix_deliveries_unfinished"),
-            (routing._claimable(0), "ix_requests_open"),
-        ):
-            text = query.compile(conn.engine, compile_kwargs={"literal_binds": True})
-            plan = " ".join(row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
-            assert index in plan and "TEMP B-TREE" not in plan, plan
-
-
 def test_every_recipient_of_a_send_is_retried_on_its_own(ledger: Ledger, folder_lake: Lake) -> None:
     def answer(recipient: Recipient, number: int) -> Outcome:
         return Outcome.TRANSIENT if number < 3 else Outcome.ACCEPTED

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy.engine import RowMapping
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, outbox, progress
+from notify_pipeline.core.ledger import audit, fair, outbox, progress
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.fair import Queue, Wanted
 from notify_pipeline.core.ledger.tables import DELIVERIES
 from notify_pipeline.core.vocabulary import Outcome
 
@@ -25,7 +27,16 @@ WAITING, SENDING = "waiting", "sending"
 ACTOR = "drain"
 # In the words of the partial index, literally: only then does SQLite know that the index covers the query.
 _UNFINISHED = text("deliveries.state IN ('waiting', 'sending')")
-_CLAIMED = ("delivery_id", "request_id", "platform", "address", "recipient", "attempt_no", "intended_at", "lease_owner")
+_QUEUED = ("delivery_id", "request_id", "tenant", "priority_rank", "platform", "address", "recipient", "attempt_no")
+_CLAIMED = (*_QUEUED, "intended_at", "lease_owner")
+_QUEUE = Queue(
+    DELIVERIES,
+    DELIVERIES.c.delivery_id,
+    (_UNFINISHED, DELIVERIES.c.channel == bindparam("channel"), DELIVERIES.c.state == WAITING),
+    (),
+    [DELIVERIES.c[name] for name in _QUEUED],
+)
+_ANY = Wanted(1)
 
 _AGAIN = (
     update(DELIVERIES)
@@ -40,6 +51,8 @@ class Claimed:
 
     delivery_id: str
     request_id: str
+    tenant: str
+    priority_rank: int
     platform: str
     address: str
     recipient: str
@@ -81,7 +94,7 @@ class _Claim:
     owner: str
     now: int
     until: int
-    limit: int
+    wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +114,18 @@ class _Batch:
     gave_up: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def claim(ledger: Ledger, channel: str, owner: str, now: datetime, lease_s: float, limit: int) -> list[Claimed]:
-    """Claim due deliveries of a channel, highest priority and then longest due first."""
-    at = to_micros(now)
-    return ledger.write(_claim, _Claim(channel, owner, at, at + round(lease_s * 1e6), limit))
+def claim(
+    ledger: Ledger, channel: str, owner: str, now: datetime, lease_s: float, limit: int | Wanted
+) -> list[Claimed]:
+    """Claim due deliveries of a channel: by priority, then tenants in turn, each one's longest due first (``fair``)."""
+    at, wanted = to_micros(now), limit if isinstance(limit, Wanted) else Wanted(limit)
+    return ledger.write(_claim, _Claim(channel, owner, at, at + round(lease_s * 1e6), wanted))
 
 
-def is_due(ledger: Ledger, channel: str, now: datetime) -> bool:
+def is_due(ledger: Ledger, channel: str, now: datetime, wanted: Wanted = _ANY) -> bool:
     """Tell, without writing, whether ``claim`` would find anything."""
     with ledger.read() as conn:
-        return conn.execute(_claimable(channel, to_micros(now)).limit(1)).first() is not None
+        return fair.is_due(conn, _QUEUE, wanted, channel=channel, now=to_micros(now))
 
 
 def renew(ledger: Ledger, channel: str, owner: str, now: datetime, lease_s: float) -> int:
@@ -133,7 +148,8 @@ def abandoned(ledger: Ledger, channel: str, now: datetime, limit: int) -> list[C
             DELIVERIES.c.state == SENDING,
             DELIVERIES.c.lease_until <= to_micros(now),
         )
-        .order_by(DELIVERIES.c.priority_rank, DELIVERIES.c.due_at)
+        # The index's own order. What is being sent is as much as drains have in flight: it is never a backlog.
+        .order_by(DELIVERIES.c.priority_rank, DELIVERIES.c.tenant, DELIVERIES.c.due_at)
         .limit(limit)
     )
     with ledger.read() as conn:
@@ -160,35 +176,33 @@ def depths(ledger: Ledger) -> dict[str, dict[str, int]]:
     return found
 
 
-def _claimable(channel: str, now: int) -> Select[Any]:
-    return (
-        select(*(DELIVERIES.c[name] for name in _CLAIMED[:6]))
-        .where(_UNFINISHED, DELIVERIES.c.channel == channel, DELIVERIES.c.state == WAITING, DELIVERIES.c.due_at <= now)
-        .order_by(DELIVERIES.c.priority_rank, DELIVERIES.c.due_at)
-    )
-
-
 def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[Claimed]]:
     return [_claim_one(conn, item) for item in items]
 
 
 def _claim_one(conn: Connection, item: _Claim) -> list[Claimed]:
-    query = _claimable(item.channel, item.now).limit(item.limit).with_for_update(skip_locked=True)
-    rows = conn.execute(query).all()
-    ids = [row[0] for row in rows]
-    for start in range(0, len(ids), progress.PIECE):
-        conn.execute(
-            update(DELIVERIES)
-            .where(DELIVERIES.c.delivery_id.in_(ids[start : start + progress.PIECE]))
-            .values(
-                state=SENDING,
-                attempt_no=DELIVERIES.c.attempt_no + 1,
-                intended_at=item.now,
-                lease_owner=item.owner,
-                lease_until=item.until,
-            )
-        )
-    return [Claimed(row[0], row[1], row[2], row[3], row[4], row[5] + 1, item.now, item.owner) for row in rows]
+    intent = {
+        "state": SENDING,
+        "attempt_no": DELIVERIES.c.attempt_no + 1,
+        "intended_at": item.now,
+        "lease_owner": item.owner,
+        "lease_until": item.until,
+    }
+
+    def mark(conn: Connection, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), progress.PIECE):
+            mine = DELIVERIES.c.delivery_id.in_(ids[start : start + progress.PIECE])
+            conn.execute(update(DELIVERIES).where(mine).values(intent))
+
+    rows = fair.claim(conn, _QUEUE, item.wanted, mark, channel=item.channel, now=item.now)
+    return [
+        Claimed(**{**_queued(row), "attempt_no": row["attempt_no"] + 1}, intended_at=item.now, owner=item.owner)
+        for row in rows
+    ]
+
+
+def _queued(row: RowMapping) -> dict[str, Any]:
+    return {name: row[name] for name in _QUEUED}
 
 
 def _renew(conn: Connection, items: Sequence[tuple[str, str, int]]) -> list[int]:

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Select, bindparam, insert, or_, select, text, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, text, update
 
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import moves, outbox, progress
+from notify_pipeline.core.ledger import fair, moves, outbox, progress
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.fair import Queue, Wanted
 from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.requests import RequestRow, to_row
 from notify_pipeline.core.ledger.statements import Prepared
@@ -27,6 +28,15 @@ _ACCEPTED, _ROUTED, _SENDING = (
     str(state) for state in (RequestState.ACCEPTED, RequestState.ROUTED, RequestState.SENDING)
 )
 ACTOR = "drain"
+_WAITING = Queue(
+    REQUESTS,
+    REQUESTS.c.request_id,
+    (_OPEN, REQUESTS.c.state == _ACCEPTED),
+    # Held by a planner, or postponed: at most as many as planners hold.
+    (or_(REQUESTS.c.lease_until.is_(None), REQUESTS.c.lease_until <= bindparam("now")),),
+    list(REQUESTS.c),
+)
+_ANY = Wanted(1)
 
 _DELIVERY = (
     "delivery_id",
@@ -108,7 +118,7 @@ class _Claim:
     owner: str
     now: int
     until: int
-    limit: int
+    wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +128,16 @@ class _Plans:
     plans: Sequence[Plan]
 
 
-def claim(ledger: Ledger, owner: str, now: datetime, lease_s: float, limit: int) -> list[RequestRow]:
-    """Lease accepted requests that are due, highest priority and then longest due first."""
-    at = to_micros(now)
-    return ledger.write(_claim, _Claim(owner, at, at + round(lease_s * 1e6), limit))
+def claim(ledger: Ledger, owner: str, now: datetime, lease_s: float, limit: int | Wanted) -> list[RequestRow]:
+    """Lease accepted requests: by priority, then tenants in turn, each one's longest due first (``fair``)."""
+    at, wanted = to_micros(now), limit if isinstance(limit, Wanted) else Wanted(limit)
+    return ledger.write(_claim, _Claim(owner, at, at + round(lease_s * 1e6), wanted))
 
 
-def is_due(ledger: Ledger, now: datetime) -> bool:
+def is_due(ledger: Ledger, now: datetime, wanted: Wanted = _ANY) -> bool:
     """Tell, without writing, whether ``claim`` would find anything."""
     with ledger.read() as conn:
-        return (
-            conn.execute(_claimable(to_micros(now)).with_only_columns(REQUESTS.c.request_id).limit(1)).first()
-            is not None
-        )
+        return fair.is_due(conn, _WAITING, wanted, now=to_micros(now))
 
 
 def load(ledger: Ledger, request_ids: Sequence[str]) -> list[RequestRow]:
@@ -168,34 +175,17 @@ def store(ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime) -> l
     return ledger.write(_store, _Plans(owner, now, plans)) if plans else []
 
 
-def _claimable(now: int) -> Select[Any]:
-    return (
-        select(REQUESTS)
-        .where(
-            _OPEN,
-            REQUESTS.c.state == _ACCEPTED,
-            REQUESTS.c.due_at <= now,
-            or_(REQUESTS.c.lease_until.is_(None), REQUESTS.c.lease_until <= now),
-        )
-        .order_by(REQUESTS.c.priority_rank, REQUESTS.c.due_at)
-    )
-
-
 def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[RequestRow]]:
     return [_claim_one(conn, item) for item in items]
 
 
 def _claim_one(conn: Connection, item: _Claim) -> list[RequestRow]:
-    query = _claimable(item.now).limit(item.limit).with_for_update(skip_locked=True)
-    rows = conn.execute(query).mappings().all()
-    ids = [row["request_id"] for row in rows]
-    for start in range(0, len(ids), progress.PIECE):
-        conn.execute(
-            update(REQUESTS)
-            .where(REQUESTS.c.request_id.in_(ids[start : start + progress.PIECE]))
-            .values(lease_owner=item.owner, lease_until=item.until)
-        )
-    return [to_row(row) for row in rows]
+    def mark(conn: Connection, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), progress.PIECE):
+            mine = REQUESTS.c.request_id.in_(ids[start : start + progress.PIECE])
+            conn.execute(update(REQUESTS).where(mine).values(lease_owner=item.owner, lease_until=item.until))
+
+    return [to_row(row) for row in fair.claim(conn, _WAITING, item.wanted, mark, now=item.now)]
 
 
 def _renew(conn: Connection, items: Sequence[tuple[str, tuple[str, ...], int]]) -> list[None]:
