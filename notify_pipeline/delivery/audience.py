@@ -1,7 +1,7 @@
-"""Who is registered for a topic, now: the base plus what has landed since.
+"""Who is registered, for a topic or at all, now: the base plus what has landed since.
 
-Belongs here: topic audiences and folding landed registrations into a new base. Does not belong here: audiences that
-name users or devices (the ledger answers those), the base's layout (``audience_base``), sending.
+Belongs here: audiences that the lake answers, and folding landed registrations into a new base. Does not belong here:
+audiences that name users or devices (the ledger answers those), the base's layout (``audience_base``), sending.
 
 The delta is deduplicated by token and its tokens are anti-joined from the base, which is one hash of the small side;
 picking the newest row per token over both took ten times as long and five times the memory.
@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 
 import polars as pl
 
+from notify_pipeline.core import conditions
+from notify_pipeline.core.conditions import AllOf, AnyOf, Condition, HasTopic, Not
 from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import leases, outbox, segments
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.records import Audience
 from notify_pipeline.core.schemas import REGISTRATIONS
 from notify_pipeline.core.vocabulary import RegistrationOp
 from notify_pipeline.delivery import audience_base
@@ -38,11 +41,11 @@ class NotLanded(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class TopicAudience:
-    """The recipients of some topics of one tenant: everybody once.
+class CountedAudience:
+    """The recipients of a send that the lake counted out: everybody once.
 
     Attributes:
-        at_least: A lower bound of their number that needs no scan.
+        at_least: A lower bound of their number.
     """
 
     at_least: int
@@ -57,14 +60,39 @@ class TopicAudience:
 
 
 class AudienceReader:
-    """Answers topic audiences. Keeps the index of the current base, which never changes, between calls."""
+    """Answers audiences. Keeps the index of the current base, which never changes, between calls."""
 
     def __init__(self, lake: Lake, ledger: Ledger) -> None:
         self._lake = lake
         self._ledger = ledger
         self._base = audience_base.EMPTY
 
-    def topics(self, tenant: str, topics: Sequence[str]) -> TopicAudience:
+    def find(self, tenant: str, audience: Audience) -> CountedAudience:
+        """Return who an audience is that ``is_counted_out``, as far as registrations have landed."""
+        if audience.everyone:
+            return self.everyone(tenant, audience.condition)
+        return self.topics(tenant, audience.topics)
+
+    def everyone(self, tenant: str, condition: str | None = None) -> CountedAudience:
+        """Return who is registered and satisfies the condition, as far as registrations have landed.
+
+        Raises:
+            conditions.ConditionError: It cannot be read.
+        """
+        wanted = pl.col("op") == _UPSERT
+        if condition is not None:
+            wanted &= satisfied(conditions.parse(condition))
+        base, delta = self._now(tenant)
+        news = delta.filter(wanted).select(PROFILE)
+        sources, known = [news.lazy()] if news.height else [], 0
+        if files := base.device_files(tenant):
+            part = audience_base.scan(self._lake, files).filter(wanted)
+            known = part.select(pl.len()).collect().item()
+            part = part.select(PROFILE)
+            sources.append(part.join(delta.lazy().select("token"), on="token", how="anti") if delta.height else part)
+        return CountedAudience(max(0, known - delta.height) + news.height, tuple(sources))
+
+    def topics(self, tenant: str, topics: Sequence[str]) -> CountedAudience:
         """Return who is registered for at least one of the topics, as far as registrations have landed."""
         names = list(dict.fromkeys(topics))
         base, delta = self._now(tenant)
@@ -82,7 +110,7 @@ class AudienceReader:
                     part = part.filter(~pl.col("topics").list.contains(before))
                 part = part.select(PROFILE)
                 sources.append(part.join(changed, on="token", how="anti") if delta.height else part)
-        return TopicAudience(max(0, largest - delta.height) + news.height, tuple(sources))
+        return CountedAudience(max(0, largest - delta.height) + news.height, tuple(sources))
 
     def _now(self, tenant: str) -> tuple[Base, pl.DataFrame]:
         for _ in range(_LISTINGS):
@@ -102,6 +130,19 @@ class AudienceReader:
             return pl.DataFrame(schema={**DEVICE_SCHEMA, "at": pl.Datetime("us", "UTC")})
         rows = audience_base.scan(self._lake, files).filter(pl.col("tenant") == tenant)
         return _unknown(self._lake, self._base, _newest(rows).collect(), tenant)
+
+
+def satisfied(condition: Condition) -> pl.Expr:
+    """Return the expression over the column ``topics`` that is true, never null, where a condition is satisfied."""
+    match condition:
+        case HasTopic(topic):
+            return pl.col("topics").list.contains(topic).fill_null(False)
+        case Not(operand):
+            return ~satisfied(operand)
+        case AllOf(operands):
+            return reduce(and_, map(satisfied, operands))
+        case AnyOf(operands):
+            return reduce(or_, map(satisfied, operands))
 
 
 def high_water(ledger: Ledger) -> int:

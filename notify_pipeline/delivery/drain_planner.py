@@ -3,8 +3,8 @@
 Belongs here: the asyncio loop around planning. Does not belong here: the plans themselves (``planning``), sending
 (``drain_lane``).
 
-Sends to users and devices are planned at once, many together. Topic sends wait beside them for registrations that were
-accepted before them to land in the lake, and for their scan.
+Sends to users and devices are planned at once, many together. Sends to topics or everyone wait beside them for
+registrations that were accepted before them to land in the lake, and for their scan.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 # Requests of one claim: enough for thousands a second, few enough that a crash delays them by one lease only.
 _CLAIM = 256
-# Topic sends held at once; more wait in the ledger.
-_TOPIC_SENDS = 512
+# Sends to topics or everyone held at once; more wait in the ledger.
+_HELD_SENDS = 512
 # Each scan uses every core and a few hundred megabytes.
 _SCANS = 2
 _LANDING_POLL_S = 0.05
-# A topic send whose registrations do not land is tried again after this long.
+# A send whose registrations do not land is tried again after this long.
 _POSTPONE_S = 5.0
 
 
@@ -51,7 +51,7 @@ class Planner:
         self._reader = AudienceReader(ctx.lake, ctx.ledger)
         self._wake_lanes = wake_lanes
         self._scans = asyncio.Semaphore(_SCANS)
-        self._topic_tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._held: set[str] = set()
         self.planned = 0
 
@@ -61,7 +61,7 @@ class Planner:
         return bool(self._held)
 
     async def run(self, closing: asyncio.Event) -> None:
-        """Plan until ``closing``; topic sends that still wait then are left to the next drain."""
+        """Plan until ``closing``; sends that still wait then are left to the next drain."""
         with Idling(self._ctx, closing) as idling:
             await self._work(closing, idling)
 
@@ -69,13 +69,13 @@ class Planner:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._keep())
             while not closing.is_set():
-                rows = await asyncio.to_thread(self._claim) if len(self._held) < _TOPIC_SENDS else []
+                rows = await asyncio.to_thread(self._claim) if len(self._held) < _HELD_SENDS else []
                 if rows:
                     await self._plan_all(group, rows)
                 else:
                     await idling.pause()
             held = sorted(self._held)
-            for task in (keeper, *self._topic_tasks):
+            for task in (keeper, *self._tasks):
                 task.cancel()
         # A scan whose thread ran on may have stored its plan meanwhile; then there is nothing to give back.
         await asyncio.to_thread(routing.release, self._ctx.ledger, self._ctx.owner, held)
@@ -90,7 +90,7 @@ class Planner:
         now = self._ctx.clock()
         plans: list[Plan] = []
         named: list[Notification] = []
-        by_topic: list[Notification] = []
+        counted_out: list[Notification] = []
         for row in rows:
             plan = planning.without_recipients(row, now)
             if plan is not None:
@@ -102,14 +102,14 @@ class Planner:
                 log.exception("request %s cannot be read", row.request_id)
                 plans.append(planning.unreadable(row, error))
                 continue
-            (by_topic if notification.audience.topics else named).append(notification)
+            (counted_out if notification.audience.is_counted_out else named).append(notification)
         await asyncio.to_thread(self._store_named, plans, named)
         self._wake_lanes()
-        if by_topic:
-            self._held.update(n.request_id for n in by_topic)
-            task = group.create_task(self._plan_topics(by_topic))
-            self._topic_tasks.add(task)
-            task.add_done_callback(self._topic_tasks.discard)
+        if counted_out:
+            self._held.update(n.request_id for n in counted_out)
+            task = group.create_task(self._plan_counted_out(counted_out))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> None:
         now = self._ctx.clock()
@@ -119,26 +119,26 @@ class Planner:
     def _store(self, plans: Sequence[Plan]) -> None:
         self.planned += sum(routing.store(self._ctx.ledger, self._ctx.owner, plans, self._ctx.clock()))
 
-    async def _plan_topics(self, waiting: Sequence[Notification]) -> None:
+    async def _plan_counted_out(self, waiting: Sequence[Notification]) -> None:
         ids = [notification.request_id for notification in waiting]
         try:
             if not await self._landed():
                 reason = (
                     f"registrations accepted before it had not landed after {self._ctx.settings.landing_wait_s:g} s"
                 )
-                log.error("%d topic sends wait: %s; is the lander running?", len(ids), reason)
+                log.error("%d sends wait: %s; is the lander running?", len(ids), reason)
                 await asyncio.to_thread(self._postpone, ids, reason)
                 return
             for notification in waiting:
                 async with self._scans:
-                    await self._plan_topic(notification)
+                    await self._plan_one(notification)
                 self._held.discard(notification.request_id)
         finally:
             self._held.difference_update(ids)
 
-    async def _plan_topic(self, notification: Notification) -> None:
+    async def _plan_one(self, notification: Notification) -> None:
         try:
-            await asyncio.to_thread(self._plan_topic_blocking, notification)
+            await asyncio.to_thread(self._plan_one_blocking, notification)
         except Exception as error:
             # One unreadable file must not stop the drain for everybody. The request stays accepted and comes again.
             log.exception("the audience of request %s cannot be found", notification.request_id)
@@ -146,10 +146,10 @@ class Planner:
             await asyncio.to_thread(self._postpone, [notification.request_id], reason)
         self._wake_lanes()
 
-    def _plan_topic_blocking(self, notification: Notification) -> None:
-        asked = self._reader.topics(notification.tenant, notification.audience.topics)
+    def _plan_one_blocking(self, notification: Notification) -> None:
+        asked = self._reader.find(notification.tenant, notification.audience)
         wanted = planning.wanted_channels(notification)
-        found = planning.find_topic(asked, wanted, self._ctx.settings.inline_limit)
+        found = planning.find_counted_out(asked, wanted, self._ctx.settings.inline_limit)
         now = self._ctx.clock()
         if found is None:
             self._store([planning.broadcast(notification, (), self._rules, now)])
@@ -170,7 +170,7 @@ class Planner:
         routing.postpone(self._ctx.ledger, self._ctx.owner, ids, reason, self._ctx.clock(), _POSTPONE_S)
 
     async def _keep(self) -> None:
-        """Extend the leases on topic sends that wait."""
+        """Extend the leases on sends that wait."""
         while True:
             await asyncio.sleep(self._ctx.settings.lease_seconds / 3)
             ids = sorted(self._held)

@@ -22,7 +22,7 @@ from notify_pipeline.core.ledger.routing import NewDelivery, Plan
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Platform, RequestState
 from notify_pipeline.delivery import attempts
-from notify_pipeline.delivery.audience import TopicAudience
+from notify_pipeline.delivery.audience import CountedAudience
 
 _TO_QUEUE = (RequestState.ROUTED, RequestState.SENDING)
 
@@ -92,8 +92,8 @@ def _known(n: Notification, by_user: Mapping[str, Sequence[Device]], by_token: M
     return Known([_recipient(mine[token]) for token in sorted(mine)], unregistered)
 
 
-def find_topic(audience: TopicAudience, wanted: frozenset[Channel], limit: int) -> list[Recipient] | None:
-    """Return a topic's recipients on these channels; None when there are more than ``limit``."""
+def find_counted_out(audience: CountedAudience, wanted: frozenset[Channel], limit: int) -> list[Recipient] | None:
+    """Return an audience's recipients on these channels; None when there are more than ``limit``."""
     if audience.at_least > limit and wanted >= {platform.channel for platform in Platform}:
         return None
     found: list[Recipient] = []

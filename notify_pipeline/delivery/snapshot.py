@@ -116,9 +116,9 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
 
 def _frames(ctx: DeliveryContext, notification: Notification) -> tuple[int, Iterator[pl.DataFrame]]:
     """Return how many recipients there are at least, and their frames."""
-    if notification.audience.topics:
+    if notification.audience.is_counted_out:
         audience.wait_until_landed(ctx.ledger, ctx.settings.landing_wait_s, ctx.clock, time.sleep)
-        asked = AudienceReader(ctx.lake, ctx.ledger).topics(notification.tenant, notification.audience.topics)
+        asked = AudienceReader(ctx.lake, ctx.ledger).find(notification.tenant, notification.audience)
         return asked.at_least, asked.batches()
     known = planning.find_known(ctx.ledger, [notification])[notification.request_id]
     rows = [(r.address, r.platform.value, r.user_id, r.locale, r.timezone, r.app_version) for r in known.recipients]

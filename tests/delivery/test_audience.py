@@ -1,6 +1,6 @@
-"""Topic audiences against a plain model: the latest revision of a token decides, however rows are spread over files."""
+"""Audiences that the lake counts out, against a plain model: a token's latest revision decides, whatever file it is in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,14 +13,25 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import devices, leases
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.records import Audience
 from notify_pipeline.core.vocabulary import Platform
 from notify_pipeline.delivery import audience, audience_base
-from notify_pipeline.delivery.audience import AudienceReader, NotLanded, rebuild_base
+from notify_pipeline.delivery.audience import AudienceReader, CountedAudience, NotLanded, rebuild_base
 from tests.delivery.lakes import T0, Landing, row
 
 
 def tokens(reader: AudienceReader, *topics: str, tenant: str = "t1") -> list[str]:
-    return sorted(token for frame in reader.topics(tenant, topics).batches() for token in frame["token"].to_list())
+    return listed(reader.topics(tenant, topics))
+
+
+def everyone(reader: AudienceReader, condition: str | None = None, tenant: str = "t1") -> list[str]:
+    return listed(reader.find(tenant, Audience(everyone=True, condition=condition)))
+
+
+def listed(found: CountedAudience) -> list[str]:
+    got = sorted(token for frame in found.batches() for token in frame["token"].to_list())
+    assert found.at_least <= len(got)
+    return got
 
 
 @pytest.fixture
@@ -136,6 +147,21 @@ def test_the_lower_bound_never_exceeds_the_audience(landing: Landing, reader: Au
     assert reader.topics("t1", ["a"]).at_least == 6 == len(tokens(reader, "a"))
 
 
+def test_everyone_is_one_tenants_registrations_with_or_without_topics(landing: Landing, reader: AudienceReader) -> None:
+    assert everyone(reader) == []
+    landing.land(row("d0", 1, ["a"]), row("d1", 1, []), row("d2", 1, ["a"], op="drop"), row("x", 1, [], tenant="t2"))
+    for _ in range(2):
+        assert everyone(reader) == ["d0", "d1"]
+        assert everyone(reader, "!'a' in topics") == ["d1"]
+        assert everyone(reader, tenant="t2") == ["x"]
+        rebuild(landing)
+    # Nobody's topics may be unknown to a negation: a row that was written without a list has none.
+    landing.land({**row("d3", 1, []), "topics": None})
+    for _ in range(2):
+        assert everyone(reader, "!'a' in topics") == ["d1", "d3"]
+        rebuild(landing)
+
+
 def test_waiting_for_the_lander_ends_when_time_is_up(sqlite_ledger: Ledger) -> None:
     audience.wait_until_landed(sqlite_ledger, 1.0, lambda: T0, lambda _: None)
     devices.register(sqlite_ledger, "t1", Registration("d0", Platform.IOS, topics=["a"]), T0)
@@ -168,6 +194,14 @@ STEPS = st.lists(
 )
 
 
+CONDITIONS: dict[str, Callable[[set[str]], bool]] = {
+    "'a' in topics": lambda topics: "a" in topics,
+    "!('a' in topics)": lambda topics: "a" not in topics,
+    "'a' in topics && !('b' in topics || 'c' in topics)": lambda topics: topics == {"a"},
+    "('a' in topics && 'b' in topics) || !'c' in topics": lambda topics: {"a", "b"} <= topics or "c" not in topics,
+}
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, late=st.randoms(use_true_random=False))
 def test_the_latest_revision_decides_in_any_order_of_landing(steps: list[tuple[str, object]], late: object) -> None:
@@ -195,6 +229,10 @@ def test_the_latest_revision_decides_in_any_order_of_landing(steps: list[tuple[s
             for asked in (["a"], ["b", "c"], ["c", "a", "b"]):
                 expected = sorted(t for t, (_, topics, op) in model.items() if op == "upsert" and {*topics} & {*asked})
                 assert tokens(reader, *asked) == expected
+            registered = {token: topics for token, (_, topics, op) in model.items() if op == "upsert"}
+            assert everyone(reader) == sorted(registered)
+            for condition, holds in CONDITIONS.items():
+                assert everyone(reader, condition) == sorted(t for t, topics in registered.items() if holds({*topics}))
 
 
 def test_a_long_topic_name_is_a_legal_and_distinct_folder() -> None:
