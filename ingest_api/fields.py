@@ -13,8 +13,20 @@ from functools import cache
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    PlainSerializer,
+    StrictStr,
+    WithJsonSchema,
+)
 
+from notify_pipeline.core.conditions import TOPIC
 from notify_pipeline.core.vocabulary import Platform
 
 # Registration tokens of FCM have no documented form: base64url with a colon today, 4 KB at most as a header or path
@@ -23,9 +35,7 @@ TOKEN_PATTERN = r"^[A-Za-z0-9_:.\-]{1,4096}$"  # noqa: S105 - the form of a toke
 # APNs device tokens are hex digits; "may vary in length", 32 bytes today, 100 with room to grow.
 # https://developer.apple.com/documentation/usernotifications/registering-your-app-with-apns
 APNS_TOKEN_PATTERN = r"^[A-Fa-f0-9]{1,200}$"  # noqa: S105 - the form of a token
-# FCM's own rule for topic names, with a slash between levels.
-# https://firebase.google.com/docs/cloud-messaging/manage-topic-subscriptions
-TOPIC_PATTERN = r"^[A-Za-z0-9\-_.~%/]{1,200}$"
+TOPIC_PATTERN = rf"^{TOPIC}$"
 # Visible ASCII but for the slash, and not of dots alone: URL clients resolve "." and ".." away.
 NOTIFICATION_ID_PATTERN = r"^[!-.0-~]*[!-\-0-~][!-.0-~]*$"
 NOTIFICATION_ID_LENGTH = 128
@@ -96,6 +106,25 @@ def to_utc(moment: datetime) -> datetime:
 
 # Not strict, because the check before it has taken the place of the JSON parser that strictness looks for.
 UtcTime = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(to_utc)]
+
+_LOCAL_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?$"
+_LOCAL_TIME = re.compile(_LOCAL_PATTERN.replace("$", r"\Z"), re.ASCII)
+
+
+def _local_text(value: object) -> object:
+    if not isinstance(value, str) or not _LOCAL_TIME.match(value):
+        raise ValueError("must be a time without an offset such as 2026-11-21T09:00")
+    return value
+
+
+# A wall clock's time, whatever the zone.
+LocalTime = Annotated[
+    NaiveDatetime,
+    Field(strict=False),
+    BeforeValidator(_local_text),
+    PlainSerializer(lambda t: t.isoformat(), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _LOCAL_PATTERN, "examples": ["2026-11-22T09:00"]}),
+]
 
 
 @cache

@@ -1,17 +1,18 @@
 """Bodies of the send routes.
 
-Belongs here: models, and what they alone can say is wrong. Does not belong here: what is done with them (``routes``).
+Belongs here: models of a send, and what they alone can say is wrong. Does not belong here: content (``content``), what
+is made of a send (``making``), what is done with it (``routes``).
 """
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
 from ingest_api.errors import FieldError
 from ingest_api.fields import (
     NAME_PATTERN,
-    NO_NUL_PATTERN,
+    LocalTime,
     Name,
     NotificationId,
     Shown,
@@ -21,64 +22,97 @@ from ingest_api.fields import (
     UserId,
     UtcTime,
 )
-from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
+from ingest_api.notifications.content import Content, Override, PushChannel
+from notify_pipeline.core import conditions
 from notify_pipeline.core.records import MAX_TTL_S
-from notify_pipeline.core.vocabulary import OnAmbiguous, Priority
+from notify_pipeline.core.vocabulary import OnAmbiguous, Priority, QuietHours
 
-AUDIENCES = ("topics", "users", "devices")
+AUDIENCES = ("topics", "users", "devices", "everyone")
 # FCM conditions know five topics; ours are a scan of partitions, and each topic is one more.
 MAX_TOPICS = 100
 MAX_CHANNELS = 6
-# FCM and APNs take 4,096 bytes for everything; other channels more, so that their own limit speaks.
-MAX_TITLE = 1_000
-MAX_BODY = 20_000
-MAX_DATA = 100
-# Keys that FCM reserves, APNs' own, and ours in every payload.
-# https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages#Message.FIELDS.data
-RESERVED_DATA = frozenset(
-    {"from", "message_type", "notification", "aps", "notificationId", "platform", "provider", "d", "receipt"}
-)
-RESERVED_DATA_PREFIXES = ("google.", "gcm.")
-_LINK = r"^[^\x00-\x20\x7f]{1,2048}$"
-
-DataKey = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
-DataValue = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=4_096)]
-PushChannel = Literal["fcm", "apns"]
 
 
-class Content(Strict):
-    """What the recipient sees: at least a title, a body or data. These may hold personal fields, see the route."""
+def _readable(condition: str) -> str:
+    conditions.parse(condition)
+    return condition
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": ["title"], "properties": {"title": {"type": "string"}}},
-                {"required": ["body"], "properties": {"body": {"type": "string"}}},
-                {"required": ["data"], "properties": {"data": {"type": "object", "minProperties": 1}}},
-            ]
-        }
+
+def _only_true(everyone: bool) -> bool:
+    if not everyone:
+        raise ValueError("must be true")
+    return everyone
+
+
+def _const_true(schema: dict[str, Any]) -> None:
+    schema["const"] = True
+    del schema["default"]
+
+
+class Options(Strict):
+    """What a send may say besides its type and content: its audience, and how it is to be delivered."""
+
+    topics: list[Topic] = Field(
+        default_factory=list, min_length=1, max_length=MAX_TOPICS, description="Devices with any of these topics."
+    )
+    users: list[UserId] = Field(default_factory=list, min_length=1, description="All devices of these users.")
+    devices: list[Token] = Field(default_factory=list, min_length=1, description="These device tokens.")
+    everyone: Annotated[bool, AfterValidator(_only_true)] = Field(
+        default=False, description="All registered devices.", json_schema_extra=_const_true
+    )
+    condition: (
+        Annotated[
+            str,
+            Field(
+                max_length=conditions.MAX_LENGTH,
+                description="With `everyone`: only devices whose topics satisfy it. FCM's language: `'a topic' in"
+                " topics`, `&&`, `||`, `!` and parentheses, which must say the order where `&&` and `||` meet.",
+                examples=["'uk' in topics && !('sport' in topics || 'weather' in topics)"],
+            ),
+            AfterValidator(_readable),
+        ]
+        | None
+    ) = None
+    overrides: dict[PushChannel, Override] = Field(
+        default_factory=dict, description="What is different on a channel: null takes a field of the content away."
+    )
+    channels: Annotated[list[PushChannel], Field(min_length=1, max_length=MAX_CHANNELS)] | None = Field(
+        default=None, description="Only these; by default whatever reaches the recipient."
+    )
+    category: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    priority: Priority = Priority.NORMAL
+    importance: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    send_at: (
+        Annotated[UtcTime, PlainSerializer(lambda t: t.isoformat().replace("+00:00", "Z"), return_type=str)] | None
+    ) = Field(default=None, description="Not before this time; a time without an offset is refused.")
+    send_at_local: LocalTime | None = Field(
+        default=None, description="Not before this time on each recipient's own wall clock; instead of `send_at`."
+    )
+    quiet_hours: QuietHours = Field(
+        default=QuietHours.WAIT, description="What to do with a recipient whose quiet hours it falls into."
+    )
+    ttl: Annotated[int, Field(ge=0, le=MAX_TTL_S)] | None = Field(
+        default=None, description="Seconds after which it is not worth delivering; a day by default."
+    )
+    # APNs takes 64 bytes. https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns
+    collapse_key: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")] | None = Field(
+        default=None, description="A later notification with the same key replaces this one on the device."
+    )
+    retry: bool = Field(default=True, description="Whether a transient failure is tried again.")
+    dry_run: bool = Field(default=False, description="Everything but the delivery: providers only validate.")
+    on_ambiguous: OnAmbiguous = Field(
+        default=OnAmbiguous.RESEND,
+        description="What to do where a provider was called and its answer was lost: send again, or leave it.",
     )
 
-    title: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_TITLE)] | None = None
-    body: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_BODY)] | None = None
-    link: Annotated[str, Field(pattern=_LINK)] | None = Field(
-        default=None, description="Opened on a tap: a URL, or the app's own scheme."
-    )
-    image_url: Annotated[str, Field(pattern=r"^https?://[^\x00-\x20\x7f]{1,2048}$")] | None = None
-    data: dict[DataKey, DataValue] = Field(
-        default_factory=dict,
-        max_length=MAX_DATA,
-        description="Reaches the app as it is. Reserved: " + ", ".join(f"`{k}`" for k in sorted(RESERVED_DATA)) + ".",
-        json_schema_extra={"propertyNames": {"not": {"enum": [*sorted(RESERVED_DATA)]}}},
-    )
 
-
-class NewSend(Strict):
+class NewSend(Options):
     """A send: one audience, content, and options."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [{"required": [kind]} for kind in AUDIENCES],
+            "dependentRequired": {"condition": ["everyone"]},
             "examples": [
                 {
                     "id": "7f1c2a34-0000-4000-8000-5a6b7c8d9e0f",
@@ -103,34 +137,7 @@ class NewSend(Strict):
         " body is a conflict. Without one, an id is made, and a repetition is another send.",
     )
     type: Name = Field(description="The kind of notification, for reports and filters.")
-    topics: list[Topic] = Field(
-        default_factory=list, min_length=1, max_length=MAX_TOPICS, description="Devices with any of these topics."
-    )
-    users: list[UserId] = Field(default_factory=list, min_length=1, description="All devices of these users.")
-    devices: list[Token] = Field(default_factory=list, min_length=1, description="These device tokens.")
     content: Content
-    channels: Annotated[list[PushChannel], Field(min_length=1, max_length=MAX_CHANNELS)] | None = Field(
-        default=None, description="Only these; by default whatever reaches the recipient."
-    )
-    category: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
-    priority: Priority = Priority.NORMAL
-    importance: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
-    send_at: (
-        Annotated[UtcTime, PlainSerializer(lambda t: t.isoformat().replace("+00:00", "Z"), return_type=str)] | None
-    ) = Field(default=None, description="Not before this time; a time without an offset is refused.")
-    ttl: Annotated[int, Field(ge=0, le=MAX_TTL_S)] | None = Field(
-        default=None, description="Seconds after which it is not worth delivering; a day by default."
-    )
-    # APNs takes 64 bytes. https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns
-    collapse_key: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")] | None = Field(
-        default=None, description="A later notification with the same key replaces this one on the device."
-    )
-    retry: bool = Field(default=True, description="Whether a transient failure is tried again.")
-    dry_run: bool = Field(default=False, description="Everything but the delivery: providers only validate.")
-    on_ambiguous: OnAmbiguous = Field(
-        default=OnAmbiguous.RESEND,
-        description="What to do where a provider was called and its answer was lost: send again, or leave it.",
-    )
 
     def faults(self, max_list: int) -> Iterator[FieldError]:
         """Yield what is wrong between fields.
@@ -138,36 +145,40 @@ class NewSend(Strict):
         Args:
             max_list: The longest users or devices list.
         """
+        yield from self._audience_faults(max_list)
+        if self.send_at is not None and self.send_at_local is not None:
+            yield FieldError("send_at_local", "must not be given beside send_at")
+        yield from self.content.faults()
+        for channel, override in self.overrides.items():
+            yield from override.faults(channel, self.content)
+
+    def _audience_faults(self, max_list: int) -> Iterator[FieldError]:
         given = [kind for kind in AUDIENCES if kind in self.model_fields_set]
         if not given:
             yield FieldError(AUDIENCES[0], f"exactly one of {', '.join(AUDIENCES)} is required")
         for kind in given[1:]:
             yield FieldError(kind, f"must not be given beside {given[0]}: a send has one audience")
+        if "condition" in self.model_fields_set and not self.everyone:
+            yield FieldError("condition", "must not be given without everyone")
         for kind in ("users", "devices"):
             if len(getattr(self, kind)) > max_list:
                 yield FieldError(kind, f"must not have more than {max_list} entries; use a topic")
-        content = self.content
-        if content.title is None and content.body is None and not content.data:
-            yield FieldError("content", "needs a title, a body or data")
-        for key in content.data:
-            if key in RESERVED_DATA or key.startswith(RESERVED_DATA_PREFIXES):
-                yield FieldError(f"content.data.{key}", "is a reserved key")
-        yield from self._unknown_fields()
-
-    def _unknown_fields(self) -> Iterator[FieldError]:
-        content = self.content
-        texts = {"content.title": content.title, "content.body": content.body}
-        for field, text in [*texts.items(), *((f"content.data.{key}", text) for key, text in content.data.items())]:
-            for name in unknown_in(text or ""):
-                known = ", ".join(PERSONAL_FIELDS)
-                yield FieldError(field, f"has the personal field {name}, which is unknown; known are {known}")
 
     def canonical(self) -> dict[str, Any]:
-        """Return the body as it is stored and compared: JSON values, without the id, absent where unset or null."""
-        return self.model_dump(mode="json", exclude=_NOT_COMPARED, exclude_unset=True, exclude_none=True)
+        """Return the body as it is stored and compared: JSON values, without the id, absent where unset or null.
+
+        Nulls in overrides stay: they take something away.
+        """
+        body = self.model_dump(mode="json", exclude=_NOT_COMPARED, exclude_unset=True, exclude_none=True)
+        if self.overrides:
+            body["overrides"] = {
+                channel: override.model_dump(mode="json", exclude_unset=True)
+                for channel, override in self.overrides.items()
+            }
+        return body
 
 
-_NOT_COMPARED = {"id"}
+_NOT_COMPARED = {"id", "overrides"}
 
 
 class SendAccepted(Shown):

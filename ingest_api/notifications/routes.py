@@ -1,10 +1,8 @@
 """Sends: accepting them.
 
-Belongs here: the routes that change something about sends. Does not belong here: following them (``tracking``), dedup
-and storage (``core.ledger.accepting``), delivery.
+Belongs here: the routes that change something about sends. Does not belong here: following them (``tracking``), what is
+stored of them (``making``), dedup and storage (``core.ledger.accepting``), delivery.
 """
-
-from datetime import datetime, timedelta
 
 from flask import Response
 from pydantic import TypeAdapter, ValidationError
@@ -13,14 +11,12 @@ from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import FieldError, conflict, unprocessable
 from ingest_api.fields import NotificationId
 from ingest_api.keys import Access
+from ingest_api.notifications.making import new_request
 from ingest_api.notifications.models import NewSend, SendAccepted
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import requests
-from notify_pipeline.core.records import DEFAULT_TTL_S
 
 GROUP = Group("notifications", "Sends.")
-# Beyond a year a plan is a typing error, and the sum with a ttl stays a date.
-MAX_AHEAD = timedelta(days=366)
 _REPLAYED = ("Idempotent-Replayed", "true")
 _ID: TypeAdapter[str] = TypeAdapter(NotificationId)
 
@@ -49,22 +45,9 @@ def send_notification(call: Call, body: NewSend) -> Response:
     such brackets is refused. A recipient whose payload becomes too large for its provider fails as
     `payload_too_large`; the others get theirs.
     """
-    services = call.services
-    faults = list(body.faults(services.settings.max_audience_list))
-    if faults:
-        raise unprocessable(*faults)
-    now = services.clock()
-    new = requests.NewRequest(
-        tenant=call.tenant,
-        notification_id=_notification_id(call, body),
-        body=body.canonical(),
-        accepted_at=now,
-        expires_at=_expiry(body, now),
-        due_at=body.send_at,
-        actor="api" if call.key is None else call.key.key_id,
-    )
+    new = new_request(call, body, _notification_id(call, body), call.services.clock())
     try:
-        accepted = requests.accept(services.ledger, new)
+        accepted = requests.accept(call.services.ledger, new)
     except requests.IdReused as error:
         raise conflict("id_reused", "This id was used before, with another body.", "id") from error
     return _accepted(accepted)
@@ -88,15 +71,6 @@ def _notification_id(call: Call, body: NewSend) -> str:
     if body.id is not None and body.id != header:
         raise unprocessable(FieldError("id", "must be the same as the Idempotency-Key header"))
     return header
-
-
-def _expiry(body: NewSend, now: datetime) -> datetime:
-    ttl = timedelta(seconds=DEFAULT_TTL_S if body.ttl is None else body.ttl)
-    if body.send_at is None:
-        return now + ttl
-    if body.send_at > now + MAX_AHEAD:
-        raise unprocessable(FieldError("send_at", f"must lie at most {MAX_AHEAD.days} days ahead"))
-    return max(body.send_at, now) + ttl
 
 
 def _accepted(accepted: requests.Accepted) -> Response:

@@ -104,7 +104,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """Recursive descent. A chain is terms with one operator; a term is a topic, a negation, or a chain in parentheses."""
+    """Recursive descent: a chain is terms with one operator; a term is a topic, a negation or a chain in brackets."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens

@@ -1,4 +1,4 @@
-"""Audiences that the lake counts out, against a plain model: a token's latest revision decides, whatever file it is in."""
+"""Audiences that the lake counts out, against a plain model: a token's latest revision decides, in whatever file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta

@@ -9,8 +9,8 @@ import pytest
 from ingest_api.notifications.models import SendAccepted
 from ingest_api.tracking.models import NotificationShown, RequestShown
 from notify_pipeline.core.ledger import requests
-from notify_pipeline.core.records import notification_from_body
-from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority
+from notify_pipeline.core.records import Audience, Content, notification_from_body
+from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority, QuietHours
 from tests.ingest_api.conftest import House, fields_of, send
 
 
@@ -182,3 +182,66 @@ def test_the_longest_list_of_devices_fits_the_body_limit(house: House) -> None:
     assert len(tokens[0]) == 163
     house.secret.ok("POST", "/notifications", send(topics=..., devices=tokens))
     assert len(stored(house).body["devices"]) == limit
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"everyone": True}, {"everyone"}),
+        ({"topics": ..., "everyone": False}, {"everyone"}),
+        ({"topics": ..., "condition": "'uk' in topics"}, {"topics", "condition"}),
+        ({"condition": "'uk' in topics"}, {"condition"}),
+        ({"topics": ..., "everyone": True, "condition": "'uk' in topics &&"}, {"condition"}),
+        ({"overrides": {"fcm": {"title": None, "body": None}}}, {"overrides.fcm"}),
+        ({"overrides": {"fcm": {"data": {"aps": "x"}}}}, {"overrides.fcm.data.aps"}),
+        ({"overrides": {"apns": {"body": "[[[shoe_size]]]"}}}, {"overrides.apns.body"}),
+        ({"overrides": {"pigeon": {}}}, {"overrides.pigeon"}),
+        ({"send_at": "2026-11-22T09:00:00Z", "send_at_local": "2026-11-22T09:00"}, {"send_at_local"}),
+        ({"send_at_local": "2026-11-22T09:00Z"}, {"send_at_local"}),
+        ({"send_at_local": "2028-11-22T09:00"}, {"send_at_local"}),
+        ({"send_at_local": "0001-01-01T00:00"}, {"send_at_local"}),
+        ({"send_at_local": "9999-12-31T23:00"}, {"send_at_local"}),
+        ({"quiet_hours": "maybe"}, {"quiet_hours"}),
+    ],
+)
+def test_what_contradicts_itself_is_named(house: House, changes: dict[str, Any], fields: set[str]) -> None:
+    answered = house.secret.call("POST", "/notifications", send(**changes))
+    assert (answered.status_code, fields_of(answered)) == (422, fields), answered.text
+
+
+def test_a_condition_that_cannot_be_read_says_where(house: House) -> None:
+    body = send(topics=..., everyone=True, condition="'a' in topics && 'b' in topics || 'c' in topics")
+    answered = house.secret.call("POST", "/notifications", body)
+    assert "mixes && and || at character 32" in answered.text
+
+
+def test_everyone_overrides_and_local_time_become_the_notification(house: House) -> None:
+    body = send(
+        topics=...,
+        everyone=True,
+        condition="!'sport' in topics",
+        overrides={"apns": {"title": "Short", "body": None, "data": {"k": "v"}}, "fcm": {"image_url": None}},
+        send_at_local="2026-11-23T09:00:00",
+        quiet_hours="skip",
+        ttl=60,
+    )
+    first = house.secret.ok("POST", "/notifications", body)
+    row = stored(house)
+    made = notification_from_body(
+        row.body,
+        tenant=row.tenant,
+        request_id=row.request_id,
+        notification_id=row.notification_id,
+        accepted_at=row.accepted_at,
+        expires_at=row.expires_at,
+    )
+    assert made.audience == Audience(everyone=True, condition="!'sport' in topics")
+    assert made.content_on(Channel.APNS) == Content(title="Short", data={"k": "v"})
+    assert made.content_on(Channel.FCM) == made.content == Content("Parliament dissolved", "An election.")
+    assert (made.send_at_local, made.quiet_hours) == (datetime(2026, 11, 23, 9), QuietHours.SKIP)  # noqa: DTZ001
+    # It is nine o'clock first at UTC+14, and last at UTC-12.
+    assert row.due_at == datetime(2026, 11, 22, 19, tzinfo=UTC)
+    assert row.expires_at == datetime(2026, 11, 23, 21, 1, tzinfo=UTC)
+    assert house.secret.ok("POST", "/notifications", body) == first | {"duplicate": True}
+    without = {**body, "overrides": {"apns": {"title": "Short", "data": {"k": "v"}}}}
+    assert house.secret.call("POST", "/notifications", without).status_code == 409

@@ -1,0 +1,96 @@
+"""What a recipient sees, and how a channel's content differs from it.
+
+Belongs here: those models, and what is wrong with a text or a key. Does not belong here: the send around them
+(``models``), templates.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from ingest_api.errors import FieldError
+from ingest_api.fields import NO_NUL_PATTERN, Strict
+from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
+from notify_pipeline.core.records import content_over
+
+# FCM and APNs take 4,096 bytes for everything; other channels more, so that their own limit speaks.
+MAX_TITLE = 1_000
+MAX_BODY = 20_000
+MAX_DATA = 100
+# Keys that FCM reserves, APNs' own, and ours in every payload.
+# https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages#Message.FIELDS.data
+RESERVED_DATA = frozenset(
+    {"from", "message_type", "notification", "aps", "notificationId", "platform", "provider", "d", "receipt"}
+)
+RESERVED_DATA_PREFIXES = ("google.", "gcm.")
+_LINK = r"^[^\x00-\x20\x7f]{1,2048}$"
+
+DataKey = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
+DataValue = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=4_096)]
+Data = Annotated[
+    dict[DataKey, DataValue],
+    Field(
+        max_length=MAX_DATA,
+        description="Reaches the app as it is. Reserved: " + ", ".join(f"`{k}`" for k in sorted(RESERVED_DATA)) + ".",
+        json_schema_extra={"propertyNames": {"not": {"enum": [*sorted(RESERVED_DATA)]}}},
+    ),
+]
+PushChannel = Literal["fcm", "apns"]
+
+
+class _Texts(Strict):
+    title: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_TITLE)] | None = None
+    body: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_BODY)] | None = None
+    link: Annotated[str, Field(pattern=_LINK)] | None = Field(
+        default=None, description="Opened on a tap: a URL, or the app's own scheme."
+    )
+    image_url: Annotated[str, Field(pattern=r"^https?://[^\x00-\x20\x7f]{1,2048}$")] | None = None
+
+
+class Content(_Texts):
+    """What the recipient sees: at least a title, a body or data. These may hold personal fields, see the route."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["title"], "properties": {"title": {"type": "string"}}},
+                {"required": ["body"], "properties": {"body": {"type": "string"}}},
+                {"required": ["data"], "properties": {"data": {"type": "object", "minProperties": 1}}},
+            ]
+        }
+    )
+
+    data: Data = Field(default_factory=dict)
+
+    def faults(self) -> Iterator[FieldError]:
+        """Yield what the model alone does not refuse."""
+        if self.title is None and self.body is None and not self.data:
+            yield FieldError("content", "needs a title, a body or data")
+        yield from _faults("content", self, self.data)
+
+
+class Override(_Texts):
+    """What is different on one channel: a field that is given replaces the content's, null takes it away."""
+
+    data: Data | None = None
+
+    def faults(self, channel: PushChannel, content: Content | None) -> Iterator[FieldError]:
+        """Yield what is wrong with it, and with the content that it makes of ``content``."""
+        where = f"overrides.{channel}"
+        yield from _faults(where, self, self.data or {})
+        if content is not None:
+            made = content_over(content.model_dump(exclude_unset=True), self.model_dump(exclude_unset=True))
+            if made.title is None and made.body is None and not made.data:
+                yield FieldError(where, "leaves neither a title, a body nor data")
+
+
+def _faults(where: str, texts: _Texts, data: Mapping[str, str]) -> Iterator[FieldError]:
+    for key in data:
+        if key in RESERVED_DATA or key.startswith(RESERVED_DATA_PREFIXES):
+            yield FieldError(f"{where}.data.{key}", "is a reserved key")
+    given = {f"{where}.title": texts.title, f"{where}.body": texts.body}
+    for field, text in [*given.items(), *((f"{where}.data.{key}", text) for key, text in data.items())]:
+        for name in unknown_in(text or ""):
+            known = ", ".join(PERSONAL_FIELDS)
+            yield FieldError(field, f"has the personal field {name}, which is unknown; known are {known}")

@@ -1,0 +1,81 @@
+"""From a validated send to what is stored of it.
+
+Belongs here: ids, times, and checks that need more than the models. Does not belong here: the models (``models``,
+``content``), storing (``core.ledger``), answers (``routes``).
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from ingest_api.endpoint import Call
+from ingest_api.errors import FieldError, unprocessable
+from ingest_api.notifications.models import NewSend
+from notify_pipeline.core.ledger.requests import NewRequest
+from notify_pipeline.core.records import DEFAULT_TTL_S
+
+# Beyond a year a plan is a typing error, and the sum with a ttl stays a date.
+MAX_AHEAD = timedelta(days=366)
+# The day begins first on Kiritimati, and ends last where no land is. https://www.iana.org/time-zones (Etc/GMT-14, +12)
+_FIRST_ZONE = timedelta(hours=14)
+_LAST_ZONE = timedelta(hours=-12)
+
+
+class Times(NamedTuple):
+    """When a send is due (None: at once), and when it is not worth delivering any more."""
+
+    due_at: datetime | None
+    expires_at: datetime
+
+
+def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) -> NewRequest:
+    """Return what is to be stored of a new send.
+
+    Raises:
+        ApiError: 422 naming what is wrong.
+    """
+    faults = list(body.faults(call.services.settings.max_audience_list))
+    if faults:
+        raise unprocessable(*faults)
+    due_at, expires_at = times_of(body, now)
+    return NewRequest(
+        tenant=call.tenant,
+        notification_id=notification_id,
+        body=body.canonical(),
+        accepted_at=now,
+        expires_at=expires_at,
+        due_at=due_at,
+        actor=actor(call),
+    )
+
+
+def actor(call: Call) -> str:
+    """Return who did it, for the audit."""
+    return "api" if call.key is None else call.key.key_id
+
+
+def times_of(body: NewSend, now: datetime) -> Times:
+    """Return a send's times. With local times: from the first moment anywhere to the last, plus ttl.
+
+    Raises:
+        ApiError: 422 when it lies too far ahead.
+    """
+    ttl = timedelta(seconds=DEFAULT_TTL_S if body.ttl is None else body.ttl)
+    if body.send_at is None and body.send_at_local is None:
+        return Times(None, now + ttl)
+    if body.send_at is not None:
+        field, first, last = "send_at", body.send_at, body.send_at
+    else:
+        field, (first, last) = "send_at_local", _around_the_world(body)
+    if last > now + MAX_AHEAD:
+        raise unprocessable(FieldError(field, f"must lie at most {MAX_AHEAD.days} days ahead"))
+    return Times(first, max(last, now) + ttl)
+
+
+def _around_the_world(body: NewSend) -> tuple[datetime, datetime]:
+    if body.send_at_local is None:
+        raise ValueError("the send has no local time")
+    try:
+        local = body.send_at_local.replace(tzinfo=UTC)
+        return local - _FIRST_ZONE, local - _LAST_ZONE
+    except OverflowError as error:
+        raise unprocessable(FieldError("send_at_local", "must lie between the years 1 and 9999")) from error
