@@ -76,6 +76,7 @@ class Notification:
     overrides: Mapping[Channel, Content] = field(default_factory=dict)
     send_at_local: datetime | None = None  # naive: each recipient's own wall clock
     quiet_hours: QuietHours = QuietHours.WAIT
+    ttl_s: float = DEFAULT_TTL_S  # counts from when a recipient is due
 
     def content_on(self, channel: Channel) -> Content:
         """Return what a channel's recipients see: its override where there is one."""
@@ -136,7 +137,6 @@ def notification_from_body(
     Raises:
         KeyError, ValueError: The body is not one that the ingress could have stored.
     """
-    send_at, send_at_local = body.get("send_at"), body.get("send_at_local")
     channels = body.get("channels")
     return Notification(
         tenant=tenant,
@@ -151,15 +151,25 @@ def notification_from_body(
         category=body.get("category"),
         importance=body.get("importance"),
         channels=None if channels is None else frozenset(Channel(c) for c in channels),
-        send_at=None if send_at is None else datetime.fromisoformat(send_at),
+        send_at=_time(body.get("send_at")),
         collapse_key=body.get("collapse_key"),
         retry=body.get("retry", True),
         dry_run=body.get("dry_run", False),
         on_ambiguous=OnAmbiguous(body.get("on_ambiguous", OnAmbiguous.RESEND)),
-        overrides={Channel(c): content_over(body.get("content", {}), o) for c, o in body.get("overrides", {}).items()},
-        send_at_local=None if send_at_local is None else datetime.fromisoformat(send_at_local),
+        overrides=_overrides(body),
+        send_at_local=_time(body.get("send_at_local")),
         quiet_hours=QuietHours(body.get("quiet_hours", QuietHours.WAIT)),
+        ttl_s=body.get("ttl", DEFAULT_TTL_S),
     )
+
+
+def _time(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def _overrides(body: Mapping[str, Any]) -> dict[Channel, Content]:
+    content = body.get("content", {})
+    return {Channel(name): content_over(content, over) for name, over in body.get("overrides", {}).items()}
 
 
 def _audience(body: Mapping[str, Any]) -> Audience:

@@ -6,13 +6,13 @@ goes by it), which key may set which (``ingest_api``).
 An organization without a policy of its own goes by its product's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, or_, select
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit
@@ -69,11 +69,21 @@ def find_in(conn: Connection, tenant: str, kind: PolicyKind) -> dict[str, Policy
     query = select(POLICIES).where(
         POLICIES.c.kind == str(kind), (POLICIES.c.tenant == tenant) | (POLICIES.c.tenant == parent)
     )
-    found = [
-        Policy(row.tenant, kind, row.name, orjson.loads(row.value), from_micros(row.updated_at))
-        for row in conn.execute(query)
-    ]
+    found = [to_policy(row) for row in conn.execute(query)]
     return {policy.name: policy for policy in sorted(found, key=lambda policy: policy.tenant == tenant)}
+
+
+def to_policy(row: Any) -> Policy:
+    """Build the policy from a row of ``tenant_tables.POLICIES``."""
+    return Policy(row.tenant, PolicyKind(row.kind), row.name, orjson.loads(row.value), from_micros(row.updated_at))
+
+
+def lock(conn: Connection, tenants: Collection[str], kind: PolicyKind) -> None:
+    """Lock the policies of a kind that these tenants go by, always in one order, until the transaction ends."""
+    parents = select(TENANTS.c.parent).where(TENANTS.c.tenant.in_(tenants), TENANTS.c.parent.isnot(None))
+    theirs = or_(POLICIES.c.tenant.in_(tenants), POLICIES.c.tenant.in_(parents))
+    query = select(POLICIES.c.name).where(POLICIES.c.kind == str(kind), theirs)
+    conn.execute(query.order_by(POLICIES.c.tenant, POLICIES.c.name).with_for_update()).all()
 
 
 def _change(conn: Connection, items: Sequence[_Change]) -> list[bool]:

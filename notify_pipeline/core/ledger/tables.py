@@ -166,6 +166,7 @@ SHARDS = Table(
     Column("recipients", Integer, nullable=False),
     Column("due_at", BigInteger),  # null: at once
     Column("expires_at", BigInteger),  # null: with its request
+    Column("skip", Text),  # why its recipients are not sent to; null: they are
     Column("done_at", BigInteger),
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),

@@ -90,6 +90,14 @@ USERS = Table(
     Column("quiet_hours", Text),  # JSON; null: the tenant's
     Column("updated_at", BigInteger, nullable=False),
 )
+# Tells at once whether a tenant has users with quiet hours of their own.
+Index(
+    "ix_users_quiet",
+    USERS.c.tenant,
+    USERS.c.user_id,
+    sqlite_where=USERS.c.quiet_hours.isnot(None),
+    postgresql_where=USERS.c.quiet_hours.isnot(None),
+)
 
 # One row per recipient and capped send: what frequency caps count.
 CAP_USES = Table(
@@ -99,8 +107,9 @@ CAP_USES = Table(
     Column("category", Text, primary_key=True),
     Column("recipient", Text, primary_key=True),  # a user, or a device without one
     Column("request_id", Text, primary_key=True),
-    Column("at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),  # when the send was to go out
 )
+Index("ix_cap_uses_at", CAP_USES.c.at)  # old ones go
 Index("ix_cap_uses_recipient", CAP_USES.c.tenant, CAP_USES.c.category, CAP_USES.c.recipient, CAP_USES.c.at)
 
 # What a tenant has used on a day (UTC), for quotas.

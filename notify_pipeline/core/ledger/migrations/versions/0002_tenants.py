@@ -83,6 +83,14 @@ def _users() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "user_id", name=op.f("pk_users")),
     )
+    op.create_index(
+        "ix_users_quiet",
+        "users",
+        ["tenant", "user_id"],
+        unique=False,
+        sqlite_where=sa.text("quiet_hours IS NOT NULL"),
+        postgresql_where=sa.text("quiet_hours IS NOT NULL"),
+    )
 
 
 def _cap_uses() -> None:
@@ -95,6 +103,7 @@ def _cap_uses() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "category", "recipient", "request_id", name=op.f("pk_cap_uses")),
     )
+    op.create_index("ix_cap_uses_at", "cap_uses", ["at"], unique=False)
     op.create_index("ix_cap_uses_recipient", "cap_uses", ["tenant", "category", "recipient", "at"], unique=False)
 
 
@@ -246,3 +255,4 @@ def _deliveries() -> None:
 def _shards() -> None:
     op.add_column("shards", sa.Column("due_at", sa.BigInteger(), nullable=True))
     op.add_column("shards", sa.Column("expires_at", sa.BigInteger(), nullable=True))
+    op.add_column("shards", sa.Column("skip", sa.Text(), nullable=True))

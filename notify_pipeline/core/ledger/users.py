@@ -1,0 +1,139 @@
+"""Users: what a tenant tells of them, beyond the devices that are registered for them.
+
+Belongs here: storing and finding that. Does not belong here: devices (``devices``), what follows from it for a send
+(``delivery``).
+
+A user is whoever a tenant says: a row exists once something was told. Values that are null were not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, or_, select, text, update
+
+from notify_pipeline.core.ids import from_micros, to_micros
+from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.statements import insert_for
+from notify_pipeline.core.ledger.tenant_tables import USERS
+
+# Rows read, and users asked for, in one statement.
+_PIECE = 1_000
+# In the words of the partial index, literally: only then does SQLite know that the index covers the query.
+_QUIET = text("quiet_hours IS NOT NULL")
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """What is stored of a user; ``quiet_hours`` is {"from", "until", "timezone"}."""
+
+    user_id: str
+    timezone: str | None
+    quiet_hours: Mapping[str, Any] | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    tenant: str
+    user_id: str
+    values: Mapping[str, Any]
+    actor: str
+    now: datetime
+
+
+def put(ledger: Ledger, tenant: str, user_id: str, timezone: str | None, actor: str, now: datetime) -> UserRow:
+    """Store a user's profile in the place of what there was; quiet hours stay."""
+    return ledger.write(_change, _Change(tenant, user_id, {"timezone": timezone}, actor, now))
+
+
+def put_quiet_hours(
+    ledger: Ledger, tenant: str, user_id: str, quiet_hours: Mapping[str, Any], actor: str, now: datetime
+) -> UserRow:
+    """Store a user's own quiet hours in the place of what there was."""
+    value = orjson.dumps(quiet_hours, option=orjson.OPT_SORT_KEYS).decode()
+    return ledger.write(_change, _Change(tenant, user_id, {"quiet_hours": value}, actor, now))
+
+
+def remove_quiet_hours(ledger: Ledger, tenant: str, user_id: str, actor: str, now: datetime) -> bool:
+    """Forget a user's own quiet hours; False when there were none."""
+    return ledger.write(_remove, (tenant, user_id, actor, now))
+
+
+def get(ledger: Ledger, tenant: str, user_id: str) -> UserRow | None:
+    """Return a user, or None when nothing was told of them."""
+    return find(ledger, tenant, [user_id]).get(user_id)
+
+
+def find(ledger: Ledger, tenant: str, user_ids: Sequence[str]) -> dict[str, UserRow]:
+    """Return what is stored of these users."""
+    found: dict[str, UserRow] = {}
+    ordered = sorted(set(user_ids))
+    with ledger.read() as conn:
+        for start in range(0, len(ordered), _PIECE):
+            piece = ordered[start : start + _PIECE]
+            query = select(USERS).where(USERS.c.tenant == tenant, USERS.c.user_id.in_(piece))
+            found.update((row.user_id, _user(row)) for row in conn.execute(query))
+    return found
+
+
+def with_time(ledger: Ledger, tenant: str) -> Iterator[list[UserRow]]:
+    """Yield the users of whom a time zone or quiet hours are stored, in pieces, holding one at a time."""
+    told = or_(USERS.c.timezone.isnot(None), USERS.c.quiet_hours.isnot(None))
+    query = select(USERS).where(USERS.c.tenant == tenant, told).order_by(USERS.c.user_id).limit(_PIECE)
+    page = query
+    while True:
+        with ledger.read() as conn:
+            rows = [_user(row) for row in conn.execute(page)]
+        yield rows
+        if len(rows) < _PIECE:
+            return
+        page = query.where(USERS.c.user_id > rows[-1].user_id)
+
+
+def have_quiet_hours(conn: Connection, tenant: str) -> bool:
+    """Tell whether any user of a tenant has quiet hours of their own."""
+    return conn.execute(select(USERS.c.user_id).where(USERS.c.tenant == tenant, _QUIET).limit(1)).first() is not None
+
+
+def _change(conn: Connection, items: Sequence[_Change]) -> list[UserRow]:
+    return [_change_one(conn, item) for item in items]
+
+
+def _change_one(conn: Connection, item: _Change) -> UserRow:
+    at = to_micros(item.now)
+    this = (USERS.c.tenant == item.tenant, USERS.c.user_id == item.user_id)
+    before = conn.execute(select(USERS).where(*this).with_for_update()).mappings().first()
+    if before is None or any(before[name] != value for name, value in item.values.items()):
+        new = insert_for(conn.dialect.name)(USERS).values(
+            tenant=item.tenant, user_id=item.user_id, updated_at=at, **item.values
+        )
+        conn.execute(
+            new.on_conflict_do_update(index_elements=["tenant", "user_id"], set_={**item.values, "updated_at": at})
+        )
+        _tell(conn, item.tenant, item.user_id, sorted(item.values), item.actor, item.now)
+    return _user(conn.execute(select(USERS).where(*this)).one())
+
+
+def _remove(conn: Connection, items: Sequence[tuple[str, str, str, datetime]]) -> list[bool]:
+    results = []
+    for tenant, user_id, actor, now in items:
+        mine = (USERS.c.tenant == tenant, USERS.c.user_id == user_id, USERS.c.quiet_hours.isnot(None))
+        gone = update(USERS).where(*mine).values(quiet_hours=None, updated_at=to_micros(now))
+        results.append(conn.execute(gone).rowcount == 1)
+        if results[-1]:
+            _tell(conn, tenant, user_id, ["quiet_hours"], actor, now)
+    return results
+
+
+def _tell(conn: Connection, tenant: str, user_id: str, changed: Sequence[str], actor: str, now: datetime) -> None:
+    detail = {"user_id": user_id, "changed": changed}
+    audit.write(conn, [audit.Entry("user.changed", actor, to_micros(now), tenant=tenant, detail=detail)], now)
+
+
+def _user(row: Any) -> UserRow:
+    quiet = None if row.quiet_hours is None else orjson.loads(row.quiet_hours)
+    return UserRow(row.user_id, row.timezone, quiet, from_micros(row.updated_at))
