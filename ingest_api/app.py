@@ -13,8 +13,10 @@ from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.endpoint import Group
 from ingest_api.lean import LeanFlask
+from ingest_api.limits.routes import GROUP as LIMITS
 from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
 from ingest_api.operations.routes import GROUP as OPERATIONS
+from ingest_api.policies.routes import GROUP as POLICIES
 from ingest_api.receipts.routes import GROUP as RECEIPTS
 from ingest_api.reports.routes import GROUP as REPORTS
 from ingest_api.services import Services
@@ -22,7 +24,17 @@ from ingest_api.tenants.routes import GROUP as TENANTS
 from ingest_api.tracking.routes import GROUP as TRACKING
 from notify_pipeline.core.settings import Settings
 
-GROUPS: tuple[Group, ...] = (TENANTS, DEVICES, NOTIFICATIONS, TRACKING, RECEIPTS, REPORTS, OPERATIONS)
+GROUPS: tuple[Group, ...] = (
+    TENANTS,
+    POLICIES,
+    LIMITS,
+    DEVICES,
+    NOTIFICATIONS,
+    TRACKING,
+    RECEIPTS,
+    REPORTS,
+    OPERATIONS,
+)
 SERVICES = "notify-services"
 
 

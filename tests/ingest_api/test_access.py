@@ -9,8 +9,9 @@ import pytest
 from ingest_api.app import GROUPS
 from ingest_api.keys import CACHE_S, Access, KeyRing
 from notify_pipeline.core.ids import DeliveryIds
+from notify_pipeline.core.ledger import policies
 from notify_pipeline.core.ledger.tenants import KeyInfo
-from notify_pipeline.core.vocabulary import KeyScope
+from notify_pipeline.core.vocabulary import KeyScope, PolicyKind
 from tests.ingest_api.conftest import ADMIN, House, fields_of, registration, send
 
 ENDPOINTS = {(e.method, e.path): e for group in GROUPS for e in group.endpoints}
@@ -49,6 +50,30 @@ SAMPLES: dict[tuple[str, str], Sample] = {
     for event in ("received", "opened", "clicked")
 }
 
+_RETRY = {"attempts": 3, "base_s": 1.0, "cap_s": 9.0}
+_QUIET_HOURS = {"from": "22:00", "until": "07:00"}
+_CAP = {"count": 3, "period_s": 60}
+_POLICIES: dict[str, Any] = {
+    "/policies/retry": _RETRY,
+    "/policies/retry/{channel}": _RETRY,
+    "/policies/quiet-hours": _QUIET_HOURS,
+    "/policies/frequency-caps": _CAP,
+    "/policies/frequency-caps/{category}": _CAP,
+}
+for _path, _value in _POLICIES.items():
+    _sample = _path.replace("{channel}", "fcm").replace("{category}", "marketing")
+    SAMPLES["PUT", _path] = Sample(_sample, 200, _value)
+    SAMPLES["GET", _path] = Sample(_sample, 200)  # an organization has its product's
+    SAMPLES["DELETE", _path] = Sample(_sample, 204, owned=True)
+_LIMITS = "/tenants/{tenant_id}/limits"
+SAMPLES |= {
+    ("GET", "/policies"): Sample("/policies", 200),
+    ("PUT", _LIMITS): Sample("/tenants/{tenant}/limits", 200, {"max_audience": 5_000}),
+    ("GET", _LIMITS): Sample("/tenants/{tenant}/limits", 200),
+    ("DELETE", _LIMITS): Sample("/tenants/{tenant}/limits", 204),
+    ("GET", "/limits"): Sample("/limits", 200),
+}
+
 
 def test_every_route_has_a_sample() -> None:
     assert set(SAMPLES) == set(ENDPOINTS)
@@ -59,11 +84,17 @@ def ask(house: House) -> Callable[[tuple[str, str], str | None], Any]:
     """Return what sends a route's sample with a key. The house's first tenant owns a device and a send."""
     house.secret.ok("POST", "/devices", registration())
     request_id = house.secret.ok("POST", "/notifications", send())["request_id"]
+    for path, value in _POLICIES.items():
+        house.secret.ok("PUT", path.replace("{channel}", "fcm").replace("{category}", "marketing"), value)
+    # Not by the admin's key: a key that was seen is remembered for a moment.
+    limits, now = {"max_audience": 9_000}, house.clock()
+    policies.put(house.services.ledger, house.mine.tenant, PolicyKind.LIMITS, limits, "admin", now)
     d = DeliveryIds(house.services.delivery_secret, house.mine.tenant, "n-1", "fcm").of("dGhl:APA91b")
 
     def call(route: tuple[str, str], key: str | None) -> Any:
         sample = SAMPLES[route]
         path = sample.path.replace("{request}", request_id).replace("{d}", d)
+        path = path.replace("{tenant}", house.mine.tenant)
         return house.api(key).call(route[0], path, sample.body)
 
     return call

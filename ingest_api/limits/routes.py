@@ -1,0 +1,77 @@
+"""What a tenant may use: set by an admin, shown to the tenant.
+
+Belongs here: the limit routes. Does not belong here: holding callers to their limits (``keeping``, ``core.ledger``).
+"""
+
+from typing import Annotated
+
+from flask import Response
+from pydantic import Field
+
+from ingest_api.endpoint import Answer, Call, Group, answer, empty
+from ingest_api.errors import not_found
+from ingest_api.keys import Access
+from ingest_api.limits.models import LimitsShown, TenantLimits, shown
+from notify_pipeline.core.ledger import policies, tenants
+from notify_pipeline.core.vocabulary import PolicyKind
+
+GROUP = Group("limits", "What a tenant may use.")
+_SET = {200: Answer("The limits.", LimitsShown)}
+_NO_TENANT = {404: "There is no such tenant."}
+
+TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
+
+
+@GROUP.endpoint("PUT", "/tenants/{tenant_id}/limits", access=Access.ADMIN, answers=_SET, errors=_NO_TENANT)
+def set_limits(call: Call, tenant_id: TenantId, body: TenantLimits) -> Response:
+    """Set what a product or organization may use, in the place of what was set before.
+
+    An organization without limits of its own has its product's. One with its own still counts on its product's daily
+    quotas. They hold two seconds later, in every process.
+    """
+    _checked(call, tenant_id)
+    services = call.services
+    policies.put(services.ledger, tenant_id, PolicyKind.LIMITS, body.stored(), _actor(call), services.clock())
+    return _answer(call, tenant_id)
+
+
+@GROUP.endpoint("GET", "/tenants/{tenant_id}/limits", access=Access.ADMIN, answers=_SET, errors=_NO_TENANT)
+def show_tenant_limits(call: Call, tenant_id: TenantId) -> Response:
+    """Show what a product or organization may use."""
+    _checked(call, tenant_id)
+    return _answer(call, tenant_id)
+
+
+@GROUP.endpoint(
+    "DELETE",
+    "/tenants/{tenant_id}/limits",
+    access=Access.ADMIN,
+    answers={204: Answer("Removed.")},
+    errors={404: "There is no such tenant, or it has no limits of its own."},
+)
+def remove_limits(call: Call, tenant_id: TenantId) -> Response:
+    """Remove a product's or organization's own limits."""
+    _checked(call, tenant_id)
+    services = call.services
+    if not policies.remove(services.ledger, tenant_id, PolicyKind.LIMITS, _actor(call), services.clock()):
+        raise not_found("The tenant has no limits of its own.")
+    return empty()
+
+
+@GROUP.endpoint("GET", "/limits", access=Access.SECRET, answers=_SET)
+def show_limits(call: Call) -> Response:
+    """Show what the caller may use."""
+    return _answer(call, call.tenant)
+
+
+def _checked(call: Call, tenant_id: str) -> None:
+    if tenants.get(call.services.ledger, tenant_id) is None:
+        raise not_found("There is no such tenant.")
+
+
+def _actor(call: Call) -> str:
+    return "admin" if call.key is None else call.key.key_id
+
+
+def _answer(call: Call, tenant_id: str) -> Response:
+    return answer(200, shown(tenant_id, policies.find(call.services.ledger, tenant_id, PolicyKind.LIMITS).get("")))
