@@ -9,6 +9,7 @@ from importlib.metadata import version
 from flask import Flask
 
 from ingest_api import errors
+from ingest_api.callbacks.routes import GROUP as CALLBACKS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.endpoint import Group
@@ -31,6 +32,7 @@ GROUPS: tuple[Group, ...] = (
     DEVICES,
     NOTIFICATIONS,
     TRACKING,
+    CALLBACKS,
     RECEIPTS,
     REPORTS,
     OPERATIONS,

@@ -137,6 +137,18 @@ class Settings(BaseSettings):
         default=10.0, description="A provider request without an answer by then is ambiguous."
     )
 
+    callback_allow_private: bool = Field(
+        default=False,
+        description="Let callbacks go to private addresses, any port and plain HTTP: for tests, and one's own machine.",
+    )
+    callback_timeout_s: float = Field(default=10.0, gt=0, description="A callback that takes longer has failed.")
+    callback_retry_base_s: float = Field(
+        default=5.0, gt=0, description="Wait before a callback's second attempt; the later waits grow with it."
+    )
+    callback_history_days: float = Field(
+        default=30.0, gt=0, description="Callback messages that are over are forgotten after this."
+    )
+
     lander_interval_s: float = Field(default=0.5, description="How often the lander looks for outbox rows.")
     duckdb_memory: str = Field(default="1GB", description="What DuckDB may take, to read reports and to build them.")
     report_memory: str = Field(

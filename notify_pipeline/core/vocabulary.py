@@ -110,6 +110,25 @@ class QuietHours(StrEnum):
     IGNORE = "ignore"
 
 
+class CallbackEvent(StrEnum):
+    """What callbacks are told: a send's move to each of the final states."""
+
+    DONE = "notification.done"
+    FAILED = "notification.failed"
+    CANCELLED = "notification.cancelled"
+    EXPIRED = "notification.expired"
+    UNROUTED = "notification.unrouted"
+
+
+class MessageState(StrEnum):
+    """Where a message to a callback stands."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 class PolicyKind(StrEnum):
     """What a tenant may want done differently; ``name`` tells policies of one kind apart."""
 

@@ -42,6 +42,17 @@ SAMPLES: dict[tuple[str, str], Sample] = {
     ("GET", "/reports"): Sample("/reports", 200),
     # Nothing is published here, so the right key is told 404 too.
     ("GET", "/reports/{notification_id}"): Sample("/reports/n-1", 404, owned=True),
+    ("POST", "/callbacks"): Sample("/callbacks", 201, {"url": "https://example.com/"}),
+    ("GET", "/callbacks"): Sample("/callbacks", 200),
+    ("GET", "/callbacks/{callback_id}"): Sample("/callbacks/{callback}", 200, owned=True),
+    ("PATCH", "/callbacks/{callback_id}"): Sample("/callbacks/{callback}", 200, {"active": True}, owned=True),
+    ("DELETE", "/callbacks/{callback_id}"): Sample("/callbacks/{callback}", 204, owned=True),
+    ("POST", "/callbacks/{callback_id}/rotate"): Sample("/callbacks/{callback}/rotate", 200, {}, owned=True),
+    ("POST", "/callbacks/{callback_id}/test"): Sample("/callbacks/{callback}/test", 202, owned=True),
+    ("GET", "/callbacks/{callback_id}/messages"): Sample("/callbacks/{callback}/messages", 200, owned=True),
+    ("POST", "/callbacks/{callback_id}/messages/{message_id}/retry"): Sample(
+        "/callbacks/{callback}/messages/{message}/retry", 202, owned=True
+    ),
     ("GET", "/healthz"): Sample("/healthz", 200),
     ("GET", "/readyz"): Sample("/readyz", 200),
 } | {
@@ -89,12 +100,15 @@ def ask(house: House) -> Callable[[tuple[str, str], str | None], Any]:
     # Not by the admin's key: a key that was seen is remembered for a moment.
     limits, now = {"max_audience": 9_000}, house.clock()
     policies.put(house.services.ledger, house.mine.tenant, PolicyKind.LIMITS, limits, "admin", now)
+    callback = house.secret.ok("POST", "/callbacks", {"url": "https://example.com/"})["callback_id"]
+    message = house.secret.ok("POST", f"/callbacks/{callback}/test")["message_id"]
     d = DeliveryIds(house.services.delivery_secret, house.mine.tenant, "n-1", "fcm").of("dGhl:APA91b")
 
     def call(route: tuple[str, str], key: str | None) -> Any:
         sample = SAMPLES[route]
         path = sample.path.replace("{request}", request_id).replace("{d}", d)
         path = path.replace("{tenant}", house.mine.tenant)
+        path = path.replace("{callback}", callback).replace("{message}", message)
         return house.api(key).call(route[0], path, sample.body)
 
     return call

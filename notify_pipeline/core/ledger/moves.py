@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger import audit, callback_messages
 from notify_pipeline.core.vocabulary import RequestState
 
 
@@ -58,3 +58,5 @@ class Move:
 def record(conn: Connection, moves: Sequence[Move], now: datetime) -> None:
     """Write what these moves leave behind to the caller's transaction, in their order."""
     audit.write(conn, [move.entry for move in moves], now)
+    if ended := [move for move in moves if move.to_state.is_final]:
+        callback_messages.queue(conn, ended, now)

@@ -139,6 +139,8 @@ CALLBACKS = Table(
     Column("tenant", Text, ForeignKey("tenants.tenant"), nullable=False),
     Column("url", Text, nullable=False),
     Column("secret", Text, nullable=False),  # signs, so it must be readable
+    Column("old_secret", Text),  # signs too until then, after a rotation
+    Column("old_secret_until", BigInteger),
     Column("events", Text, nullable=False),  # JSON list
     Column("active", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -153,12 +155,12 @@ CALLBACK_MESSAGES = Table(
     Column("message_id", Text, primary_key=True),
     Column("callback_id", Text, nullable=False),
     Column("tenant", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
+    Column("request_id", Text),  # null: a test
     Column("event", Text, nullable=False),
     Column("payload", Text, nullable=False),  # the exact bytes that are signed
     Column("state", Text, nullable=False),  # waiting | sending | delivered | failed
     Column("attempt_no", Integer, nullable=False),
-    Column("due_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),  # 0: at once, whatever a clock says
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),
     Column("status", Integer),  # of the last answer
@@ -166,11 +168,15 @@ CALLBACK_MESSAGES = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
 )
+# By callback first: what one that is slow or dead has not been told yet must not be read past for the others.
 _UNSENT = CALLBACK_MESSAGES.c.state.in_(("waiting", "sending"))
 Index(
     "ix_callback_messages_unsent",
+    CALLBACK_MESSAGES.c.callback_id,
     CALLBACK_MESSAGES.c.due_at,
+    CALLBACK_MESSAGES.c.message_id,
     sqlite_where=_UNSENT,
     postgresql_where=_UNSENT,
 )
-Index("ix_callback_messages_callback_id", CALLBACK_MESSAGES.c.callback_id, CALLBACK_MESSAGES.c.created_at)
+# Ids grow with time, so this is also the order of a callback's history.
+Index("ix_callback_messages_callback_id", CALLBACK_MESSAGES.c.callback_id, CALLBACK_MESSAGES.c.message_id)

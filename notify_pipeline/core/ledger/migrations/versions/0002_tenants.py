@@ -135,6 +135,8 @@ def _callbacks() -> None:
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("old_secret", sa.Text(), nullable=True),
+        sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
         sa.Column("events", sa.Text(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -151,7 +153,7 @@ def _callback_messages() -> None:
         sa.Column("message_id", sa.Text(), nullable=False),
         sa.Column("callback_id", sa.Text(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=True),
         sa.Column("event", sa.Text(), nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
@@ -166,12 +168,12 @@ def _callback_messages() -> None:
         sa.PrimaryKeyConstraint("message_id", name=op.f("pk_callback_messages")),
     )
     op.create_index(
-        "ix_callback_messages_callback_id", "callback_messages", ["callback_id", "created_at"], unique=False
+        "ix_callback_messages_callback_id", "callback_messages", ["callback_id", "message_id"], unique=False
     )
     op.create_index(
         "ix_callback_messages_unsent",
         "callback_messages",
-        ["due_at"],
+        ["callback_id", "due_at", "message_id"],
         unique=False,
         sqlite_where=sa.text("state IN ('waiting', 'sending')"),
         postgresql_where=sa.text("state IN ('waiting', 'sending')"),
