@@ -58,6 +58,15 @@ class Outcome(StrEnum):
 RETRYABLE_OUTCOMES = frozenset({Outcome.THROTTLED, Outcome.TRANSIENT, Outcome.AMBIGUOUS})
 
 
+class DeadLetterReason(StrEnum):
+    """Why a delivery that reached nobody, through no fault of the recipient's, was not attempted again."""
+
+    ATTEMPTS = "attempts_exhausted"
+    EXPIRES = "expires_before_retry"
+    NO_RETRY = "retry_not_wanted"
+    PERMANENT = "permanent"
+
+
 class Channel(StrEnum):
     """A way to reach a recipient; one folder or module under ``channels/`` each."""
 

@@ -21,13 +21,14 @@ from notify_pipeline.core.ids import DeliveryIds, from_micros, to_micros
 from notify_pipeline.core.lake import partition
 from notify_pipeline.core.ledger import broadcasts, chunks
 from notify_pipeline.core.ledger.chunk_rows import ChunkRow, NewChunk
+from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.devices import TokenDrop
 from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Outcome, Platform
-from notify_pipeline.delivery import attempts, notifications, retry_policies, tokens
+from notify_pipeline.delivery import attempts, dead_letters, notifications, retry_policies, tokens
 from notify_pipeline.delivery.attempts import Results
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.notifications import Messages
@@ -126,7 +127,7 @@ class ChunkSender:
         written = await loop.run_in_executor(self._tables, self._write, new, recipients, results)
         if not written:
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")
-        settled = await asyncio.to_thread(self._settle, new, chunk, results)
+        settled = await asyncio.to_thread(self._settle, new, chunk, recipients, results)
         await self._drop_tokens(recipients.addresses, results)
         return settled
 
@@ -210,10 +211,11 @@ class ChunkSender:
             log.exception("%s cannot prepare request %s", self._sender.name, self._shard.row.request_id)
             return _without_call(Outcome.TRANSIENT, attempts.NOT_PREPARED, now)
 
-    def _settle(self, new: NewChunk, chunk: Chunk, results: Results) -> Settled:
+    def _settle(self, new: NewChunk, chunk: Chunk, recipients: Recipients, results: Results) -> Settled:
         now = to_micros(self._ctx.clock())
         settled = settle(chunk, results.outcome, results.retry_after_s, self._shard.policy, self._wishes, now)
-        if not self._store(new, settled, now, ambiguous=False):
+        dead = dead_letters.of_chunk(chunk, recipients, results.outcome, results.provider_code, settled)
+        if not self._store(new, settled, dead, now, ambiguous=False):
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was settled by another process")
         return settled
 
@@ -226,7 +228,7 @@ class ChunkSender:
             return True
         return bool(lake.read(new.path).equals(table.cast(ATTEMPTS.schema)))
 
-    def _store(self, new: NewChunk, settled: Settled, now: int, *, ambiguous: bool) -> bool:
+    def _store(self, new: NewChunk, settled: Settled, dead: Sequence[DeadLetter], now: int, *, ambiguous: bool) -> bool:
         return broadcasts.settle(
             self._ctx.ledger,
             broadcasts.SettledChunk(
@@ -239,22 +241,28 @@ class ChunkSender:
                 retries=settled.retries,
                 gave_up={reason.value: number for reason, number in settled.gave_up.items()},
                 now=now,
+                dead=dead,
             ),
         )
 
     def _settle_one_left(self, row: ChunkRow) -> None:
         unknown = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, row.intended_at, None)
         results = attempts.by_column([unknown] * len(row.ordinals))
-        mine = self._write(row, self._shard.recipients(row), results)
+        recipients = self._shard.recipients(row)
+        mine = self._write(row, recipients, results)
         outcomes: Sequence[Outcome] = results.outcome
+        codes: Sequence[str | None] = results.provider_code
         if not mine:
             # Its sender wrote what happened and died before it said so in the ledger.
-            outcomes = [Outcome(name) for name in self._ctx.lake.read(row.path, ["outcome"])["outcome"].to_pylist()]
+            written = self._ctx.lake.read(row.path, ["outcome", "provider_code"])
+            outcomes = [Outcome(name) for name in written["outcome"].to_pylist()]
+            codes = written["provider_code"].to_pylist()
         now = to_micros(self._ctx.clock())
         chunk = Chunk(row.chunk, row.ordinals, row.attempts)
         settled = settle(chunk, outcomes, results.retry_after_s, self._shard.policy, self._wishes, now)
+        dead = dead_letters.of_chunk(chunk, recipients, outcomes, codes, settled)
         since = from_micros(row.intended_at).isoformat()
-        if self._store(row, settled, now, ambiguous=mine):
+        if self._store(row, settled, dead, now, ambiguous=mine):
             what = "ambiguous" if mine else "recorded"
             log.warning("chunk %d of shard %d, intended %s, is %s", row.chunk, row.shard, since, what)
 

@@ -20,7 +20,7 @@ from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Outcome, Platform
-from notify_pipeline.delivery import attempts, notifications, tokens
+from notify_pipeline.delivery import attempts, dead_letters, notifications, tokens
 from notify_pipeline.delivery.context import DeliveryContext, run_of
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.notifications import Messages, Notifications
@@ -227,7 +227,7 @@ class Lane:
         if isinstance(decision, Again):
             return Ended(claimed, result.outcome, decision.due_at, row)
         reason = None if decision.reason is None else decision.reason.value
-        return Ended(claimed, result.outcome, None, row, reason)
+        return Ended(claimed, result.outcome, None, row, reason, dead_letters.of_claim(claimed, result, decision))
 
     async def _drop_tokens(self, batch: Sequence[_Result]) -> None:
         by_tenant: dict[str, list[_Result]] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import OnAmbiguous, Outcome
+from notify_pipeline.core.vocabulary import RETRYABLE_OUTCOMES, DeadLetterReason, OnAmbiguous, Outcome
 
 _MICROS = 1_000_000
 # Past this exponent the bound is far above any cap; keeps 2 ** n small however many attempts a policy allows.
@@ -19,10 +19,14 @@ _MAX_DOUBLINGS = 32
 class GaveUp(StrEnum):
     """Why no further attempt follows one whose outcome alone would have allowed it."""
 
-    ATTEMPTS = "attempts_exhausted"
-    EXPIRES = "expires_before_retry"
-    NO_RETRY = "retry_not_wanted"
+    ATTEMPTS = DeadLetterReason.ATTEMPTS
+    EXPIRES = DeadLetterReason.EXPIRES
+    NO_RETRY = DeadLetterReason.NO_RETRY
     LEFT = "ambiguous_left"
+
+
+# Outcomes that a dead letter may have; a chunk with none of them has no dead letters.
+MAY_DIE = RETRYABLE_OUTCOMES | {Outcome.PERMANENT, Outcome.EXPIRED}
 
 
 class Jitter(StrEnum):
@@ -44,6 +48,19 @@ class Final:
     """No further attempt. ``reason`` is None where the outcome itself is final."""
 
     reason: GaveUp | None = None
+
+    def died_of(self, outcome: Outcome, attempt_no: int) -> DeadLetterReason | None:
+        """Return why the delivery is a dead letter; None where it is none.
+
+        It is none where somebody was or may have been reached and the sender left it at that (``ambiguous_left``),
+        where the recipient is the reason, and where the send had expired before the first attempt.
+        """
+        if self.reason is not None:
+            return None if self.reason is GaveUp.LEFT else DeadLetterReason(self.reason.value)
+        if outcome is Outcome.PERMANENT:
+            return DeadLetterReason.PERMANENT
+        # The retry was planned in time, and when its turn came it was late.
+        return DeadLetterReason.EXPIRES if outcome is Outcome.EXPIRED and attempt_no > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

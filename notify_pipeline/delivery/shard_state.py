@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from notify_pipeline.core.vocabulary import RETRYABLE_OUTCOMES, Outcome
-from notify_pipeline.delivery.retry import Again, GaveUp, RetryPolicy, Wishes
+from notify_pipeline.core.vocabulary import DeadLetterReason, Outcome
+from notify_pipeline.delivery.retry import MAY_DIE, Again, GaveUp, RetryPolicy, Wishes
 
 # Retries due within this long go together: they would come one by one, where only retries are left.
 _TOGETHER_US = 50_000
@@ -40,11 +40,13 @@ class Settled:
         counts: Recipients that are finished now, by their final outcome.
         retries: (ordinal, due at) of those that will be attempted again, microseconds since the epoch.
         gave_up: How many finished although their outcome alone would have allowed another attempt, by reason.
+        dead: (position in the chunk, why) of dead letters.
     """
 
     counts: dict[Outcome, int] = field(default_factory=dict)
     retries: list[tuple[int, int]] = field(default_factory=list)
     gave_up: dict[GaveUp, int] = field(default_factory=dict)
+    dead: list[tuple[int, DeadLetterReason]] = field(default_factory=list)
 
 
 class ShardState:
@@ -205,16 +207,19 @@ def settle(
     """
     counts = Counter(outcomes)
     result = Settled(counts)
-    if RETRYABLE_OUTCOMES.isdisjoint(counts):
+    if MAY_DIE.isdisjoint(counts):
         return result
     for index, outcome in enumerate(outcomes):
-        if outcome not in RETRYABLE_OUTCOMES:
+        if outcome not in MAY_DIE:
             continue
         decision = policy.after(outcome, chunk.attempts[index], now, wishes, waits[index])
         if isinstance(decision, Again):
             result.retries.append((chunk.ordinals[index], decision.due_at))
             counts[outcome] -= 1
-        elif decision.reason is not None:
+            continue
+        if decision.reason is not None:
             result.gave_up[decision.reason] = result.gave_up.get(decision.reason, 0) + 1
+        if (why := decision.died_of(outcome, chunk.attempts[index])) is not None:
+            result.dead.append((index, why))
     result.counts = {outcome: number for outcome, number in counts.items() if number}
     return result

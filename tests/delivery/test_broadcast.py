@@ -334,7 +334,7 @@ def test_a_sleeper_cannot_change_what_its_successor_settled(ctx: DeliveryContext
         results = attempts.by_column([result(Outcome.ACCEPTED)] * 4)
         assert not sleeper._write(late, sleeper._shard.recipients(chunk), results)
         with pytest.raises(LeaseLost):
-            sleeper._settle(late, chunk, results)
+            sleeper._settle(late, chunk, sleeper._shard.recipients(chunk), results)
     with pytest.raises(LeaseLost):
         broadcasts.intend(ctx.ledger, "dead/1", replace(before, chunk=99))
     with pytest.raises(LeaseLost):

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import devices, requests, routing
+from notify_pipeline.core.ledger import devices, letters, requests, routing
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.letters import Filter, Letter
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel, Platform
 from notify_pipeline.delivery import notifications, planning
@@ -53,8 +54,8 @@ class Crasher:
         subprocess.run(self._command, check=True, timeout=120)
 
 
-def check(lake: Lake, calls: list[str], expected: set[str]) -> int:
-    """Compare the calls with the attempts; return how many attempts were ambiguous."""
+def check(lake: Lake, calls: list[str], expected: set[str], dead: list[Letter]) -> int:
+    """Compare the calls and the dead letters with the attempts; return how many attempts were ambiguous."""
     by_recipient: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for attempt in rows_of(lake, "attempts"):
         by_recipient[attempt["recipient"]].append(attempt)
@@ -72,6 +73,15 @@ def check(lake: Lake, calls: list[str], expected: set[str]) -> int:
         # Each call is an attempt, and an attempt without a call is one that nobody knew the end of.
         unknown = sum(each["outcome"] == "ambiguous" for each in attempts)
         assert len(attempts) - unknown <= called[recipient] <= len(attempts)
+    # One dead letter for each that ended otherwise than accepted, and none for anybody else.
+    died = {each.address: (each.delivery_id, each.outcome, each.attempts) for each in dead}
+    assert len(died) == len(dead)
+    ends = {recipient: attempts[-1] for recipient, attempts in by_recipient.items()}
+    assert died == {
+        recipient: (end["delivery_id"], end["outcome"], end["attempt_no"])
+        for recipient, end in ends.items()
+        if end["outcome"] != "accepted"
+    }
     return sum(each["outcome"] == "ambiguous" for attempts in by_recipient.values() for each in attempts)
 
 
@@ -112,7 +122,7 @@ def test_a_drain_killed_at_random_moments_under_load(
         found is not None and found.state.is_final for found in (requests.get(ledger, TENANT, i) for i in accepted)
     )
     land(ledger, lake)
-    check(lake, crasher.calls(), recipients)
+    check(lake, crasher.calls(), recipients, letters.page(ledger, [TENANT], Filter(), 10_000))
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -141,4 +151,4 @@ def test_a_broadcast_killed_at_random_moments(ledger: Ledger, ledger_url: str, t
     counts = found.counts["fcm"]
     assert counts["audience"] == len(recipients) and counts["pending"] == 0
     assert sum(number for name, number in counts.items() if name not in ("audience", "pending")) == len(recipients)
-    assert check(lake, crasher.calls(), recipients) > 0
+    assert check(lake, crasher.calls(), recipients, letters.page(ledger, [TENANT], Filter(), 10_000)) > 0

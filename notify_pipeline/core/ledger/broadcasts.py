@@ -17,8 +17,9 @@ import orjson
 from sqlalchemy import Connection, and_, case, func, insert, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, moves, outbox, progress, requests, shards
+from notify_pipeline.core.ledger import audit, dead_letters, moves, outbox, progress, requests, shards
 from notify_pipeline.core.ledger.chunk_rows import NewChunk, new_chunk_values, pack_retries
+from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.ledger.tables import CHUNKS, REQUESTS, SHARDS
@@ -68,6 +69,7 @@ class SettledChunk:
         retries: (ordinal, due at) of the others.
         gave_up: Why recipients were finished whose outcome would have allowed another attempt.
         now: Microseconds since the epoch.
+        dead: Its dead letters.
     """
 
     request_id: str
@@ -79,6 +81,7 @@ class SettledChunk:
     retries: Sequence[tuple[int, int]]
     gave_up: Mapping[str, int]
     now: int
+    dead: Sequence[DeadLetter] = ()
 
 
 def due(ledger: Ledger, now: datetime, limit: int = 1_000) -> list[DueBroadcast]:
@@ -230,6 +233,7 @@ def _settle_one(conn: Connection, item: SettledChunk) -> bool:
     if item.gave_up:
         entry = progress.gave_up_entry(found[item.request_id], item.channel, item.gave_up, item.now, ACTOR)
         audit.write(conn, [entry], from_micros(item.now))
+    dead_letters.add(conn, item.channel, {item.request_id: item.dead}, item.now)
     return True
 
 

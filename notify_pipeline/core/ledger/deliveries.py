@@ -17,7 +17,8 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 from sqlalchemy.engine import RowMapping
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, fair, outbox, progress
+from notify_pipeline.core.ledger import audit, dead_letters, fair, outbox, progress
+from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.fair import Queue, Wanted
 from notify_pipeline.core.ledger.tables import DELIVERIES
@@ -71,6 +72,7 @@ class Ended:
         again_at: When it is due again, microseconds since the epoch; None when this was the last attempt.
         attempt: Its attempts row, for the lake.
         gave_up: Why it is final although its outcome alone would have allowed another attempt.
+        dead: Its dead letter, where it has become one.
     """
 
     claimed: Claimed
@@ -78,6 +80,7 @@ class Ended:
     again_at: int | None
     attempt: Mapping[str, Any]
     gave_up: str | None = None
+    dead: DeadLetter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class _Batch:
     valid: list[Ended] = field(default_factory=list)
     changes: dict[str, progress.Counts] = field(default_factory=dict)
     gave_up: dict[str, dict[str, int]] = field(default_factory=dict)
+    dead: dict[str, list[DeadLetter]] = field(default_factory=dict)
 
 
 def claim(
@@ -225,6 +229,7 @@ def _settle_one(conn: Connection, item: _Settle) -> Settlement:
     counts = progress.apply(conn, found, batch.changes, item.now)
     over = {request_id for request_id, now in counts.items() if not progress.pending(now)}
     _move(conn, batch.valid, over)
+    dead_letters.add(conn, item.channel, batch.dead, item.now)
     outbox.add(conn, "attempts", [each.attempt for each in batch.valid], from_micros(item.now))
     entries = [
         progress.gave_up_entry(found[request_id], item.channel, reasons, item.now, ACTOR)
@@ -280,4 +285,6 @@ def _gather(item: _Settle, claimed: set[tuple[str, int, str]]) -> _Batch:
         if each.gave_up is not None:
             reasons = batch.gave_up.setdefault(each.claimed.request_id, {})
             reasons[each.gave_up] = reasons.get(each.gave_up, 0) + 1
+        if each.dead is not None:
+            batch.dead.setdefault(each.claimed.request_id, []).append(each.dead)
     return batch

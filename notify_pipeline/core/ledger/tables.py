@@ -153,7 +153,17 @@ DEAD_LETTERS = Table(
     Column("replayed_as", Text),  # the request that sends it again
 )
 Index("ix_dead_letters_tenant_died_at", DEAD_LETTERS.c.tenant, DEAD_LETTERS.c.died_at, DEAD_LETTERS.c.delivery_id)
-Index("ix_dead_letters_request_id", DEAD_LETTERS.c.request_id)
+Index("ix_dead_letters_request_id", DEAD_LETTERS.c.request_id, DEAD_LETTERS.c.died_at, DEAD_LETTERS.c.delivery_id)
+# What may still be sent again, oldest first, as replays take them.
+_WAITING = DEAD_LETTERS.c.replayed_at.is_(None)
+Index(
+    "ix_dead_letters_waiting",
+    DEAD_LETTERS.c.tenant,
+    DEAD_LETTERS.c.died_at,
+    DEAD_LETTERS.c.delivery_id,
+    sqlite_where=_WAITING,
+    postgresql_where=_WAITING,
+)
 
 # A broadcast's recipients, cut into shards in the lake.
 SHARDS = Table(

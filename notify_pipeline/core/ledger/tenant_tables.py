@@ -16,6 +16,7 @@ __all__ = [
     "KEY_RATES",
     "METADATA",
     "POLICIES",
+    "REPLAYS",
     "TEMPLATES",
     "TENANTS",
     "USAGE",
@@ -180,3 +181,14 @@ Index(
 )
 # Ids grow with time, so this is also the order of a callback's history.
 Index("ix_callback_messages_callback_id", CALLBACK_MESSAGES.c.callback_id, CALLBACK_MESSAGES.c.message_id)
+
+# Answers to replays that were asked for under a key, so that asking again gives the same.
+REPLAYS = Table(
+    "replays",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("replay_key", Text, primary_key=True),  # the Idempotency-Key
+    Column("body_sha256", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # JSON
+    Column("created_at", BigInteger, nullable=False),
+)

@@ -31,6 +31,7 @@ def upgrade() -> None:
     _callbacks()
     _callback_messages()
     _dead_letters()
+    _replays()
     _audit()
     _requests()
     _deliveries()
@@ -202,9 +203,31 @@ def _dead_letters() -> None:
         sa.Column("replayed_as", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("delivery_id", name=op.f("pk_dead_letters")),
     )
-    op.create_index("ix_dead_letters_request_id", "dead_letters", ["request_id"], unique=False)
+    op.create_index(
+        "ix_dead_letters_request_id", "dead_letters", ["request_id", "died_at", "delivery_id"], unique=False
+    )
     op.create_index(
         "ix_dead_letters_tenant_died_at", "dead_letters", ["tenant", "died_at", "delivery_id"], unique=False
+    )
+    op.create_index(
+        "ix_dead_letters_waiting",
+        "dead_letters",
+        ["tenant", "died_at", "delivery_id"],
+        unique=False,
+        sqlite_where=sa.text("replayed_at IS NULL"),
+        postgresql_where=sa.text("replayed_at IS NULL"),
+    )
+
+
+def _replays() -> None:
+    op.create_table(
+        "replays",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("replay_key", sa.Text(), nullable=False),
+        sa.Column("body_sha256", sa.Text(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "replay_key", name=op.f("pk_replays")),
     )
 
 
