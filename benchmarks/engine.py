@@ -1,7 +1,8 @@
-"""What the broadcast engine itself costs per recipient: ``python -m benchmarks.engine [recipients …]``.
+"""What the broadcast engine itself costs per recipient: ``python -m benchmarks.engine [recipients …] [dying=0.1]``.
 
 A topic's audience is snapshot and its parts are sent, each in a process of its own as under Dagster, one after another,
-on channels that accept at once: no provider, no transport, no Dagster. CPU is the process's, all threads; memory is its
+on channels that answer at once: no provider, no transport, no Dagster. ``dying`` is the share of recipients that is
+refused for good, each of whom leaves a dead letter; nobody by default. CPU is the process's, all threads; memory is its
 peak over what it had after its imports. The last line is JSON, a list with one object per size: ``recipients``,
 ``shards``, ``files`` (of attempts); CPU per recipient in ``snapshot_us`` and ``send_us``; seconds and peak memory of
 the snapshot and of each part.
@@ -16,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -38,15 +40,16 @@ SIZES = (50_000, 200_000, 1_000_000)
 _TOPIC = "everybody"
 
 
-class Accepting:
-    """A channel whose provider accepts at once and costs next to nothing."""
+class Answering:
+    """A channel whose provider answers at once and costs next to nothing."""
 
     provider = "none"
     held_for_s = 0.0
 
-    def __init__(self, name: Channel) -> None:
-        """Args: name: the channel."""
+    def __init__(self, name: Channel, dying: float) -> None:
+        """Args: name: the channel. dying: the share that is refused."""
         self.name = name
+        self._every = round(1 / dying) if dying else 0
 
     def prepare(self, notification: Notification, platform: Platform) -> Message:
         """See ``ChannelSender``."""
@@ -60,17 +63,19 @@ class Accepting:
         accepted = AttemptResult(
             Outcome.ACCEPTED, None, now, now, "projects/bench/messages/0:1500415314455276%31bd1c96"
         )
-        for index, (recipient, _) in enumerate(zip(recipients, delivery_ids, strict=True)):
+        refused = AttemptResult(Outcome.PERMANENT, "INVALID_ARGUMENT", now, now)
+        every = self._every or len(recipients) + 1
+        for index, (recipient, _) in enumerate(zip(recipients, delivery_ids, strict=True), 1):
             assert recipient.address  # noqa: S101 - read, as a sender would
-            report(index, accepted)
+            report(index - 1, accepted if index % every else refused)
 
     async def aclose(self) -> None:
         """See ``ChannelSender``."""
 
 
 @asynccontextmanager
-async def _open() -> AsyncIterator[Mapping[Channel, ChannelSender]]:
-    yield {channel: Accepting(channel) for channel in (Channel.FCM, Channel.APNS)}
+async def _open(dying: float) -> AsyncIterator[Mapping[Channel, ChannelSender]]:
+    yield {channel: Answering(channel, dying) for channel in (Channel.FCM, Channel.APNS)}
 
 
 def seed(folder: str, recipients: int) -> None:
@@ -98,10 +103,10 @@ def _routed(ctx: DeliveryContext) -> str:
     return request_id
 
 
-def measure(folder: str, request_id: str, part: int | None) -> dict[str, Any]:
+def measure(folder: str, request_id: str, dying: float, part: int | None) -> dict[str, Any]:
     """Snapshot (no part), or send a part, in this process."""
     with Ledger.open(f"sqlite:///{folder}/ledger.db") as ledger:
-        ctx = DeliveryContext(Settings(), ledger, Lake(f"{folder}/lake"), _open, "bench")
+        ctx = DeliveryContext(Settings(), ledger, Lake(f"{folder}/lake"), partial(_open, dying), "bench")
         gc.freeze()  # as the steps' processes do
         base, began, cpu = audience.peak_kib(), time.perf_counter(), time.process_time()
         found: dict[str, Any] = {}
@@ -126,13 +131,13 @@ def in_process(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def run(folder: str) -> dict[str, Any]:
+def run(folder: str, dying: float) -> dict[str, Any]:
     """Send one broadcast, its parts one after another."""
     with Ledger.open(f"sqlite:///{folder}/ledger.db") as ledger:
         lake = Lake(f"{folder}/lake")
-        request_id = _routed(DeliveryContext(Settings(), ledger, lake, _open, "bench"))
-        first = in_process(folder, request_id)
-        parts = [in_process(folder, request_id, str(part)) for part in range(first["parts"])]
+        request_id = _routed(DeliveryContext(Settings(), ledger, lake, partial(_open, dying), "bench"))
+        first = in_process(folder, request_id, str(dying))
+        parts = [in_process(folder, request_id, str(dying), str(part)) for part in range(first["parts"])]
         recipients = first["recipients"]
         return {
             "recipients": recipients,
@@ -147,20 +152,21 @@ def run(folder: str) -> dict[str, Any]:
         }
 
 
-def main(sizes: Sequence[int]) -> None:
+def main(sizes: Sequence[int], dying: float) -> None:
     """Measure each size in a process of its own."""
     console, answers = Console(stderr=True), []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-engine-") as folder:
             seed(folder, size)
-            answers.append(run(folder))
+            answers.append(run(folder, dying))
             console.print(answers[-1])
     print(orjson.dumps(answers).decode())
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["in"]:
-        folder, request_id, *part = sys.argv[2:]
-        print(orjson.dumps(measure(folder, request_id, int(part[0]) if part else None)).decode())
+        folder, request_id, dying, *part = sys.argv[2:]
+        print(orjson.dumps(measure(folder, request_id, float(dying), int(part[0]) if part else None)).decode())
     else:
-        main([int(size) for size in sys.argv[1:]] or SIZES)
+        shares = [float(each.removeprefix("dying=")) for each in sys.argv[1:] if each.startswith("dying=")]
+        main([int(size) for size in sys.argv[1:] if "=" not in size] or SIZES, *shares or [0.0])
