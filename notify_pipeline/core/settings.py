@@ -109,6 +109,13 @@ class Settings(BaseSettings):
     drain_batch: int = Field(
         default=512, ge=1, description="Deliveries per channel that a drain has claimed and not recorded, at most."
     )
+    priority_reserve: float = Field(
+        default=0.125,
+        ge=0,
+        le=0.4,
+        description="What part each priority leaves to those above it: of drain_batch, of the requests that a planner "
+        "holds, and of a provider's quota while it is scarce.",
+    )
     poll_seconds: float = Field(default=0.05, gt=0, description="How often an idle drain looks for work.")
     landing_wait_s: float = Field(
         default=30.0, description="A topic send waits this long for registrations accepted before it to land."

@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected, Message
 from notify_pipeline.core.ids import new_id, to_micros
-from notify_pipeline.core.ledger import deliveries
+from notify_pipeline.core.ledger import deliveries, fair
 from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
+from notify_pipeline.core.ledger.fair import Wanted
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Outcome, Platform
 from notify_pipeline.delivery import attempts, dead_letters, notifications, tokens
-from notify_pipeline.delivery.context import DeliveryContext, run_of
+from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.drain_recovery import Recovery
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.notifications import Messages, Notifications
 from notify_pipeline.delivery.planning import recipient_of
@@ -33,9 +35,6 @@ log = logging.getLogger(__name__)
 
 # Claiming for less than this part of a batch would mean a transaction for a handful, while the rest is being sent.
 _LEAST_ROOM = 8
-_RECOVER_BATCH = 500
-# What is left is taken over at the next look.
-_RECOVER_BATCHES = 20
 _STORE_TRIES = 3
 
 
@@ -63,6 +62,7 @@ class Lane:
         self._sends: set[asyncio.Task[None]] = set()
         self._finishing = False
         self._renewed_at = time.monotonic()
+        self._turns: dict[int, str] = {}
         self._least_room = max(1, ctx.settings.drain_batch // _LEAST_ROOM)
         self.wake = asyncio.Event()
         self.in_flight = 0
@@ -77,15 +77,16 @@ class Lane:
 
     async def _work(self, closing: asyncio.Event, idling: Idling) -> None:
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(self._keep()), group.create_task(self._recover())]
+            recovery = Recovery(self._ctx, self.channel, self._owner, self._decide, self._taken_over)
+            helpers = [group.create_task(self._keep()), group.create_task(recovery.run())]
             recorder = group.create_task(self._record())
             while not closing.is_set():
                 woken = self.wake.is_set()
                 self.wake.clear()
-                room = self._ctx.settings.drain_batch - self.in_flight
+                wanted = self._wanted()
                 # What is claimed while the provider has asked for a pause comes back unsent: an attempt for nothing.
-                may_claim = room >= self._least_room and self._sender.held_for_s <= 0
-                claimed = await self._claim(room, woken) if may_claim else []
+                may_claim = wanted.lowest >= 0 and self._sender.held_for_s <= 0
+                claimed = await self._claim(wanted, woken) if may_claim else []
                 if claimed:
                     self._start(group, claimed)
                 else:
@@ -105,18 +106,26 @@ class Lane:
         if self._sends:
             await asyncio.wait(self._sends)
 
-    async def _claim(self, room: int, woken: bool) -> list[Claimed]:
-        claimed, loaded = await asyncio.to_thread(self._claim_blocking, room, woken)
+    def _wanted(self) -> Wanted:
+        """What is in flight may be slow; so that high priority need not wait for it, lower ones leave it room."""
+        settings = self._ctx.settings
+        return Wanted(
+            fair.rooms(settings.drain_batch, settings.priority_reserve, self.in_flight, self._least_room), self._turns
+        )
+
+    async def _claim(self, wanted: Wanted, woken: bool) -> list[Claimed]:
+        claimed, loaded = await asyncio.to_thread(self._claim_blocking, wanted, woken)
+        self._turns.update((each.priority_rank, each.tenant) for each in claimed)
         for notification in loaded:
             self._notifications.put(notification)
         return claimed
 
-    def _claim_blocking(self, room: int, woken: bool) -> tuple[list[Claimed], list[Notification]]:
+    def _claim_blocking(self, wanted: Wanted, woken: bool) -> tuple[list[Claimed], list[Notification]]:
         ctx, now = self._ctx, self._ctx.clock()
-        if not woken and not deliveries.is_due(ctx.ledger, self.channel.value, now):
+        if not woken and not deliveries.is_due(ctx.ledger, self.channel.value, now, wanted):
             return [], []
         lease_s = ctx.settings.lease_seconds
-        claimed = deliveries.claim(ctx.ledger, self.channel.value, self._owner, now, lease_s, room)
+        claimed = deliveries.claim(ctx.ledger, self.channel.value, self._owner, now, lease_s, wanted)
         return claimed, self._load(claimed)
 
     def _load(self, claimed: Sequence[Claimed]) -> list[Notification]:
@@ -198,7 +207,7 @@ class Lane:
         if undecided and self._policies.stale(undecided):
             await asyncio.to_thread(self._policies.refresh, undecided)
         now = to_micros(self._ctx.clock())
-        ended = [self._decide(each, now, self._ctx.run_id) for each in batch]
+        ended = [self._decide(*each, now, self._ctx.run_id) for each in batch]
         settlement = await self._settle(ended)
         self.late += len(settlement.late)
         if settlement.late:
@@ -218,8 +227,9 @@ class Lane:
                 log.exception("%s: the ledger did not take outcomes; trying again", self.channel)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _decide(self, ended: _Result, now: int, run_id: str) -> Ended:
-        claimed, notification, result = ended
+    def _decide(
+        self, claimed: Claimed, notification: Notification, result: AttemptResult, now: int, run_id: str
+    ) -> Ended:
         decision = self._policies.of(notification.tenant).after(
             result.outcome, claimed.attempt_no, now, notifications.wishes(notification), result.retry_after_s
         )
@@ -262,35 +272,6 @@ class Lane:
             else:
                 self._renewed_at = began
 
-    async def _recover(self) -> None:
-        """Take over what dead processes had claimed: nobody knows whether it was sent."""
-        while True:
-            try:
-                taken = await asyncio.to_thread(self._take_over)
-            except LedgerError:
-                log.exception("%s: cannot look for deliveries of dead processes", self.channel)
-                taken = 0
-            if taken:
-                self.recovered += taken
-                log.warning("%s: took over %d deliveries of a dead process", self.channel, taken)
-                self.wake.set()
-            await asyncio.sleep(self._ctx.settings.lease_seconds / 4)
-
-    def _take_over(self) -> int:
-        ctx, taken = self._ctx, 0
-        for _ in range(_RECOVER_BATCHES):
-            found = deliveries.abandoned(ctx.ledger, self.channel.value, ctx.clock(), _RECOVER_BATCH)
-            others = [each for each in found if each.owner != self._owner]
-            about = {n.request_id: n for n in notifications.load(ctx.ledger, {each.request_id for each in others})}
-            self._policies.refresh({n.tenant for n in about.values()})
-            now = to_micros(ctx.clock())
-            ended = [self._abandoned(each, about[each.request_id], now) for each in others]
-            settlement = deliveries.settle_abandoned(ctx.ledger, self.channel.value, ended, ctx.clock())
-            taken += len(ended) - len(settlement.late)
-            if len(found) < _RECOVER_BATCH:
-                break
-        return taken
-
-    def _abandoned(self, claimed: Claimed, notification: Notification, now: int) -> Ended:
-        result = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, claimed.intended_at, None)
-        return self._decide(_Result(claimed, notification, result), now, run_of(claimed.owner))
+    def _taken_over(self, number: int) -> None:
+        self.recovered += number
+        self.wake.set()

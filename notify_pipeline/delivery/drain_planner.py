@@ -12,7 +12,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import routing
+from notify_pipeline.core.ledger import fair, routing
+from notify_pipeline.core.ledger.fair import Wanted
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.routing import Plan
 from notify_pipeline.core.records import Notification
@@ -22,15 +23,19 @@ from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.planning import Known, Rules
+from notify_pipeline.delivery.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 
 # Requests of one claim: enough for thousands a second, few enough that a crash delays them by one lease only.
 _CLAIM = 256
-# Sends to topics or everyone held at once; more wait in the ledger.
+# Sends claimed and not planned yet, at once; more wait in the ledger, where higher priority overtakes them.
 _HELD_SENDS = 512
-# Each scan uses every core and a few hundred megabytes.
-_SCANS = 2
+# Recipients named by the sends of one transaction; between two of these, sends of higher priority come first.
+_PIECE = 2_000
+# Scans under way once one of that rank begins: each uses every core and a few hundred megabytes, and one of high
+# priority does not wait for others that may take seconds.
+_SCANS = (3, 2, 2)
 _LANDING_POLL_S = 0.05
 # A send whose registrations do not land is tried again after this long.
 _POSTPONE_S = 5.0
@@ -50,7 +55,8 @@ class Planner:
         self._rules = Rules(channels, ctx.settings.inline_limit, ctx.delivery_secret, ctx.run_id)
         self._reader = AudienceReader(ctx.lake, ctx.ledger)
         self._wake_lanes = wake_lanes
-        self._scans = asyncio.Semaphore(_SCANS)
+        self._scans = Turnstile(_SCANS)
+        self._turns: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: set[str] = set()
         self.planned = 0
@@ -69,10 +75,7 @@ class Planner:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._keep())
             while not closing.is_set():
-                rows = await asyncio.to_thread(self._claim) if len(self._held) < _HELD_SENDS else []
-                if rows:
-                    await self._plan_all(group, rows)
-                else:
+                if not await self._plan_next(group, self._rooms()):
                     await idling.pause()
             held = sorted(self._held)
             for task in (keeper, *self._tasks):
@@ -80,13 +83,34 @@ class Planner:
         # A scan whose thread ran on may have stored its plan meanwhile; then there is nothing to give back.
         await asyncio.to_thread(routing.release, self._ctx.ledger, self._ctx.owner, held)
 
-    def _claim(self) -> list[RequestRow]:
-        ctx, now = self._ctx, self._ctx.clock()
-        if not routing.is_due(ctx.ledger, now):
-            return []
-        return routing.claim(ctx.ledger, ctx.owner, now, ctx.settings.lease_seconds, _CLAIM)
+    def _rooms(self) -> tuple[int, ...]:
+        free = fair.rooms(_HELD_SENDS, self._ctx.settings.priority_reserve, len(self._held))
+        return tuple(min(room, _CLAIM) for room in free)
 
-    async def _plan_all(self, group: asyncio.TaskGroup, rows: Sequence[RequestRow]) -> None:
+    async def _plan_next(self, group: asyncio.TaskGroup, rooms: tuple[int, ...]) -> bool:
+        """Claim what there is room for, and plan it a piece at a time; False where nothing was due."""
+        rows = await asyncio.to_thread(self._claim, Wanted(rooms, self._turns))
+        self._turns.update((row.priority.rank, row.tenant) for row in rows)
+        waiting = {row.request_id for row in rows}
+        self._held |= waiting
+        try:
+            for number, piece in enumerate(pieces := _pieces(rows)):
+                ahead = piece[0].priority.rank
+                if number and ahead:
+                    await self._plan_next(group, (*self._rooms()[:ahead], *(0,) * (len(rooms) - ahead)))
+                waiting -= await self._plan_piece(group, piece)
+        finally:
+            self._held -= waiting
+        return bool(pieces)
+
+    def _claim(self, wanted: Wanted) -> list[RequestRow]:
+        ctx, now = self._ctx, self._ctx.clock()
+        if wanted.lowest < 0 or not routing.is_due(ctx.ledger, now, wanted):
+            return []
+        return routing.claim(ctx.ledger, ctx.owner, now, ctx.settings.lease_seconds, wanted)
+
+    async def _plan_piece(self, group: asyncio.TaskGroup, rows: Sequence[RequestRow]) -> set[str]:
+        """Store the plans of those that the ledger knows the recipients of; return the others, which go on waiting."""
         now = self._ctx.clock()
         plans: list[Plan] = []
         named: list[Notification] = []
@@ -104,12 +128,13 @@ class Planner:
                 continue
             (counted_out if notification.audience.is_counted_out else named).append(notification)
         await asyncio.to_thread(self._store_named, plans, named)
+        self._held.difference_update([*(plan.request_id for plan in plans), *(n.request_id for n in named)])
         self._wake_lanes()
         if counted_out:
-            self._held.update(n.request_id for n in counted_out)
             task = group.create_task(self._plan_counted_out(counted_out))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return {n.request_id for n in counted_out}
 
     def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> None:
         now = self._ctx.clock()
@@ -129,21 +154,22 @@ class Planner:
                 log.error("%d sends wait: %s; is the lander running?", len(ids), reason)
                 await asyncio.to_thread(self._postpone, ids, reason)
                 return
-            for notification in waiting:
-                async with self._scans:
-                    await self._plan_one(notification)
-                self._held.discard(notification.request_id)
+            async with asyncio.TaskGroup() as scans:
+                for notification in waiting:
+                    scans.create_task(self._plan_one(notification))
         finally:
             self._held.difference_update(ids)
 
     async def _plan_one(self, notification: Notification) -> None:
-        try:
-            await asyncio.to_thread(self._plan_one_blocking, notification)
-        except Exception as error:
-            # One unreadable file must not stop the drain for everybody. The request stays accepted and comes again.
-            log.exception("the audience of request %s cannot be found", notification.request_id)
-            reason = f"its audience cannot be found: {type(error).__name__}"
-            await asyncio.to_thread(self._postpone, [notification.request_id], reason)
+        async with self._scans.passed(notification.priority.rank, notification.tenant):
+            try:
+                await asyncio.to_thread(self._plan_one_blocking, notification)
+            except Exception as error:
+                # One unreadable file must not stop the drain for everybody. The request stays accepted and comes again.
+                log.exception("the audience of request %s cannot be found", notification.request_id)
+                reason = f"its audience cannot be found: {type(error).__name__}"
+                await asyncio.to_thread(self._postpone, [notification.request_id], reason)
+        self._held.discard(notification.request_id)
         self._wake_lanes()
 
     def _plan_one_blocking(self, notification: Notification) -> None:
@@ -176,3 +202,18 @@ class Planner:
             ids = sorted(self._held)
             now, lease_s = self._ctx.clock(), self._ctx.settings.lease_seconds
             await asyncio.to_thread(routing.renew, self._ctx.ledger, self._ctx.owner, ids, now, lease_s)
+
+
+def _pieces(rows: Sequence[RequestRow]) -> list[list[RequestRow]]:
+    """Cut claimed rows into runs that name few recipients together."""
+    pieces: list[list[RequestRow]] = []
+    room = 0
+    for row in rows:
+        # As stored; whether they are what they should be is seen when the row is parsed.
+        named = sum(len(found) for kind in ("users", "devices") if isinstance(found := row.body.get(kind), list))
+        if not pieces or named > room:
+            pieces.append([])
+            room = _PIECE
+        pieces[-1].append(row)
+        room -= named
+    return pieces

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, event, insert
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.ledger import deliveries, routing
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.fair import RANKS, Wanted
+from notify_pipeline.core.ledger.fair import RANKS, Wanted, rooms
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
 
 NOW = 1_800_000_000_000_000
@@ -62,7 +62,7 @@ def _model(rows: Sequence[Row], wanted: Wanted) -> list[Row]:
             queues.setdefault(row[1], deque()).append(row)
         last = wanted.turns.get(rank, "")
         line = deque([*sorted(t for t in queues if t > last), *sorted(t for t in queues if t <= last)])
-        while line and len(claimed) < wanted.limit - wanted.reserved[rank]:
+        while line and len(claimed) < wanted.rooms[rank]:
             tenant = line.popleft()
             claimed.append(queues[tenant].popleft())
             if queues[tenant]:
@@ -75,8 +75,7 @@ _rows = st.lists(
 )
 _wanted = st.builds(
     Wanted,
-    limit=st.integers(1, 40),
-    reserved=st.tuples(st.just(0), st.integers(0, 10), st.integers(10, 20)),
+    rooms=st.builds(rooms, most=st.integers(1, 40), reserve=st.floats(0, 0.5), taken=st.integers(0, 30)),
     turns=st.dictionaries(st.integers(0, 2), st.sampled_from("abcdefghz")),
 )
 
@@ -100,6 +99,16 @@ def test_claims_go_by_priority_then_round_the_tenants_then_by_due_time(
     assert len(seen) == len(set(seen)) == sum(later <= 0 for _, _, later in rows)
 
 
+@given(st.integers(1, 2_000), st.floats(0, 0.5), st.integers(0, 2_000), st.integers(1, 100))
+def test_each_priority_leaves_room_to_those_above_it(most: int, reserve: float, taken: int, least: int) -> None:
+    found = rooms(most, reserve, taken, least)
+    assert list(found) == sorted(found, reverse=True)
+    assert all(room == 0 or room >= least for room in found)
+    assert found[0] == (most - taken if most - taken >= least else 0)
+    if found[1]:
+        assert found[0] - found[1] == int(most * reserve)
+
+
 def _micros(moment: datetime) -> int:
     return round(moment.timestamp() * 1e6)
 
@@ -116,7 +125,7 @@ def test_more_tenants_than_a_claim_has_room_for_take_turns(ledger: Ledger) -> No
     turns: dict[int, str] = {}
     order = []
     for _ in range(5):
-        claimed = deliveries.claim(ledger, "fcm", "me", AT, 5, Wanted(10, turns=turns))
+        claimed = deliveries.claim(ledger, "fcm", "me", AT, 5, Wanted((10, 10, 10), turns))
         turns.update((each.priority_rank, each.tenant) for each in claimed)
         order += [each.tenant for each in claimed]
     assert order == names * 2
@@ -186,7 +195,7 @@ def test_a_claim_from_a_thousand_tenants_takes_milliseconds(ledger: Ledger) -> N
     seen: list[str] = []
     began = time.monotonic()
     for _ in range(4):
-        claimed = deliveries.claim(ledger, "fcm", "me", AT, 5, Wanted(250, turns=turns))
+        claimed = deliveries.claim(ledger, "fcm", "me", AT, 5, Wanted((250, 250, 250), turns))
         turns.update((each.priority_rank, each.tenant) for each in claimed)
         seen += [each.tenant for each in claimed]
     print(f"{(time.monotonic() - began) / 4 * 1e3:.1f} ms per claim of 250")

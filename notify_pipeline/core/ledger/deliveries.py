@@ -37,7 +37,7 @@ _QUEUE = Queue(
     (),
     [DELIVERIES.c[name] for name in _QUEUED],
 )
-_ANY = Wanted(1)
+_ANY = Wanted.of(1)
 
 _AGAIN = (
     update(DELIVERIES)
@@ -122,7 +122,7 @@ def claim(
     ledger: Ledger, channel: str, owner: str, now: datetime, lease_s: float, limit: int | Wanted
 ) -> list[Claimed]:
     """Claim due deliveries of a channel: by priority, then tenants in turn, each one's longest due first (``fair``)."""
-    at, wanted = to_micros(now), limit if isinstance(limit, Wanted) else Wanted(limit)
+    at, wanted = to_micros(now), limit if isinstance(limit, Wanted) else Wanted.of(limit)
     return ledger.write(_claim, _Claim(channel, owner, at, at + round(lease_s * 1e6), wanted))
 
 

@@ -14,7 +14,7 @@ next, and each tenant's rows from the longest due on: neither reads rows that wa
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from sqlalchemy import (
@@ -72,23 +72,36 @@ class Wanted:
     """How much a claim wants.
 
     Attributes:
-        limit: Rows, at most.
-        reserved: How many of these each priority leaves to higher ones, by rank; grows with the rank.
+        rooms: By rank, how many rows there may be of that rank and higher ones together; never more than the rank
+            before has.
         turns: By rank, the tenant that the claimer's last claim stopped at.
     """
 
-    limit: int
-    reserved: Sequence[int] = (0,) * RANKS
+    rooms: tuple[int, ...]
     turns: Mapping[int, str] = field(default_factory=dict)
 
-    def room(self, rank: int) -> int:
-        """How many rows there may be of this rank and higher ones together."""
-        return self.limit - self.reserved[rank]
+    @classmethod
+    def of(cls, limit: int) -> Self:
+        """So many, whatever their priority."""
+        return cls((limit,) * RANKS)
 
     @property
     def lowest(self) -> int:
         """The last rank that has room; -1 where none has."""
-        return max((rank for rank in range(RANKS) if self.room(rank) > 0), default=-1)
+        return sum(room > 0 for room in self.rooms) - 1
+
+
+def rooms(most: int, reserve: float, taken: int, least: int = 1) -> tuple[int, ...]:
+    """Say how much more of each priority may be taken on where each leaves a part of the whole to the higher ones.
+
+    Args:
+        most: The whole.
+        reserve: The part of it that each priority leaves to those above it.
+        taken: How much of it is taken, by whomever.
+        least: Less room than this is none: it would not be worth a claim.
+    """
+    left = (most - rank * int(most * reserve) - taken for rank in range(RANKS))
+    return tuple(room if room >= least else 0 for room in left)
 
 
 # Of claimed rows: the keys. Makes them not wait any more.
@@ -130,7 +143,7 @@ def claim(conn: Connection, queue: Queue, wanted: Wanted, mark: Mark, **bound: A
     for rank, tenants in sorted(found.items()):
         last = wanted.turns.get(rank, "")
         line = sorted(tenants, key=lambda tenant: (tenant <= last, tenant))
-        while line and (left := wanted.room(rank) - len(taken)) > 0:
+        while line and (left := wanted.rooms[rank] - len(taken)) > 0:
             share, asked = max(1, left // len(line)), line[:left]
             rows = _next_rows(conn, queue, {**bound, "rank": rank, "share": share}, asked)
             mark(conn, [row[queue.key.name] for row in rows])

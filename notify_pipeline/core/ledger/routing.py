@@ -36,7 +36,7 @@ _WAITING = Queue(
     (or_(REQUESTS.c.lease_until.is_(None), REQUESTS.c.lease_until <= bindparam("now")),),
     list(REQUESTS.c),
 )
-_ANY = Wanted(1)
+_ANY = Wanted.of(1)
 
 _DELIVERY = (
     "delivery_id",
@@ -130,7 +130,7 @@ class _Plans:
 
 def claim(ledger: Ledger, owner: str, now: datetime, lease_s: float, limit: int | Wanted) -> list[RequestRow]:
     """Lease accepted requests: by priority, then tenants in turn, each one's longest due first (``fair``)."""
-    at, wanted = to_micros(now), limit if isinstance(limit, Wanted) else Wanted(limit)
+    at, wanted = to_micros(now), limit if isinstance(limit, Wanted) else Wanted.of(limit)
     return ledger.write(_claim, _Claim(owner, at, at + round(lease_s * 1e6), wanted))
 
 

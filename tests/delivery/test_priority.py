@@ -1,0 +1,111 @@
+"""High priority overtakes: what is queued, what is in flight, what waits for its audience, and broadcasts."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from notify_pipeline.channels.base import Message, Report
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import routing
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.routing import Plan
+from notify_pipeline.core.records import Audience, Recipient
+from notify_pipeline.core.vocabulary import Channel, Priority
+from notify_pipeline.delivery import drain_planner
+from notify_pipeline.delivery.audience import AudienceReader
+from tests.delivery.fakes import FakeSender, accept, context, land
+from tests.delivery.test_drain import drain_until, found, register
+
+
+class _Stuck(FakeSender):
+    """Answers nobody of lower priority before a high one was called."""
+
+    def __init__(self) -> None:
+        super().__init__(Channel.FCM)
+        self.waiting = 0
+        self.called = asyncio.Event()
+
+    async def send(
+        self, message: Message, recipients: Sequence[Recipient], delivery_ids: Sequence[str], report: Report
+    ) -> None:
+        if message.notification.priority is Priority.HIGH:
+            self.called.set()
+        self.waiting += len(recipients)
+        await self.called.wait()
+        await super().send(message, recipients, delivery_ids, report)
+
+
+@pytest.mark.parametrize("lower", ["low", "normal"])
+def test_a_lane_full_of_slow_deliveries_has_room_for_high_priority(
+    ledger: Ledger, folder_lake: Lake, lower: str
+) -> None:
+    fcm = _Stuck()
+    for number in range(64):
+        register(ledger, f"d{number}", user_id=f"u{number}")
+    ids = [accept(ledger, users=[f"u{number}"], priority=lower) for number in range(63)]
+
+    def finished() -> bool:
+        if fcm.waiting >= 10 and len(ids) == 63:  # the lane is as full as it gets
+            ids.append(accept(ledger, users=["u63"], priority="high"))
+        return len(ids) == 64 and all(found(ledger, each).state.is_final for each in ids)
+
+    totals = drain_until(context(ledger, folder_lake, fcm, drain_batch=16), finished)
+    assert totals.outcomes == {"accepted": 64}
+
+
+def test_scans_that_take_long_hold_up_no_high_priority(
+    ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a send that names a user nor one that needs a scan of its own."""
+    looked_up, real = threading.Event(), AudienceReader.find
+
+    def find(self: AudienceReader, tenant: str, audience: Audience) -> Any:
+        if audience.topics == ("slow",):
+            assert looked_up.wait(15), "high priority never came"
+        else:
+            looked_up.set()
+        return real(self, tenant, audience)
+
+    monkeypatch.setattr(AudienceReader, "find", find)
+    register(ledger, "phone", user_id="u1", topics=["slow", "quick"])
+    land(ledger, folder_lake)
+    fcm = FakeSender(Channel.FCM)
+    low = [accept(ledger, topics=["slow"], priority="low") for _ in range(6)]
+    high = [accept(ledger, users=["u1"], priority="high")]
+
+    def finished() -> bool:
+        if len(high) == 1 and found(ledger, high[0]).state.is_final:
+            assert not looked_up.is_set()
+            high.append(accept(ledger, topics=["quick"], priority="high"))
+        return all(found(ledger, each).state.is_final for each in (*low, *high))
+
+    drain_until(context(ledger, folder_lake, fcm), finished)
+    assert len(fcm.calls) == 8
+
+
+def test_what_is_claimed_and_not_planned_yet_is_overtaken(
+    ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_planner, "_PIECE", 2)
+    register(ledger, "phone", user_id="u1")
+    low = [accept(ledger, users=["u1", "u2"], priority="low") for _ in range(5)]
+    high: list[str] = []
+    order: list[str] = []
+    real = routing.store
+
+    def store(ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime) -> list[bool]:
+        if not high:
+            high.append(accept(ledger, users=["u1"], priority="high"))
+        order.extend(plan.request_id for plan in plans)
+        return real(ledger, owner, plans, now)
+
+    monkeypatch.setattr(routing, "store", store)
+    drain_until(
+        context(ledger, folder_lake, FakeSender(Channel.FCM)),
+        lambda: bool(high) and all(found(ledger, each).state.is_final for each in (*low, *high)),
+    )
+    assert order == [low[0], high[0], *low[1:]]
