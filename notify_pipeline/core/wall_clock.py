@@ -9,28 +9,14 @@ first of the two; a time that it leaps over means as long after the leap as it l
 02:00 becomes 03:00).
 """
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
-
-# The clocks furthest ahead of and behind UTC: Line Islands (Pacific/Kiritimati) and Baker Island (Etc/GMT+12).
-_AHEAD = timedelta(hours=14)
-_BEHIND = timedelta(hours=12)
 
 
 def moment_of(wall: datetime, zone: tzinfo) -> datetime:
     """Return when, in UTC, a clock of the zone shows the naive ``wall``."""
     return wall.replace(tzinfo=zone).astimezone(UTC)
-
-
-def earliest(wall: datetime) -> datetime:
-    """Return when the first clock on Earth shows the naive ``wall``, in UTC."""
-    return wall.replace(tzinfo=UTC) - _AHEAD
-
-
-def latest(wall: datetime) -> datetime:
-    """Return when the last clock on Earth shows the naive ``wall``, in UTC."""
-    return wall.replace(tzinfo=UTC) + _BEHIND
 
 
 @lru_cache(maxsize=1024)  # there are some 600 names

@@ -21,6 +21,7 @@ from notify_pipeline.core.vocabulary import Channel
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_lane import Lane
 from notify_pipeline.delivery.drain_planner import Planner
+from notify_pipeline.delivery.scheduling import Schedules
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class _Drain:
         self._ctx = ctx
         self._lease = lease
         self._stop = stop
+        self._schedules = Schedules(ctx.ledger)
         self._lanes: dict[Channel, Lane] = {}
         self._past: list[Lane] = []
         self._failures = 0
@@ -123,7 +125,7 @@ class _Drain:
                 await asyncio.to_thread(leases.release, self._ctx.ledger, self._lease)
 
     async def _work(self, senders: Mapping[Channel, ChannelSender]) -> DrainTotals:
-        planner = Planner(self._ctx, frozenset(senders), self._wake)
+        planner = Planner(self._ctx, frozenset(senders), self._wake, self._schedules)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_planner(planner))
             for sender in senders.values():
@@ -174,7 +176,7 @@ class _Drain:
 
     async def _run_lane(self, sender: ChannelSender) -> None:
         while True:
-            lane = Lane(self._ctx, sender)
+            lane = Lane(self._ctx, sender, self._schedules)
             previous = self._lanes.get(sender.name)
             if previous is not None:
                 self._past.append(previous)

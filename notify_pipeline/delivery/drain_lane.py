@@ -22,13 +22,15 @@ from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Outcome, Platform
 from notify_pipeline.delivery import attempts, dead_letters, notifications, tokens
+from notify_pipeline.delivery.claims import Claims, Together
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_recovery import Recovery
 from notify_pipeline.delivery.idling import Idling
-from notify_pipeline.delivery.notifications import Messages, Notifications
+from notify_pipeline.delivery.notifications import Messages
 from notify_pipeline.delivery.planning import recipient_of
 from notify_pipeline.delivery.retry import Again, RetryPolicy
 from notify_pipeline.delivery.retry_policies import RetryPolicies
+from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.delivery.tokens import DropGuard
 
 log = logging.getLogger(__name__)
@@ -47,14 +49,14 @@ class _Result(NamedTuple):
 class Lane:
     """Claims, sends and stores for one channel. Use it in one event loop."""
 
-    def __init__(self, ctx: DeliveryContext, sender: ChannelSender) -> None:
+    def __init__(self, ctx: DeliveryContext, sender: ChannelSender, schedules: Schedules) -> None:
         self._ctx = ctx
         self._sender = sender
         self.channel = sender.name
         # Its own, so that what a lane that failed had claimed is not renewed with its successor's claims.
         self._owner = f"{ctx.run_id}/{new_id()}"
         self._policies = RetryPolicies(ctx.ledger, self.channel, RetryPolicy.of(ctx.settings, ctx.draw))
-        self._notifications = Notifications()
+        self._claims = Claims(ctx, self.channel, self._owner, schedules)
         self._messages = Messages(sender)
         self._guards: dict[str, DropGuard] = {}
         self._results: list[_Result] = []
@@ -62,7 +64,6 @@ class Lane:
         self._sends: set[asyncio.Task[None]] = set()
         self._finishing = False
         self._renewed_at = time.monotonic()
-        self._turns: dict[int, str] = {}
         self._least_room = max(1, ctx.settings.drain_batch // _LEAST_ROOM)
         self.wake = asyncio.Event()
         self.in_flight = 0
@@ -86,7 +87,7 @@ class Lane:
                 wanted = self._wanted()
                 # What is claimed while the provider has asked for a pause comes back unsent: an attempt for nothing.
                 may_claim = wanted.lowest >= 0 and self._sender.held_for_s <= 0
-                claimed = await self._claim(wanted, woken) if may_claim else []
+                claimed = await asyncio.to_thread(self._claims.take, wanted, woken) if may_claim else []
                 if claimed:
                     self._start(group, claimed)
                 else:
@@ -110,35 +111,17 @@ class Lane:
         """What is in flight may be slow; so that high priority need not wait for it, lower ones leave it room."""
         settings = self._ctx.settings
         return Wanted(
-            fair.rooms(settings.drain_batch, settings.priority_reserve, self.in_flight, self._least_room), self._turns
+            fair.rooms(settings.drain_batch, settings.priority_reserve, self.in_flight, self._least_room),
+            self._claims.turns,
         )
 
-    async def _claim(self, wanted: Wanted, woken: bool) -> list[Claimed]:
-        claimed, loaded = await asyncio.to_thread(self._claim_blocking, wanted, woken)
-        self._turns.update((each.priority_rank, each.tenant) for each in claimed)
-        for notification in loaded:
-            self._notifications.put(notification)
-        return claimed
-
-    def _claim_blocking(self, wanted: Wanted, woken: bool) -> tuple[list[Claimed], list[Notification]]:
-        ctx, now = self._ctx, self._ctx.clock()
-        if not woken and not deliveries.is_due(ctx.ledger, self.channel.value, now, wanted):
-            return [], []
-        lease_s = ctx.settings.lease_seconds
-        claimed = deliveries.claim(ctx.ledger, self.channel.value, self._owner, now, lease_s, wanted)
-        return claimed, self._load(claimed)
-
-    def _load(self, claimed: Sequence[Claimed]) -> list[Notification]:
-        missing = self._notifications.missing(each.request_id for each in claimed)
-        return notifications.load(self._ctx.ledger, missing) if missing else []
-
-    def _start(self, group: asyncio.TaskGroup, claimed: Sequence[Claimed]) -> None:
-        self.in_flight += len(claimed)
-        together: dict[tuple[str, str], list[Claimed]] = {}
-        for each in claimed:
-            together.setdefault((each.request_id, each.platform), []).append(each)
-        for (request_id, _), claims in together.items():
-            task = group.create_task(self._send(claims, self._notifications[request_id]))
+    def _start(self, group: asyncio.TaskGroup, together: Sequence[Together]) -> None:
+        for part in together:
+            self.in_flight += len(part.claims)
+            if part.skip is not None:
+                self._all(part.claims, part.notification, Outcome.SKIPPED, part.skip)
+                continue
+            task = group.create_task(self._send(part.claims, part.notification))
             self._sends.add(task)
             task.add_done_callback(self._sends.discard)
 

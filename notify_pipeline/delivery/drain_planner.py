@@ -10,12 +10,13 @@ registrations that were accepted before them to land in the lake, and for their 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import fair, routing
 from notify_pipeline.core.ledger.fair import Wanted
+from notify_pipeline.core.ledger.plans import Plan
 from notify_pipeline.core.ledger.requests import RequestRow
-from notify_pipeline.core.ledger.routing import Plan
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.vocabulary import Channel
 from notify_pipeline.delivery import audience, notifications, planning
@@ -23,6 +24,7 @@ from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.planning import Known, Rules
+from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.delivery.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
@@ -48,10 +50,18 @@ class Planner:
         ctx: The run's surroundings.
         channels: Those that have a sender.
         wake_lanes: Called when deliveries were queued.
+        schedules: Finds what applies to whom.
     """
 
-    def __init__(self, ctx: DeliveryContext, channels: frozenset[Channel], wake_lanes: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ctx: DeliveryContext,
+        channels: frozenset[Channel],
+        wake_lanes: Callable[[], None],
+        schedules: Schedules,
+    ) -> None:
         self._ctx = ctx
+        self._schedules = schedules
         self._rules = Rules(channels, ctx.settings.inline_limit, ctx.delivery_secret, ctx.run_id)
         self._reader = AudienceReader(ctx.lake, ctx.ledger)
         self._wake_lanes = wake_lanes
@@ -139,7 +149,11 @@ class Planner:
     def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> None:
         now = self._ctx.clock()
         known = planning.find_known(self._ctx.ledger, named)
-        self._store([*plans, *(planning.plan(n, known[n.request_id], self._rules, now) for n in named)])
+        self._store([*plans, *(self._plan(n, known[n.request_id], now) for n in named)])
+
+    def _plan(self, notification: Notification, known: Known, now: datetime) -> Plan:
+        schedule = self._schedules.find(notification, known.recipients)
+        return planning.plan(notification, known, self._rules, now, schedule)
 
     def _store(self, plans: Sequence[Plan]) -> None:
         self.planned += sum(routing.store(self._ctx.ledger, self._ctx.owner, plans, self._ctx.clock()))
@@ -180,7 +194,7 @@ class Planner:
         if found is None:
             self._store([planning.broadcast(notification, (), self._rules, now)])
         else:
-            self._store([planning.plan(notification, Known(found), self._rules, now)])
+            self._store([self._plan(notification, Known(found), now)])
 
     async def _landed(self) -> bool:
         """Wait until every registration committed by now has landed; False when that takes too long."""

@@ -76,4 +76,5 @@ class Recovery:
 
     def _abandoned(self, claimed: Claimed, notification: Notification, now: int) -> Ended:
         result = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, claimed.intended_at, None)
-        return self._decide(claimed, notification, result, now, run_of(claimed.owner))
+        about = notifications.until(notification, claimed.expires_at)
+        return self._decide(claimed, about, result, now, run_of(claimed.owner))

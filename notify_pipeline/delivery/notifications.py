@@ -5,9 +5,11 @@ Belongs here: those caches. Does not belong here: reading requests for anything 
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 
 from notify_pipeline.channels.base import ChannelSender, Message
-from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import routing
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.requests import RequestRow
@@ -33,6 +35,11 @@ def parse(row: RequestRow) -> Notification:
         accepted_at=row.accepted_at,
         expires_at=row.expires_at,
     )
+
+
+def until(notification: Notification, expires_at: int | None) -> Notification:
+    """Return a notification as it is for recipients with an expiry of their own, microseconds since the epoch."""
+    return notification if expires_at is None else replace(notification, expires_at=from_micros(expires_at))
 
 
 def wishes(notification: Notification) -> Wishes:
@@ -67,11 +74,11 @@ def load(ledger: Ledger, request_ids: Iterable[str]) -> list[Notification]:
 
 
 class Messages:
-    """What one channel made of notifications, by request and platform."""
+    """What one channel made of notifications, by request, platform and expiry."""
 
     def __init__(self, sender: ChannelSender) -> None:
         self._sender = sender
-        self._kept: OrderedDict[tuple[str, Platform], Message] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Platform, datetime], Message] = OrderedDict()
 
     def get(self, notification: Notification, platform: Platform) -> Message:
         """Return the prepared message.
@@ -79,7 +86,7 @@ class Messages:
         Raises:
             ContentRejected: The channel cannot send it to anyone.
         """
-        key = (notification.request_id, platform)
+        key = (notification.request_id, platform, notification.expires_at)
         if key not in self._kept:
             self._kept[key] = self._sender.prepare(notification, platform)
             while len(self._kept) > _KEPT:

@@ -8,21 +8,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 import polars as pl
 
 from notify_pipeline.core.ids import DeliveryIds, to_micros
-from notify_pipeline.core.ledger import devices
+from notify_pipeline.core.ledger import caps, devices
+from notify_pipeline.core.ledger.caps import FREQUENCY_CAP
 from notify_pipeline.core.ledger.devices import Device
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING, Counts
+from notify_pipeline.core.ledger.plans import Capped, NewDelivery, Plan
+from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING, Counts, add
 from notify_pipeline.core.ledger.requests import RequestRow
-from notify_pipeline.core.ledger.routing import NewDelivery, Plan
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Platform, RequestState
 from notify_pipeline.delivery import attempts
 from notify_pipeline.delivery.audience import CountedAudience
+from notify_pipeline.delivery.scheduling import Schedule
+from notify_pipeline.delivery.timing import AT_ONCE, QUIET_HOURS, Slot
 
 _TO_QUEUE = (RequestState.ROUTED, RequestState.SENDING)
 
@@ -117,28 +121,36 @@ def wanted_channels(notification: Notification) -> frozenset[Channel]:
     return frozenset(Channel) if notification.channels is None else notification.channels
 
 
-def plan(notification: Notification, known: Known, rules: Rules, now: datetime) -> Plan:
-    """Plan a send whose recipients are known."""
+def plan(
+    notification: Notification, known: Known, rules: Rules, now: datetime, schedule: Schedule | None = None
+) -> Plan:
+    """Plan a send whose recipients are known; ``schedule`` is what applies to them, if anything does."""
     wanted = wanted_channels(notification)
     fitting = [r for r in known.recipients if r.platform.channel in wanted]
     sent = [r for r in fitting if r.platform.channel in rules.open_channels]
     if len(sent) > rules.inline_limit:
         return broadcast(notification, known.unregistered, rules, now)
     closed = [r for r in fitting if r.platform.channel not in rules.open_channels]
+    slots = [AT_ONCE if schedule is None else schedule.slot(recipient, now) for recipient in sent]
+    quiet = [recipient for recipient, slot in zip(sent, slots, strict=True) if slot.skip is not None]
+    due = [(recipient, slot) for recipient, slot in zip(sent, slots, strict=True) if slot.skip is None]
     at, rank = to_micros(now), notification.priority.rank
-    skipped = _skipped(notification, known.unregistered, closed, rules, at)
-    counts = _counts(sent, closed, len(known.unregistered))
+    skipped = _skipped(notification, known.unregistered, closed, quiet, rules, at)
+    counts = _counts([recipient for recipient, _ in due], [*closed, *quiet], len(known.unregistered))
     audiences = _audiences(notification, [*sent, *closed], len(known.unregistered), at)
-    if sent:
-        queue = _deliveries(notification, sent, rules.secret)
+    detail = {"skipped": {QUIET_HOURS: len(quiet)}} if quiet else None
+    if due:
+        queue = _deliveries(notification, due, rules.secret)
+        capped = _capped(schedule, due, queue, rules, at) if schedule is not None and schedule.capped else None
         return Plan(
-            notification.request_id, rank, _TO_QUEUE, DeliveryMode.DRAIN, None, queue, skipped, audiences, counts
-        )
+            notification.request_id, rank, _TO_QUEUE, DeliveryMode.DRAIN, None, queue, skipped, audiences, counts,
+            detail, capped,
+        )  # fmt: skip
     state, reason = RequestState.DONE, None
-    if known.recipients:
+    if known.recipients and not quiet:
         state = RequestState.UNROUTED
         reason = "no channel that the send allows, and that is configured, reaches its recipients"
-    return Plan(notification.request_id, rank, (state,), None, reason, (), skipped, audiences, counts)
+    return Plan(notification.request_id, rank, (state,), None, reason, (), skipped, audiences, counts, detail)
 
 
 def broadcast(notification: Notification, unregistered: Sequence[str], rules: Rules, now: datetime) -> Plan:
@@ -149,7 +161,7 @@ def broadcast(notification: Notification, unregistered: Sequence[str], rules: Ru
         notification.priority.rank,
         (RequestState.ROUTED,),
         DeliveryMode.BROADCAST,
-        skipped=_skipped(notification, unregistered, (), rules, at),
+        skipped=_skipped(notification, unregistered, (), (), rules, at),
         audiences=_audiences(notification, (), len(unregistered), at),
         counts=_counts((), (), len(unregistered)),
     )
@@ -159,10 +171,10 @@ def _recipient(device: Device) -> Recipient:
     return Recipient(device.token, device.platform, device.user_id, device.locale, device.timezone, device.app_version)
 
 
-def _deliveries(notification: Notification, recipients: Sequence[Recipient], secret: bytes) -> list[NewDelivery]:
+def _deliveries(notification: Notification, due: Sequence[tuple[Recipient, Slot]], secret: bytes) -> list[NewDelivery]:
     ids = {
         channel: DeliveryIds(secret, notification.tenant, notification.notification_id, channel.value)
-        for channel in {recipient.platform.channel for recipient in recipients}
+        for channel in {recipient.platform.channel for recipient, _ in due}
     }
     return [
         NewDelivery(
@@ -171,9 +183,24 @@ def _deliveries(notification: Notification, recipients: Sequence[Recipient], sec
             r.platform.value,
             r.address,
             orjson.dumps([r.user_id, r.locale, r.timezone, r.app_version]).decode(),
+            slot.due_at,
+            slot.expires_at,
         )
-        for r in recipients
+        for r, slot in due
     ]
+
+
+def _capped(
+    schedule: Schedule, due: Sequence[tuple[Recipient, Slot]], queue: Sequence[NewDelivery], rules: Rules, at: int
+) -> Capped:
+    recipients = {new.delivery_id: recipient for new, (recipient, _) in zip(queue, due, strict=True)}
+
+    def skipped(new: NewDelivery) -> Mapping[str, Any]:
+        who, send = recipients[new.delivery_id], schedule.timing.notification
+        return attempts.skipped(send, new.address, who, FREQUENCY_CAP, rules.secret, at, rules.run_id)
+
+    who = {name: caps.recipient(recipient.user_id, recipient.address) for name, recipient in recipients.items()}
+    return Capped(schedule.uses(recipients.values()), who, skipped)
 
 
 def recipient_of(address: str, platform: str, stored: str) -> Recipient:
@@ -182,22 +209,31 @@ def recipient_of(address: str, platform: str, stored: str) -> Recipient:
 
 
 def _skipped(
-    notification: Notification, unregistered: Sequence[str], closed: Sequence[Recipient], rules: Rules, at: int
+    notification: Notification,
+    unregistered: Sequence[str],
+    closed: Sequence[Recipient],
+    quiet: Sequence[Recipient],
+    rules: Rules,
+    at: int,
 ) -> list[dict[str, object]]:
     who = [(token, None, attempts.UNREGISTERED) for token in unregistered]
-    why = [*who, *((r.address, r, attempts.NOT_CONFIGURED) for r in closed)]
+    why = [
+        *who,
+        *((r.address, r, attempts.NOT_CONFIGURED) for r in closed),
+        *((r.address, r, QUIET_HOURS) for r in quiet),
+    ]
     return [
         attempts.skipped(notification, address, recipient, code, rules.secret, at, rules.run_id)
         for address, recipient, code in why
     ]
 
 
-def _counts(sent: Sequence[Recipient], closed: Sequence[Recipient], unregistered: int) -> Counts:
+def _counts(sent: Sequence[Recipient], skipped: Sequence[Recipient], unregistered: int) -> Counts:
     counts: Counts = {}
     for channel, number in Counter(r.platform.channel.value for r in sent).items():
         counts[channel] = {AUDIENCE: number, PENDING: number}
-    for channel, number in Counter(r.platform.channel.value for r in closed).items():
-        counts[channel] = {AUDIENCE: number, PENDING: 0, Outcome.SKIPPED.value: number}
+    for channel, number in Counter(r.platform.channel.value for r in skipped).items():
+        counts = add(counts, {channel: {AUDIENCE: number, PENDING: 0, Outcome.SKIPPED.value: number}})
     if unregistered:
         counts[NO_CHANNEL] = {AUDIENCE: unregistered, PENDING: 0, Outcome.SKIPPED.value: unregistered}
     return counts

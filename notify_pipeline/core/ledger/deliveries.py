@@ -28,7 +28,10 @@ WAITING, SENDING = "waiting", "sending"
 ACTOR = "drain"
 # In the words of the partial index, literally: only then does SQLite know that the index covers the query.
 _UNFINISHED = text("deliveries.state IN ('waiting', 'sending')")
-_QUEUED = ("delivery_id", "request_id", "tenant", "priority_rank", "platform", "address", "recipient", "attempt_no")
+_QUEUED = (
+    *("delivery_id", "request_id", "tenant", "priority_rank", "platform", "address", "recipient", "attempt_no"),
+    "expires_at",
+)
 _CLAIMED = (*_QUEUED, "intended_at", "lease_owner")
 _QUEUE = Queue(
     DELIVERIES,
@@ -48,7 +51,7 @@ _AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery whose intent is durable. Times in microseconds since the epoch."""
+    """A delivery whose intent is durable. Times in microseconds since the epoch; ``expires_at`` None: its request's."""
 
     delivery_id: str
     request_id: str
@@ -58,6 +61,7 @@ class Claimed:
     address: str
     recipient: str
     attempt_no: int
+    expires_at: int | None
     intended_at: int
     owner: str
 

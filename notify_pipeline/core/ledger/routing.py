@@ -1,11 +1,11 @@
 """Requests on their way from accepted to sending: claimed by lease, then routed once.
 
 Belongs here: the claim, and the one transaction that stores a plan. Does not belong here: deciding the plan
-(``delivery.planning``), the queue that a plan fills (``deliveries``).
+(``delivery.planning``), what a plan is (``plans``), the queue that a plan fills (``deliveries``).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +17,11 @@ from notify_pipeline.core.ledger import fair, moves, outbox, progress
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.fair import Queue, Wanted
 from notify_pipeline.core.ledger.moves import Move
+from notify_pipeline.core.ledger.plans import NewDelivery, Plan, within_caps
 from notify_pipeline.core.ledger.requests import RequestRow, to_row
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
-from notify_pipeline.core.vocabulary import DeliveryMode, RequestState
+from notify_pipeline.core.vocabulary import RequestState
 
 # In the words of the partial index, literally: only then does SQLite know that the index covers the query.
 _OPEN = text("requests.state IN ('accepted', 'routed', 'sending')")
@@ -66,51 +67,6 @@ _ROUTE = (
         lease_until=None,
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
-    """One recipient of a small send. ``recipient`` is the JSON of what a channel needs beyond the address.
-
-    Times in microseconds since the epoch: ``due_at`` None means at once, ``expires_at`` None with its request.
-    """
-
-    delivery_id: str
-    channel: str
-    platform: str
-    address: str
-    recipient: str
-    due_at: int | None = None
-    expires_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to become of one claimed request.
-
-    Attributes:
-        request_id: Which.
-        priority_rank: For the queue's order.
-        moves: The states that it goes through from accepted, in order; the last is where it stands then.
-        mode: How it is sent; None when it is not.
-        reason: Why it is not sent.
-        deliveries: The queue's new rows.
-        skipped: Attempts rows (for the lake) of recipients that get no call.
-        audiences: Audiences rows (for the lake).
-        counts: The request's counts from here on.
-        detail: For the audit.
-    """
-
-    request_id: str
-    priority_rank: int
-    moves: tuple[RequestState, ...]
-    mode: DeliveryMode | None = None
-    reason: str | None = None
-    deliveries: Sequence[NewDelivery] = ()
-    skipped: Sequence[Mapping[str, Any]] = ()
-    audiences: Sequence[Mapping[str, Any]] = ()
-    counts: progress.Counts = field(default_factory=dict)
-    detail: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +177,7 @@ def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
         for request_id, request in found.items()
         if request.state == _ACCEPTED and request.lease_owner == item.owner
     }
-    plans = [plan for plan in item.plans if plan.request_id in mine]
+    plans = within_caps(conn, [plan for plan in item.plans if plan.request_id in mine])
     now = to_micros(item.now)
     tenants = {plan.request_id: found[plan.request_id].tenant for plan in plans}
     queued = [_queue_row(plan, tenants[plan.request_id], each, now) for plan in plans for each in plan.deliveries]

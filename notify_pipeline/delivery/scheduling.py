@@ -1,0 +1,162 @@
+"""What applies to one send's recipients: its tenant's quiet hours and frequency caps, what users said for themselves.
+
+Belongs here: finding that out, at the cost of nothing for those who use none of it. Does not belong here: the rules
+(``timing``, ``core.ledger.caps``), plans (``planning``), shards (``snapshot``).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import caps, policies, users
+from notify_pipeline.core.ledger.caps import Uses
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.users import UserRow
+from notify_pipeline.core.records import Notification, Recipient
+from notify_pipeline.core.vocabulary import PolicyKind, QuietHours
+from notify_pipeline.delivery.timing import AT_ONCE, QUIET_HOURS, Person, Slot, Timing, Window
+
+log = logging.getLogger(__name__)
+
+# A tenant's policies are read once in so long, not once per send; and so long a change may go unnoticed.
+KEPT_S = 1.0
+# Tenants remembered; each is some hundred bytes.
+_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRules:
+    """A tenant's part of it.
+
+    Attributes:
+        quiet: The tenant's quiet hours.
+        own: Whether any user has quiet hours of their own.
+        capped: The names of its frequency caps.
+    """
+
+    quiet: Window | None = None
+    own: bool = False
+    capped: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What applies to one send.
+
+    Attributes:
+        timing: When its recipients are due.
+        timed: Whether that may be anything but at once.
+        capped: Whether a frequency cap may apply.
+        told: What is stored of users, by id, as far as it matters.
+    """
+
+    timing: Timing
+    timed: bool
+    capped: bool
+    told: Mapping[str, Person] = field(default_factory=dict)
+
+    def person(self, recipient: Recipient) -> Person:
+        """Return what is known of one recipient."""
+        told = self.told.get(recipient.user_id) if recipient.user_id is not None else None
+        return Person(recipient.timezone) if told is None else told._replace(timezone=recipient.timezone)
+
+    def slot(self, recipient: Recipient, now: datetime) -> Slot:
+        """Return when one recipient is sent to."""
+        return self.timing.slot(self.person(recipient), now) if self.timed else AT_ONCE
+
+    def late(self, recipient: Recipient, now: datetime) -> Slot:
+        """Return what becomes of a recipient who is about to be sent to; ``AT_ONCE``: just that.
+
+        What was planned may come to be sent later than that, into quiet hours.
+        """
+        send = self.timing.notification
+        # What has expired is sent on its way, to be recorded as expired.
+        if not self.timed or send.expires_at <= now or (until := self._quiet_until(recipient, now)) is None:
+            return AT_ONCE
+        if send.quiet_hours is QuietHours.SKIP or until >= send.expires_at:
+            return Slot(skip=QUIET_HOURS)
+        return Slot(to_micros(until))
+
+    def _quiet_until(self, recipient: Recipient, now: datetime) -> datetime | None:
+        return self.timing.quiet_until(self.person(recipient), now)
+
+    def uses(self, recipients: Iterable[Recipient]) -> Uses:
+        """Return what the send would use of its recipients' frequency caps."""
+        send = self.timing.notification
+        who = frozenset(caps.recipient(recipient.user_id, recipient.address) for recipient in recipients)
+        return Uses(send.tenant, send.request_id, send.category, to_micros(nominal(send)), who)
+
+
+def nominal(send: Notification) -> datetime:
+    """Return when a send was to go out: what does not depend on when it is planned. Local time is read as UTC."""
+    if send.send_at_local is not None:
+        return send.send_at_local.replace(tzinfo=send.accepted_at.tzinfo)
+    return send.accepted_at if send.send_at is None else max(send.send_at, send.accepted_at)
+
+
+class Schedules:
+    """Finds what applies, remembering tenants for a while; may be shared by threads.
+
+    Args:
+        ledger: The ledger.
+        monotonic: Seconds that never go back.
+    """
+
+    def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._monotonic = monotonic
+        self._kept: dict[str, tuple[float, TenantRules]] = {}
+
+    def find(self, send: Notification, recipients: Sequence[Recipient]) -> Schedule | None:
+        """Return what applies to a send to these recipients; None when nothing does."""
+        found = self.without_users(send)
+        if found is None or not found.timed:
+            return found
+        ids = [recipient.user_id for recipient in recipients if recipient.user_id is not None]
+        told = {name: person_of(row) for name, row in users.find(self._ledger, send.tenant, ids).items()}
+        return Schedule(found.timing, found.timed, found.capped, told)
+
+    def without_users(self, send: Notification) -> Schedule | None:
+        """Return what applies to a send, but for what its users said; None when nothing does."""
+        rules = self._rules(send.tenant)
+        quiet = send.quiet_hours is not QuietHours.IGNORE and (rules.quiet is not None or rules.own)
+        capped = not send.dry_run and (caps.ALL in rules.capped or send.category in rules.capped)
+        timed = quiet or send.send_at_local is not None
+        return Schedule(Timing(send, rules.quiet), timed, capped) if timed or capped else None
+
+    def _rules(self, tenant: str) -> TenantRules:
+        now = self._monotonic()
+        until, rules = self._kept.get(tenant, (now, TenantRules()))
+        if until <= now:
+            rules = read_rules(self._ledger, tenant)
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[tenant] = (now + KEPT_S, rules)
+        return rules
+
+
+def read_rules(ledger: Ledger, tenant: str) -> TenantRules:
+    """Read a tenant's rules; what cannot be understood is passed over, and said so."""
+    with ledger.read() as conn:
+        quiet = policies.find_in(conn, tenant, PolicyKind.QUIET_HOURS).get("")
+        capped = policies.find_in(conn, tenant, PolicyKind.FREQUENCY_CAP)
+        own = users.have_quiet_hours(conn, tenant)
+    window = None if quiet is None else _window(quiet.value, f"tenant {quiet.tenant}")
+    return TenantRules(window, own, frozenset(capped))
+
+
+def person_of(row: UserRow) -> Person:
+    """Return what a user said."""
+    own = None if row.quiet_hours is None else _window(row.quiet_hours, "a user")
+    return Person(None, row.timezone, own)
+
+
+def _window(value: Mapping[str, object], whose: str) -> Window | None:
+    try:
+        return Window.of(value)
+    except (KeyError, TypeError, ValueError):
+        log.exception("the quiet hours of %s are passed over: they cannot be read", whose)
+        return None
