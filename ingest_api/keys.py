@@ -37,6 +37,7 @@ class Access(Enum):
     ADMIN = frozenset({KeyScope.ADMIN})
     SECRET = frozenset({KeyScope.SECRET})
     DEVICE = frozenset({KeyScope.SECRET, KeyScope.PUBLISHABLE})
+    OPERATOR = frozenset({KeyScope.ADMIN, KeyScope.SECRET})
 
     @property
     def scopes(self) -> frozenset[KeyScope]:

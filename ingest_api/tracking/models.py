@@ -5,21 +5,25 @@ where the answers come from (``routes``).
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
 
-from ingest_api.fields import Cursor, Limit, Loose, Name, Shown
-from notify_pipeline.core.vocabulary import Priority, RequestState
+from ingest_api.fields import Cursor, Limit, Loose, Name, RequestId, Shown, UtcTime
+from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Priority, RequestState
 
 
 class RequestShown(Shown):
     """Where a send stands."""
 
+    tenant: str = Field(description="Whose it is: the key's own tenant, or an organization of its product.")
     request_id: str
     notification_id: str
     state: RequestState
-    reason: str | None = Field(description="Why it failed, expired or was unrouted.")
+    reason: str | None = Field(description="Why it failed, expired or was unrouted, or what it waits for.")
+    mode: DeliveryMode | None = Field(description="How its recipients are sent to, once that is known.")
+    replay_of: str | None = Field(description="The request whose dead letters it sends again.")
     type: str
     category: str | None
     priority: Priority
@@ -27,6 +31,11 @@ class RequestShown(Shown):
     accepted_at: datetime
     send_at: datetime | None
     expires_at: datetime
+    routed_at: datetime | None = Field(
+        description="When its channels were chosen; null before, and where it ended first."
+    )
+    sending_at: datetime | None = Field(description="When its recipients were fixed and queued; likewise.")
+    ended_at: datetime | None = Field(description="When it came to its last state.")
     updated_at: datetime
     status_url: str
     channels: dict[str, dict[str, int]] = Field(
@@ -48,29 +57,40 @@ class RequestPage(Shown):
 
 
 class AuditShown(Shown):
-    """One thing that happened to a send."""
+    """One thing that happened."""
 
     audit_id: str
-    event: str
+    tenant: str | None = Field(description="Whose; null for what is the installation's own.")
+    request_id: str | None
+    notification_id: str | None
+    event: str = Field(description="What happened, such as `request.accepted`; the guide lists all.")
     from_state: RequestState | None
     to_state: RequestState | None
-    actor: str
+    actor: str = Field(description="The id of a key, or the part of the pipeline that did it.")
     detail: dict[str, Any] | None
     at: datetime
 
 
 class AuditPage(Shown):
-    """A page of a send's history, oldest first."""
+    """A page of a history."""
 
     items: list[AuditShown]
     next_cursor: str | None
 
 
 class ListQuery(Loose):
-    """Which sends to list."""
+    """Which sends to list; every filter that is given must fit."""
 
     state: RequestState | None = None
     type: Name | None = None
+    category: Name | None = None
+    channel: Channel | None = Field(
+        default=None, description="Only those with recipients on this channel, which is known once they are routed."
+    )
+    priority: Priority | None = None
+    from_: UtcTime | None = Field(default=None, alias="from", description="Accepted then or later.")
+    until: UtcTime | None = Field(default=None, description="Accepted before.")
+    include_organizations: bool = Field(default=False, description="A product's organizations' too.")
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -78,5 +98,29 @@ class ListQuery(Loose):
 class PageQuery(Loose):
     """Which part of a list."""
 
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class AuditOrder(StrEnum):
+    """Which end of a history comes first."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+
+
+class AuditQuery(Loose):
+    """Which part of the history to list; every filter that is given must fit."""
+
+    from_: UtcTime | None = Field(default=None, alias="from", description="Then or later.")
+    until: UtcTime | None = Field(default=None, description="Before.")
+    event: Name | None = None
+    actor: Name | None = None
+    request_id: RequestId | None = None
+    tenant: RequestId | None = Field(
+        default=None, description="Only this one's: any for an admin key, oneself or one's organization for others."
+    )
+    include_organizations: bool = Field(default=False, description="A product's organizations' too.")
+    order: AuditOrder = Field(default=AuditOrder.NEWEST, description="Which end comes first.")
     limit: Limit = 100
     cursor: Cursor | None = None

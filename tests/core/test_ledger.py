@@ -97,17 +97,6 @@ def test_moves_are_guarded_and_audited(ledger: Ledger) -> None:
     assert audit.page(ledger, accepted.request_id, limit=1, after=trail[0].audit_id) == [trail[1]]
 
 
-def test_pages_of_requests(ledger: Ledger) -> None:
-    ids = [requests.accept(ledger, send(f"n{n}")).request_id for n in range(5)]
-    requests.accept(ledger, send("other", tenant="t2"))
-    first = requests.list_page(ledger, "t1", limit=3)
-    rest = requests.list_page(ledger, "t1", limit=3, after=(first[-1].accepted_at, first[-1].request_id))
-    assert [r.request_id for r in first + rest] == ids[::-1]
-    assert requests.list_page(ledger, "t1", states=[RequestState.DONE]) == []
-    assert requests.list_page(ledger, "t1", since=NOW, until=NOW) == []
-    assert len(requests.list_page(ledger, "t1", since=NOW, type="news")) == 5
-
-
 def test_products_organizations_and_keys(ledger: Ledger) -> None:
     made = tenants.create_product(ledger, "News", ["UK", "US"], NOW)
     assert len({made.secret_key, made.publishable_key, *(o.secret_key for o in made.organizations)}) == 4

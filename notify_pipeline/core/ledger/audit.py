@@ -1,6 +1,8 @@
 """The audit trail: one row per move or administrative act, in the transaction that made it.
 
 Belongs here: writing and paging audit rows. Does not belong here: deciding which moves are legal (``requests``).
+
+Rows are only ever added: triggers of both stores refuse to change or delete one (``migrations/versions/0002``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,13 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select
 
-from notify_pipeline.core.ids import from_micros, new_id
-from notify_pipeline.core.ledger import outbox
+from notify_pipeline.core.ids import from_micros, new_id, to_micros
+from notify_pipeline.core.ledger import outbox, walks
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tables import AUDIT
+from notify_pipeline.core.ledger.walks import Key, Order
 
 _NAMES = (
     "audit_id",
@@ -63,6 +66,31 @@ class AuditRow:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries to list; None means any. ``since`` is inclusive, ``until`` exclusive."""
+
+    event: str | None = None
+    actor: str | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def span(self) -> list[ColumnElement[bool]]:
+        """The conditions that an index answers."""
+        found = [] if self.since is None else [AUDIT.c.at >= to_micros(self.since)]
+        if self.until is not None:
+            found.append(AUDIT.c.at < to_micros(self.until))
+        return found
+
+    @property
+    def rest(self) -> list[ColumnElement[bool]]:
+        """The others."""
+        equal = {AUDIT.c.event: self.event, AUDIT.c.actor: self.actor}
+        return [column == value for column, value in equal.items() if value is not None]
+
+
 def write(conn: Connection, entries: Sequence[Entry], at: datetime) -> None:
     """Add entries, and their rows for the lake, to the caller's transaction."""
     if not entries:
@@ -106,6 +134,44 @@ def page(
     with ledger.read() as conn:
         found = conn.execute(query.order_by(AUDIT.c.audit_id).limit(limit)).mappings().all()
     return [_row(dict(values)) for values in found]
+
+
+def timeline(
+    ledger: Ledger,
+    tenants: Sequence[str] | None,
+    where: AuditFilter,
+    limit: int,
+    after: Key | None = None,
+    newest_first: bool = False,
+) -> tuple[list[AuditRow], Key | None]:
+    """Return entries by time, and where the next page begins; None at the end. A page may be short before it.
+
+    Args:
+        ledger: The ledger.
+        tenants: Whose; None for everybody's, and what is nobody's: then the order is that of ids, and ``where``'s
+            times are looked for on the way.
+        where: Which.
+        limit: At most so many.
+        after: Where the page before ended.
+        newest_first: Which way.
+    """
+    at, name = AUDIT.c.at, AUDIT.c.audit_id
+    mine = [] if where.request_id is None else [AUDIT.c.request_id == where.request_id]
+    # Everybody's, and one request's, lie together in the order of their ids.
+    order = Order(name if tenants is None or mine else at, name, newest_first)
+    if tenants is None or mine:
+        owner = [] if tenants is None else [AUDIT.c.tenant.in_(tenants)]
+        plans = [(mine, [*owner, *where.span, *where.rest])]
+    else:
+        plans = [([AUDIT.c.tenant == tenant, *where.span], where.rest) for tenant in tenants]
+    most_rows = max(walks.MOST_ROWS // len(plans), limit + 1)
+    with ledger.read() as conn:
+        found = [walks.walk(conn, order, base, rest, after, limit + 1, most_rows) for base, rest in plans]
+        keys, following = walks.merge(found, newest_first, limit)
+        ids = [audit_id for _, audit_id in keys]
+        query = select(*(AUDIT.c[column] for column in _NAMES)).where(name.in_(ids))
+        rows = {row["audit_id"]: _row(dict(row)) for row in conn.execute(query).mappings()}
+    return [rows[audit_id] for audit_id in ids], following
 
 
 def _row(values: dict[str, Any]) -> AuditRow:

@@ -1,7 +1,7 @@
 """Requests: finding them, and moving them between states; accepting them is in ``accepting`` and offered here too.
 
-Belongs here: what every room asks of a request. Does not belong here: claiming and sending (``deliveries``,
-``broadcasts``).
+Belongs here: what every room asks of one request. Does not belong here: lists (``request_lists``), claiming and sending
+(``deliveries``, ``broadcasts``).
 """
 
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import moves
@@ -27,8 +27,8 @@ __all__ = [
     "RequestRow",
     "accept",
     "get",
+    "get_of_any",
     "get_by_notification",
-    "list_page",
     "move",
 ]
 
@@ -60,49 +60,14 @@ def get(ledger: Ledger, tenant: str, request_id: str) -> RequestRow | None:
     return _one(ledger, REQUESTS.c.tenant == tenant, REQUESTS.c.request_id == request_id)
 
 
+def get_of_any(ledger: Ledger, tenants: Collection[str], request_id: str) -> RequestRow | None:
+    """Return a request of any of these tenants, or None when there is none or it is another's."""
+    return _one(ledger, REQUESTS.c.tenant.in_(tenants), REQUESTS.c.request_id == request_id)
+
+
 def get_by_notification(ledger: Ledger, tenant: str, notification_id: str) -> RequestRow | None:
     """Return the request behind a tenant's notification id, or None."""
     return _one(ledger, REQUESTS.c.tenant == tenant, REQUESTS.c.notification_id == notification_id)
-
-
-def list_page(
-    ledger: Ledger,
-    tenant: str,
-    *,
-    states: Collection[RequestState] = (),
-    type: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int = 100,
-    after: tuple[datetime, str] | None = None,
-) -> list[RequestRow]:
-    """Return a tenant's requests, newest first.
-
-    Args:
-        ledger: The ledger.
-        tenant: Whose.
-        states: Only these; empty means all.
-        type: Only this type.
-        since: Accepted then or later.
-        until: Accepted before.
-        limit: At most so many.
-        after: (accepted_at, request_id) of the last row of the page before.
-    """
-    query = select(REQUESTS).where(REQUESTS.c.tenant == tenant)
-    if states:
-        query = query.where(REQUESTS.c.state.in_([str(state) for state in states]))
-    if type is not None:
-        query = query.where(REQUESTS.c.type == type)
-    if since is not None:
-        query = query.where(REQUESTS.c.accepted_at >= to_micros(since))
-    if until is not None:
-        query = query.where(REQUESTS.c.accepted_at < to_micros(until))
-    if after is not None:
-        key = tuple_(REQUESTS.c.accepted_at, REQUESTS.c.request_id)
-        query = query.where(key < tuple_(literal(to_micros(after[0])), literal(after[1])))
-    query = query.order_by(REQUESTS.c.accepted_at.desc(), REQUESTS.c.request_id.desc()).limit(limit)
-    with ledger.read() as conn:
-        return [to_row(row) for row in conn.execute(query).mappings()]
 
 
 def move(

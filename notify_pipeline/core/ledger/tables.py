@@ -96,6 +96,16 @@ Index(
     postgresql_where=_OPEN,
 )
 Index("ix_requests_tenant_accepted_at", REQUESTS.c.tenant, REQUESTS.c.accepted_at)
+# What an operator looks for, and hardly ever happens: an ordinary request is never in here.
+_UNREACHED = REQUESTS.c.state.in_(("failed", "cancelled", "expired", "unrouted"))
+Index(
+    "ix_requests_unreached",
+    REQUESTS.c.tenant,
+    REQUESTS.c.state,
+    REQUESTS.c.accepted_at,
+    sqlite_where=_UNREACHED,
+    postgresql_where=_UNREACHED,
+)
 
 # The drain's queue: one row per recipient of a small send, gone once its request is final.
 DELIVERIES = Table(
@@ -214,8 +224,7 @@ AUDIT = Table(
     Column("at", BigInteger, nullable=False),
 )
 Index("ix_audit_request_id", AUDIT.c.request_id, AUDIT.c.audit_id)
-# Ids grow with time, so this is also the order of a tenant's time line.
-Index("ix_audit_tenant", AUDIT.c.tenant, AUDIT.c.audit_id)
+Index("ix_audit_tenant_at", AUDIT.c.tenant, AUDIT.c.at, AUDIT.c.audit_id)
 
 # One row per role that at most one process may hold (the drain, the lander, the report writer).
 LEASES = Table(
