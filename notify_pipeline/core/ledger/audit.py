@@ -2,7 +2,7 @@
 
 Belongs here: writing and paging audit rows. Does not belong here: deciding which moves are legal (``requests``).
 
-Rows are only ever added: triggers of both stores refuse to change or delete one (``migrations/versions/0002``).
+Rows are only ever added: triggers of both stores refuse to change or delete one (``migrations/versions/0003``).
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,22 +17,6 @@ _CATEGORY = {
     "postgresql": "UPDATE requests SET category = CAST(body AS json) ->> 'category'",
 }
 
-# Whoever is to thin the audit out some day drops these and makes them anew in the transaction that deletes; both
-# stores allow that. Making the table anew (as batch_alter_table does) loses SQLite's.
-_APPEND_ONLY = {
-    "sqlite": [
-        f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit"
-        " BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END"
-        for verb in ("UPDATE", "DELETE")
-    ],
-    "postgresql": [
-        "CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'audit rows are never changed'; END $$",
-        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
-        " FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
-    ],
-}
-
 
 def upgrade() -> None:
     """Add what is new, and fill new columns from what is there."""
@@ -48,7 +32,6 @@ def upgrade() -> None:
     _callback_messages()
     _dead_letters()
     _replays()
-    _audit()
     _requests()
     _deliveries()
     _shards()
@@ -247,12 +230,6 @@ def _replays() -> None:
     )
 
 
-def _audit() -> None:
-    op.create_index("ix_audit_tenant_at", "audit", ["tenant", "at", "audit_id"], unique=False)
-    for statement in _APPEND_ONLY[op.get_bind().dialect.name]:
-        op.execute(statement)
-
-
 def _requests() -> None:
     op.add_column("requests", sa.Column("category", sa.Text(), nullable=True))
     op.execute(_CATEGORY[op.get_bind().dialect.name])
@@ -269,14 +246,6 @@ def _requests() -> None:
         unique=False,
         sqlite_where=sa.text("state IN ('accepted', 'routed', 'sending')"),
         postgresql_where=sa.text("state IN ('accepted', 'routed', 'sending')"),
-    )
-    op.create_index(
-        "ix_requests_unreached",
-        "requests",
-        ["tenant", "state", "accepted_at"],
-        unique=False,
-        sqlite_where=sa.text("state IN ('failed', 'cancelled', 'expired', 'unrouted')"),
-        postgresql_where=sa.text("state IN ('failed', 'cancelled', 'expired', 'unrouted')"),
     )
 
 
