@@ -126,7 +126,8 @@ def _of_tenant(
     if where.state is not None:
         state = REQUESTS.c.state == str(where.state)
         if where.state in FINAL_STATES and where.state is not RequestState.DONE:
-            mine += [_UNREACHED, state]
+            # State first: SQLite weighs conditions in their order, and would take the index of all requests.
+            mine = [state, _UNREACHED, *mine]
         else:
             if where.state is not RequestState.DONE and (few := _few_open(conn, [*mine, state, *filters])) is not None:
                 return Walked([key for key in few if after is None or key < after][:limit])

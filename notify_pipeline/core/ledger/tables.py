@@ -98,14 +98,8 @@ Index(
 Index("ix_requests_tenant_accepted_at", REQUESTS.c.tenant, REQUESTS.c.accepted_at)
 # What an operator looks for, and hardly ever happens: an ordinary request is never in here.
 _UNREACHED = REQUESTS.c.state.in_(("failed", "cancelled", "expired", "unrouted"))
-Index(
-    "ix_requests_unreached",
-    REQUESTS.c.tenant,
-    REQUESTS.c.state,
-    REQUESTS.c.accepted_at,
-    sqlite_where=_UNREACHED,
-    postgresql_where=_UNREACHED,
-)
+_BY_STATE = (REQUESTS.c.state, REQUESTS.c.tenant, REQUESTS.c.accepted_at, REQUESTS.c.request_id)
+Index("ix_requests_unreached", *_BY_STATE, sqlite_where=_UNREACHED, postgresql_where=_UNREACHED)
 
 # The drain's queue: one row per recipient of a small send, gone once its request is final.
 DELIVERIES = Table(

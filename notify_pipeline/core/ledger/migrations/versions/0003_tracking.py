@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_requests_unreached",
         "requests",
-        ["tenant", "state", "accepted_at"],
+        ["state", "tenant", "accepted_at", "request_id"],
         unique=False,
         sqlite_where=sa.text("state IN ('failed', 'cancelled', 'expired', 'unrouted')"),
         postgresql_where=sa.text("state IN ('failed', 'cancelled', 'expired', 'unrouted')"),
