@@ -18,7 +18,7 @@ import orjson
 
 from notify_pipeline.channels.base import ContentRejected
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
-from notify_pipeline.core.personal import FIELD, PERSONAL_FIELDS
+from notify_pipeline.core.personal import BRACKETS, FIELD, PERSONAL_FIELDS
 from notify_pipeline.core.records import Recipient
 
 # Unreserved characters of RFC 3986: they mean themselves in JSON strings and in query strings.
@@ -96,7 +96,7 @@ class Personal:
 
     def _mark(self, found: "re.Match[str]") -> str:
         if found[1] not in PERSONAL_FIELDS:
-            return found[0]
+            return "[[[" if found[1] == BRACKETS else found[0]
         self.used = True
         return self.holes[PERSONAL_FIELDS.index(found[1])].mark
 

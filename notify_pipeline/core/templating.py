@@ -1,0 +1,163 @@
+"""Templates of notifications: from texts with places for fields to content.
+
+Belongs here: what a template is made of, checking it and rendering it. Does not belong here: the language of its texts
+(``template_language``), versions (``ledger.templates``), what content may be sent (``ingest_api``).
+
+Fields are the template's variables: ``{"name": "Ann"}`` fills ``{{ name }}``. Personal fields (``[[[user_id]]]``,
+``personal``) that a template has stay open for each recipient. What only looks like one because of a field's value is
+text.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from notify_pipeline.core.personal import BRACKETS, PERSONAL_FIELDS, literal, unknown_in
+from notify_pipeline.core.template_language import Refused, compiled, mark
+from notify_pipeline.core.template_values import Object, RenderFailed, running, wrapped
+
+__all__ = ["Fault", "MissingFields", "RenderFailed", "Rendered", "Texts", "check", "render"]
+
+# Of one text as it is written, and of all texts of a template together.
+MAX_SOURCE = 20_000
+MAX_SOURCES = 65_536
+# Of the parts that all texts together are compiled from.
+MAX_PARTS = 4_000
+# Where personal fields are filled; elsewhere brackets are brackets.
+_PERSONAL = ("title", "body", "data")
+
+
+class Texts(Protocol):
+    """A template, whatever holds it: content as of a send, its texts written in the language of templates.
+
+    ``overrides`` has by channel what differs there; null takes a field away.
+    """
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """Texts by field of content, and ``data`` by key."""
+
+    @property
+    def overrides(self) -> Mapping[str, Mapping[str, Any]]:
+        """Likewise, by channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Content and overrides as a send has them. A field whose text came out empty is absent; of an override, null."""
+
+    content: dict[str, Any]
+    overrides: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a template, and where: a dotted path and the line of the text."""
+
+    field: str
+    message: str
+
+
+class MissingFields(Exception):
+    """Fields that the template needs were not given: their dotted names, such as ``user.name``, as they were met."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(f"missing: {', '.join(names)}")
+        self.names = names
+
+
+def check(template: Texts) -> list[Fault]:
+    """Return what is wrong with a template; nothing where it can be rendered with the right fields."""
+    found: list[Fault] = []
+    characters = parts = 0
+    for field, source in _sources(template):
+        characters += len(source)
+        if characters > MAX_SOURCES or parts > MAX_PARTS:
+            limits = f"{MAX_SOURCES} characters or {MAX_PARTS} parts"
+            found.append(Fault(field, f"is beyond what a template may have in all: {limits}"))
+            break
+        try:
+            parts += _parts(source)
+        except Refused as refused:
+            found.append(Fault(field, f"line {refused.line}: {refused}"))
+    return found
+
+
+def render(template: Texts, fields: Mapping[str, Any]) -> Rendered:
+    """Return the content that a template makes of fields.
+
+    Args:
+        template: One that ``check`` finds nothing wrong with.
+        fields: JSON values. Null counts as not given.
+
+    Raises:
+        MissingFields: Some are needed that are not there. All that were met are named; what only a branch not taken
+            needs is not.
+        RenderFailed: These fields do not suit it; its ``field`` names the text, or the field.
+    """
+    with running() as run:
+        texts = _Rendering(wrapped(fields))
+        content = texts.render("content", template.content)
+        overrides = {channel: texts.render(f"overrides.{channel}", of) for channel, of in template.overrides.items()}
+        if run.missing:
+            raise MissingFields(tuple(run.missing))
+    if texts.failure is not None:
+        raise texts.failure
+    whole = {name: value for name, value in content.items() if value is not None}
+    return Rendered(whole, overrides)
+
+
+class _Rendering:
+    """Renders one text after another, and goes on after a failure to find what else is missing."""
+
+    def __init__(self, fields: Object) -> None:
+        self._fields = fields
+        self.failure: RenderFailed | None = None
+
+    def render(self, where: str, texts: Mapping[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, source in texts.items():
+            if isinstance(source, Mapping):
+                made[name] = {key: self._one(f"{where}.{name}.{key}", name, text) for key, text in source.items()}
+            else:
+                made[name] = (None if source is None else self._one(f"{where}.{name}", name, source)) or None
+        return made
+
+    def _one(self, field: str, name: str, source: str) -> str:
+        try:
+            if "{" in source:
+                text = compiled(source).render(self._fields)
+                return _closed(text, literal if name in _PERSONAL else str)
+        except RenderFailed as failure:
+            self.failure = self.failure or RenderFailed(str(failure), failure.field or field)
+        return source
+
+
+def _closed(text: str, escape: Callable[[str], str]) -> str:
+    """Return a rendered text with its personal fields written again, and nothing else that reads as one."""
+    if "\0" not in text:
+        return escape(text)
+    text = escape(text)
+    for number, name in enumerate((*PERSONAL_FIELDS, BRACKETS)):
+        text = text.replace(mark(number), f"[[[{name}]]]")
+    # What a filter has cut a mark into.
+    return text.replace("\0", "")
+
+
+def _sources(template: Texts) -> Iterator[tuple[str, str]]:
+    parts = {"content": template.content, **{f"overrides.{c}": texts for c, texts in template.overrides.items()}}
+    for where, texts in parts.items():
+        for name, source in texts.items():
+            if isinstance(source, Mapping):
+                yield from ((f"{where}.{name}.{key}", text) for key, text in source.items())
+            elif source is not None:
+                yield f"{where}.{name}", source
+
+
+def _parts(source: str) -> int:
+    if len(source) > MAX_SOURCE:
+        raise Refused(f"has more than {MAX_SOURCE} characters", 1)
+    for name in unknown_in(source):
+        line = source[: source.index(f"[[[{name}]]]")].count("\n") + 1
+        raise Refused(f"the personal field {name} is unknown; known are {', '.join(PERSONAL_FIELDS)}", line)
+    return compiled(source).steps if "{" in source else 1
