@@ -177,6 +177,8 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
     def view(**arguments: Any) -> Response:
         here = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
         key = services.keys.check(here, access) if needs_key else None
+        if key is not None:
+            services.rates.check(key)
         organization = services.keys.organization(here, key) if for_tenants and key is not None else None
         if adapters:
             read_path(adapters, arguments)

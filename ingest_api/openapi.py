@@ -24,6 +24,7 @@ _ERRORS = {
     413: "The body is too large.",
     415: "The body is not application/json.",
     422: "Unknown or missing fields, wrong types or values: `details` names each.",
+    429: "The key calls too fast, or a day's quota is used up; ask again after `Retry-After` seconds.",
     503: "The ledger cannot take it now; ask again after `Retry-After` seconds.",
 }
 _ABOUT = """Everything is JSON in UTC. Every answer of 400 and above is the `Error` envelope.
@@ -153,7 +154,7 @@ def _responses(endpoint: Endpoint) -> Iterator[tuple[int, dict[str, Any]]]:
     # Headers can be malformed on any route.
     statuses = {400, 503}
     if endpoint.access is not Access.PUBLIC:
-        statuses |= {401, 403}
+        statuses |= {401, 403, 429}
     if endpoint.body is not None:
         statuses |= {413, 415, 422}
     if endpoint.query is not None or endpoint.parameters:

@@ -7,13 +7,15 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.util import Finalize
 
 from ingest_api.keys import KeyRing
+from ingest_api.limits.keeping import RateKeeper
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import tenants
+from notify_pipeline.core.ledger import key_rates, tenants
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.limits import LimitsBook, default_rate
 from notify_pipeline.core.receipt_log import ReceiptLog
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.reports.reading import ReportReader
@@ -50,6 +52,17 @@ class Services:
         """The keys."""
         self.open()
         return self._keys
+
+    @cached_property
+    def limits(self) -> LimitsBook:
+        """What tenants may use."""
+        rate = default_rate(self.settings.requests_per_s, self.settings.burst)
+        return LimitsBook(self.ledger, rate)
+
+    @cached_property
+    def rates(self) -> RateKeeper:
+        """How fast keys may call."""
+        return RateKeeper(self.limits, partial(key_rates.draw, self.ledger), self.clock)
 
     @cached_property
     def delivery_secret(self) -> bytes:

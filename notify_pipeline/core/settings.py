@@ -54,6 +54,13 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = Field(default=None, description="Fixes the admin key instead of making one.")
     # A devices list of the greatest length, with FCM's tokens of some 163 characters, has 1.7 MB.
     max_body_bytes: int = Field(default=4_194_304, description="Larger request bodies are 413.")
+    requests_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Requests per second of each key of a tenant that has no limit of its own. Default: none, as a "
+        "limit costs ledger writes, and nobody should meet one that nobody decided on.",
+    )
+    burst: int | None = Field(default=None, ge=1, description="... that may come at once; by default a second's worth.")
     max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
 
     provider_mode: Literal["sandbox", "real"] = Field(

@@ -4,7 +4,7 @@ Belongs here: columns, keys and indexes of tenants, keys, policies, templates, u
 here: what sends need (``tables``, which also says how times and JSON are stored), queries.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text
 
 from notify_pipeline.core.ledger.tables import METADATA
 
@@ -113,7 +113,7 @@ CAP_USES = Table(
 Index("ix_cap_uses_at", CAP_USES.c.at)  # old ones go
 Index("ix_cap_uses_recipient", CAP_USES.c.tenant, CAP_USES.c.category, CAP_USES.c.recipient, CAP_USES.c.at)
 
-# What a tenant has used on a day (UTC), for quotas.
+# What a tenant, its organizations included, has used on a day (UTC): of tenants with a daily quota, while they have it.
 USAGE = Table(
     "usage",
     METADATA,
@@ -121,15 +121,15 @@ USAGE = Table(
     Column("day", Integer, primary_key=True),  # days since the epoch
     Column("requests", BigInteger, nullable=False),
     Column("recipients", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),  # of the quota for which ``requests`` was counted; 0: not yet
 )
 
-# Token buckets of keys: how fast one may call.
+# How far each key's slots are handed out: how fast one may call.
 KEY_RATES = Table(
     "key_rates",
     METADATA,
     Column("key_id", Text, primary_key=True),
-    Column("tokens", Double, nullable=False),
-    Column("at", BigInteger, nullable=False),
+    Column("next_slot", BigInteger, nullable=False),  # nanoseconds since the epoch: slots may lie closer than micros
 )
 
 # Where a tenant wants to be told.

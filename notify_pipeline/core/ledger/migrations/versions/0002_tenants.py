@@ -114,6 +114,7 @@ def _usage() -> None:
         sa.Column("day", sa.Integer(), nullable=False),
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("recipients", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "day", name=op.f("pk_usage")),
     )
 
@@ -122,8 +123,7 @@ def _key_rates() -> None:
     op.create_table(
         "key_rates",
         sa.Column("key_id", sa.Text(), nullable=False),
-        sa.Column("tokens", sa.Double(), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("next_slot", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_key_rates")),
     )
 

@@ -1,0 +1,108 @@
+"""Limits over HTTP: how fast a key may call, in one process and in several."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notify_pipeline.core.ledger import policies, tenants
+from notify_pipeline.core.ledger.engine import Ledger, utc_now
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import PolicyKind
+from tests.ingest_api.conftest import ADMIN, House, build, copied, fields_of
+from tests.ingest_api.server import Server, call
+
+
+def limit(house: House, tenant: str, **limits: Any) -> None:
+    """Set a tenant's limits and let them take effect."""
+    house.api(ADMIN).ok("PUT", f"/tenants/{tenant}/limits", limits)
+    house.clock.advance(seconds=3)
+    house.services.limits.forget()
+
+
+def test_a_key_that_calls_too_fast_is_told_when_to_come_again(any_house: House) -> None:
+    house = any_house
+    limit(house, house.mine.tenant, requests_per_s=0.5, burst=3)
+    assert [house.secret.call("GET", "/policies").status_code for _ in range(4)] == [200, 200, 200, 429]
+    refused = house.secret.call("GET", "/policies")
+    assert fields_of(refused) == set()
+    assert refused.json is not None
+    assert refused.json["error"]["code"] == "rate_limited"
+    assert refused.headers["Retry-After"] == "2"
+    house.clock.advance(seconds=1)
+    assert house.secret.call("GET", "/policies").headers["Retry-After"] == "1"
+    house.clock.advance(seconds=1)
+    assert house.secret.call("GET", "/policies").status_code == 200
+    assert house.secret.call("GET", "/policies").status_code == 429
+
+
+def test_each_key_has_a_rate_of_its_own_and_others_have_none(house: House) -> None:
+    limit(house, house.mine.tenant, requests_per_s=1)
+    branch = house.api(house.mine.organizations[0].secret_key)
+    for api in (house.secret, branch):
+        assert [api.call("GET", "/limits").status_code for _ in range(2)] == [200, 429]
+    assert {house.stranger.call("GET", "/limits").status_code for _ in range(20)} == {200}
+    admin = house.api(ADMIN)
+    assert {admin.call("GET", f"/tenants/{house.mine.tenant}/limits").status_code for _ in range(20)} == {200}
+    assert {house.anonymous.call("GET", "/healthz").status_code for _ in range(20)} == {200}
+
+
+def test_a_changed_limit_holds_as_soon_as_it_is_read(house: House) -> None:
+    limit(house, house.mine.tenant, requests_per_s=1, burst=1)
+    assert [house.secret.call("GET", "/limits").status_code for _ in range(2)] == [200, 429]
+    limit(house, house.mine.tenant, requests_per_s=1, burst=10)
+    assert {house.secret.call("GET", "/limits").status_code for _ in range(9)} == {200}
+    limit(house, house.mine.tenant)
+    assert {house.secret.call("GET", "/limits").status_code for _ in range(50)} == {200}
+
+
+@pytest.fixture
+def limited_by_default(tmp_path: Path, migrated: Path) -> Iterator[House]:
+    yield from build(copied(migrated, tmp_path), requests_per_s=1.0, burst=2)
+
+
+def test_the_settings_name_a_rate_for_whoever_has_none(limited_by_default: House) -> None:
+    house = limited_by_default
+    assert [house.secret.call("GET", "/limits").status_code for _ in range(3)] == [200, 200, 429]
+    limit(house, house.mine.tenant, requests_per_s=100)
+    assert {house.secret.call("GET", "/limits").status_code for _ in range(50)} == {200}
+
+
+def test_processes_share_one_rate(tmp_path: Path, ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ingresses of two processes each: in no window do more requests pass than one key may make."""
+    monkeypatch.setenv("NOTIFY_LEDGER_URL", ledger_url)
+    per_s, burst, seconds = 40, 60, 3.0
+    with Ledger.open(Settings(home=tmp_path, ledger_url=ledger_url).ledger_dsn) as ledger:
+        product = tenants.create_product(ledger, "product", (), utc_now())
+        value = {"requests_per_s": per_s, "burst": burst}
+        policies.put(ledger, product.tenant, PolicyKind.LIMITS, value, "test", utc_now())
+    servers = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        servers.append(Server(tmp_path / name, threads=8).start())
+    until = time.monotonic() + seconds
+
+    def hammer(n: int) -> list[tuple[float, float, int]]:
+        answers = []
+        while (begun := time.monotonic()) < until:
+            status = call(servers[n % 2].url, "GET", "/limits", product.secret_key).status
+            answers.append((begun, time.monotonic(), status))
+        return answers
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            answers = [answer for found in pool.map(hammer, range(8)) for answer in found]
+    finally:
+        for server in servers:
+            server.stop()
+    assert {status for _, _, status in answers} == {200, 429}
+    passed = sorted((begun, ended) for begun, ended, status in answers if status == 200)
+    ends = sorted(ended for _, ended in passed)
+    for begin, _ in passed:
+        for end in ends:
+            within = sum(begin <= b and e <= end for b, e in passed)
+            assert within <= per_s * max(0.0, end - begin) + burst
+    assert len(passed) >= burst, "and nobody is refused what is there"
