@@ -111,8 +111,9 @@ class PushSender:
         """Post what is to be drawn, as much at a time as the gate lets through; return the token used last."""
         bearer = ""
         headers: Headers = ()
+        rank = message.notification.priority.rank
         while left := sending.left:
-            granted = await self._gate.take(left)
+            granted = await self._gate.take(left, rank)
             pauses = self._gate.pauses  # those that this grant knows of
             if not granted:
                 sending.hold_back()

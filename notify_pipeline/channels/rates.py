@@ -17,12 +17,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from notify_pipeline.channels.base import Clock
+from notify_pipeline.channels.stock import Pace, Stock
 from notify_pipeline.core import rates
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import rates as rows
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.rates import Taken
 from notify_pipeline.core.rates import Limits, State
+from notify_pipeline.core.turnstile import Turnstile
+from notify_pipeline.core.vocabulary import Priority
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,6 @@ log = logging.getLogger(__name__)
 SHORT_PAUSE_S = 1.0
 # What one visit to the ledger asks for, at most.
 SLICE_S = 0.2
-# Tokens not spent by then are forgotten: spent much later, they would come on top of the rate then.
-_STOCK_S = 0.25
 # An idle sender asks for at least this share of a slice, so that it need not come back for each message.
 _LEAST_SHARE = 0.05
 # How often a bucket that gave less than was wanted is asked again, and how often a row is looked at for pauses.
@@ -42,14 +43,12 @@ _LOOK_EVERY_S = 0.25
 _SAME_PAUSE_S = 0.25
 # "Retry-After: 0" is no pause, but still a spike: long enough for the ramp to begin.
 _LEAST_PAUSE_S = 0.1
-# Over how long the pace before a pause is measured.
-_PACE_S = 1.0
 
 
 class Bucket(Protocol):
     """Where the tokens of one credential come from."""
 
-    async def take(self, limits: Limits, now: int, wanted: int) -> Taken:
+    async def take(self, limits: Limits, now: int, wanted: int, rank: int) -> Taken:
         """See ``core.ledger.rates.take``."""
         ...
 
@@ -70,9 +69,9 @@ class SharedBucket:
         self._ledger = ledger
         self._name = name
 
-    async def take(self, limits: Limits, now: int, wanted: int) -> Taken:
+    async def take(self, limits: Limits, now: int, wanted: int, rank: int) -> Taken:
         """See ``Bucket``."""
-        return await asyncio.to_thread(rows.take, self._ledger, self._name, limits, now, wanted)
+        return await asyncio.to_thread(rows.take, self._ledger, self._name, limits, now, wanted, rank)
 
     async def hold(self, now: int, until: int, pace: float) -> State:
         """See ``Bucket``."""
@@ -105,15 +104,13 @@ class Gate:
         self._limits = limits
         self._clock = clock
         self._monotonic = monotonic
-        self._turn = asyncio.Lock()
+        # One visits the bucket at a time: the highest priority of those that wait.
+        self._turn = Turnstile((1,) * len(Priority))
         self._state: State | None = None  # the bucket as last seen
         self._free_until = 0.0  # no tokens are counted before; monotonic, like all below
         self._held_until = 0.0
-        self._stock = 0
-        self._stock_until = 0.0
-        self._spent = 0  # since the last visit to the bucket
-        self._ask_at = 0.0
-        self._pace = _Pace()
+        self._stocks = [Stock() for _ in Priority]
+        self._pace = Pace()
         self._writes: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self.pauses = 0
@@ -132,11 +129,12 @@ class Gate:
         free = pauses == self.pauses and rates.is_free(state, self._limits, self._now())
         self._free_until = self._monotonic() + _LOOK_EVERY_S if free else 0.0
 
-    async def take(self, wanted: int) -> int:
+    async def take(self, wanted: int, rank: int = 0) -> int:
         """Wait until something may be sent, and say how much.
 
         Args:
             wanted: At least 1.
+            rank: The priority's: where tokens are scarce, others wait for the highest.
 
         Returns:
             Between 1 and ``wanted``; 0 when a pause lasts longer than ``SHORT_PAUSE_S``.
@@ -148,17 +146,21 @@ class Gate:
         if now < self._free_until:
             self._pace.count(wanted, now)
             return wanted
-        async with self._turn:
-            while True:
+        while True:
+            async with self._turn.passed(rank, ""):
                 held_s = self.held_for_s
                 if held_s > SHORT_PAUSE_S:
                     return 0
                 if held_s > 0:
-                    await asyncio.sleep(held_s)
-                elif granted := self._granted(wanted):
+                    wait_s = held_s
+                elif granted := self._granted(wanted, rank):
                     return granted
-                else:
-                    await self._ask(wanted)
+                elif (wait_s := self._stocks[rank].ask_at - self._monotonic()) <= 0:
+                    await self._ask(wanted, rank)
+                    if granted := self._granted(wanted, rank):
+                        return granted
+            # Not in there: who comes meanwhile may have what this one has not.
+            await asyncio.sleep(max(0.0, wait_s))
 
     def hold(self, seconds: float) -> None:
         """Let nothing through for so long, here at once and elsewhere as soon as the ledger says so."""
@@ -187,7 +189,8 @@ class Gate:
     def _begin(self, until: float) -> None:
         self._held_until = until
         self._free_until = 0.0
-        self._stock = 0
+        for stock in self._stocks:
+            stock.tokens = 0
         self.pauses += 1
         if self._watch is None:
             self._watch = asyncio.create_task(self._look_on())
@@ -199,18 +202,16 @@ class Gate:
             log.warning("another process was asked to pause for %.1f s", until - self._monotonic())
             self._begin(until)
 
-    def _granted(self, wanted: int) -> int:
+    def _granted(self, wanted: int, rank: int) -> int:
         now = self._monotonic()
-        if now < self._free_until:
-            granted = wanted
-        else:
-            granted = min(wanted, self._stock) if now < self._stock_until else 0
-            self._stock -= granted
-            self._spent += granted
+        granted = wanted if now < self._free_until else 0
+        # What was taken for lower priorities will do, as those left some; not what was taken for higher ones.
+        for stock in reversed(self._stocks[rank:]):
+            granted += stock.draw(wanted - granted, now)
         self._pace.count(granted, now)
         return granted
 
-    async def _ask(self, wanted: int) -> None:
+    async def _ask(self, wanted: int, rank: int) -> None:
         """Visit the bucket once; what it gives is in stock afterwards."""
         if self._writes:
             await asyncio.wait(self._writes)  # the row must know of our own pause first
@@ -218,19 +219,18 @@ class Gate:
             await self.look()
             if self._free_until or self.held_for_s:
                 return
-        await asyncio.sleep(max(0.0, self._ask_at - self._monotonic()))
+        stock = self._stocks[rank]
         pauses, now = self.pauses, self._now()
         slice_ = max(1, round(rates.rate_at(self._state or rates.fresh(now), self._limits, now) * SLICE_S))
-        asked = min(slice_, max(wanted, 2 * self._spent, round(slice_ * _LEAST_SHARE)))
-        taken = await self._bucket.take(self._limits, now, asked)
+        asked = min(slice_, max(wanted, 2 * stock.spent, round(slice_ * _LEAST_SHARE)))
+        taken = await self._bucket.take(self._limits, now, asked, rank)
         self._learn(taken.state)
         if pauses != self.pauses:
             return  # a pause began meanwhile: these tokens are of before
-        self._stock, self._spent = taken.granted, 0
         at = self._monotonic()
-        self._stock_until = at + _STOCK_S
+        stock.fill(taken.granted, at)
         if taken.granted < asked:
-            self._ask_at = at + min(max(taken.wait_s, _SHORT_EVERY_S), _LOOK_EVERY_S)
+            stock.ask_at = at + min(max(taken.wait_s, _SHORT_EVERY_S), _LOOK_EVERY_S)
 
     async def _look_on(self) -> None:
         """While a pause lasts, learn whether it grew, so that nobody starts anything when it seems over."""
@@ -251,23 +251,3 @@ class Gate:
             self._state = await self._bucket.hold(now, now + round(seconds * 1e6), pace)
         except Exception:  # noqa: BLE001 - the pause stands here; takes will meet the same trouble and say so
             log.exception("other processes do not learn of a pause of %.1f s", seconds)
-
-
-class _Pace:
-    """How many requests per second there were lately: over the second that is running or the one before."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._count = 0
-        self._before = 0.0
-
-    def count(self, number: int, now: float) -> None:
-        """Take note of requests let through at a moment."""
-        if now - self._since >= _PACE_S:
-            self._before = self._count / (now - self._since)
-            self._since, self._count = now, 0
-        self._count += number
-
-    def per_s(self, now: float) -> float:
-        """Return the larger of both."""
-        return max(self._before, self._count / max(_PACE_S, now - self._since))

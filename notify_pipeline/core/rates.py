@@ -8,6 +8,11 @@ The rate rises linearly from a tenth to the whole over a minute whenever nothing
 after every pause that a provider asked for. Google's guide calls sudden spikes the problem and asks to raise the rate
 gradually (https://firebase.google.com/docs/cloud-messaging/scale-fcm); a minute is the length of its quota's window.
 
+Where tokens are scarce, high priority comes first: each priority leaves some of the bucket to those above it, so that
+these find tokens whatever the lower ones would take, and take all there are as long as they need them. Nobody starves:
+for a sixteenth of the time all priorities are equal. While higher ones want everything, a lower one gets its share of
+that, some 3 % of the rate; alone it gets all of it. A limit of two per second leaves nothing to keep: all are equal.
+
 Clocks jump. One that was set back by little (hosts that disagree) mints nothing and stalls for as long; by more, all
 that is stored moves along. One that was set forward mints one burst at most.
 """
@@ -19,6 +24,13 @@ RAMP_FLOOR = 0.1
 IDLE_S = 60.0
 # Tokens that nobody took are kept for this long: longer than an answer takes, far from a spike.
 BURST_S = 0.5
+# What each priority leaves to the one above it: more than is minted between two visits of a process that is short of
+# tokens (``channels.rates`` comes every tenth of a second), so that lower ones do not collect between its visits; and
+# for both steps together less than the burst, so that the lowest finds a slice when it is alone.
+RESERVE_S = 0.15
+# How often and for how long nobody leaves anything: longer than the pause between two visits of whoever gets nothing.
+EQUAL_EVERY_S = 8.0
+EQUAL_S = 0.5
 # After a pause, a credential without a limit ramps up to the rate it had before, or to this one if that was lower:
 # a tenth of FCM's default quota, per second.
 STARTING_PER_S = 1_000.0
@@ -32,6 +44,8 @@ _RAMP = round(RAMP_S * _MICROS)
 _IDLE = round(IDLE_S * _MICROS)
 _MAX_HOLD = round(MAX_HOLD_S * _MICROS)
 _MAX_SKEW = round(MAX_SKEW_S * _MICROS)
+_EQUAL_EVERY = round(EQUAL_EVERY_S * _MICROS)
+_EQUAL = round(EQUAL_S * _MICROS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,20 @@ def rate_at(state: State, limits: Limits, moment: int) -> float:
     return whole * (RAMP_FLOOR + (1 - RAMP_FLOOR) * risen)
 
 
-def take(state: State, limits: Limits, now: int, wanted: int) -> tuple[State, int, float]:
+def kept_from(rank: int, per_s: float, now: int) -> float:
+    """Return how many tokens a priority leaves to those above it.
+
+    Args:
+        rank: The priority's; 0 leaves none.
+        per_s: The rate.
+        now: Microseconds since the epoch.
+    """
+    if now % _EQUAL_EVERY < _EQUAL:
+        return 0.0
+    return _reserve(rank, per_s)
+
+
+def take(state: State, limits: Limits, now: int, wanted: int, rank: int = 0) -> tuple[State, int, float]:
     """Take up to ``wanted`` tokens out of a bucket.
 
     Args:
@@ -99,9 +126,11 @@ def take(state: State, limits: Limits, now: int, wanted: int) -> tuple[State, in
         limits: The credential's limits.
         now: Microseconds since the epoch.
         wanted: At least 1.
+        rank: The priority's: those below the highest leave it some.
 
     Returns:
-        The bucket afterwards; how many were granted; and where that is none, the seconds until there is one.
+        The bucket afterwards; how many were granted; and where that is none, the seconds until there is one, if nobody
+        else takes any.
     """
     if wanted < 1:
         raise ValueError("take at least one token")
@@ -111,10 +140,12 @@ def take(state: State, limits: Limits, now: int, wanted: int) -> tuple[State, in
     if is_free(state, limits, now):
         return replace(state, at=max(state.at, now)), wanted, 0.0
     state = _refilled(state, limits, now)
-    granted = min(wanted, int(state.tokens))
+    per_s = rate_at(state, limits, now)
+    kept = kept_from(rank, per_s, now)
+    granted = min(wanted, max(0, int(state.tokens - kept)))
     if granted:
         return replace(state, tokens=state.tokens - granted), granted, 0.0
-    return state, 0, (1 - state.tokens) / rate_at(state, limits, now)
+    return state, 0, (1 + _reserve(rank, per_s) - state.tokens) / per_s
 
 
 def hold(state: State, now: int, until: int, pace: float = 0.0) -> State:
@@ -156,5 +187,13 @@ def _refilled(state: State, limits: Limits, now: int) -> State:
     # Linear in between: the mean of both ends is exact within the ramp, and below the truth where it ends in between.
     rate = rate_at(state, limits, now)
     tokens = state.tokens + (rate_at(state, limits, since) + rate) / 2 * (now - since) / _MICROS
+    return replace(state, tokens=min(tokens, _capacity(rate)), at=now)
+
+
+def _capacity(per_s: float) -> float:
     # A bucket that holds less than one token would never give one.
-    return replace(state, tokens=min(tokens, max(1.0, rate * BURST_S)), at=now)
+    return max(1.0, per_s * BURST_S)
+
+
+def _reserve(rank: int, per_s: float) -> float:
+    return min(rank * RESERVE_S * per_s, _capacity(per_s) - 1)

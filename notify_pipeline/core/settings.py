@@ -120,8 +120,7 @@ class Settings(BaseSettings):
         default=0.125,
         ge=0,
         le=0.4,
-        description="What part each priority leaves to those above it: of drain_batch, of the requests that a planner "
-        "holds, and of a provider's quota while it is scarce.",
+        description="What part each priority leaves to those above it: of drain_batch, and of what a planner holds.",
     )
     poll_seconds: float = Field(default=0.05, gt=0, description="How often an idle drain looks for work.")
     landing_wait_s: float = Field(

@@ -18,6 +18,7 @@ from notify_pipeline.core.ledger.fair import Wanted
 from notify_pipeline.core.ledger.plans import Plan
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification
+from notify_pipeline.core.turnstile import Turnstile
 from notify_pipeline.core.vocabulary import Channel
 from notify_pipeline.delivery import audience, notifications, planning
 from notify_pipeline.delivery.audience import AudienceReader
@@ -25,7 +26,6 @@ from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.planning import Known, Rules
 from notify_pipeline.delivery.scheduling import Schedules
-from notify_pipeline.delivery.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ class OwnBucket:
     def __init__(self) -> None:
         self._state: State | None = None
 
-    async def take(self, limits: Limits, now: int, wanted: int) -> Taken:
-        taken = Taken(*rates.take(self._state or rates.fresh(now), limits, now, wanted))
+    async def take(self, limits: Limits, now: int, wanted: int, rank: int = 0) -> Taken:
+        taken = Taken(*rates.take(self._state or rates.fresh(now), limits, now, wanted, rank))
         self._state = taken.state
         return taken
 

@@ -30,9 +30,9 @@ class Counting:
         self.reads = 0
         self.holds = 0
 
-    async def take(self, limits: Limits, now: int, wanted: int) -> Taken:
+    async def take(self, limits: Limits, now: int, wanted: int, rank: int) -> Taken:
         self.takes += 1
-        return await self._bucket.take(limits, now, wanted)
+        return await self._bucket.take(limits, now, wanted, rank)
 
     async def hold(self, now: int, until: int, pace: float) -> State:
         self.holds += 1
@@ -81,7 +81,7 @@ def test_with_a_limit_the_ledger_is_asked_now_and_then_and_the_rate_is_kept(sqli
         shared = SharedBucket(sqlite_ledger, NAME)
         now = time.time_ns() // 1000
         await shared.hold(now - 200_000_000, now - 100_000_000, 0.0)
-        await shared.take(Limits(600_000.0), now - 41_000_000, 1)  # past the ramp, and not idle
+        await shared.take(Limits(600_000.0), now - 41_000_000, 1, 0)  # past the ramp, and not idle
         buckets = [Counting(shared), Counting(shared)]
         gates = [Gate(bucket, Limits(600_000.0), utc_now) for bucket in buckets]
         taken: list[tuple[float, int]] = []
@@ -252,5 +252,35 @@ def test_a_cancelled_waiter_stands_in_nobodys_way() -> None:
         gate.hold(10.0)
         assert await gate.take(1) == 0
         await gate.aclose()
+
+    run(body)
+
+
+def test_where_tokens_are_scarce_high_priority_waits_for_no_lower_one() -> None:
+    """Two processes, one bucket: in each, a crowd of low priority wants far more than there is."""
+
+    async def body() -> None:
+        bucket = past_the_ramp(60_000.0)
+        gates = [Gate(bucket, Limits(60_000.0), utc_now) for _ in range(2)]
+        order: list[int] = []
+
+        async def take(gate: Gate, wanted: int, rank: int) -> None:
+            while wanted > 0:
+                granted = await gate.take(wanted, rank)
+                wanted -= granted
+                order.extend([rank] * granted)
+
+        async with asyncio.TaskGroup() as crowd:
+            low = [crowd.create_task(take(gate, 200, 2)) for gate in gates for _ in range(10)]
+            while len(order) < 300:
+                await asyncio.sleep(0.01)
+            async with asyncio.TaskGroup() as high:
+                for gate in gates:
+                    for _ in range(30):
+                        high.create_task(take(gate, 10, 0))
+            assert not all(task.done() for task in low)
+            until_high_was_done = len(order) - 300
+        assert order.count(0) == 600
+        assert until_high_was_done < 600 + 2_000, "low priority got its share of the time, and no more"
 
     run(body)

@@ -1,5 +1,6 @@
 """The token bucket: what it grants over any stretch of time, whatever the clock does."""
 
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -19,6 +20,7 @@ class Step:
     after: int  # microseconds since the step before
     wanted: int = 1
     hold_s: float | None = None
+    rank: int = 0
 
 
 steps = st.lists(
@@ -27,6 +29,7 @@ steps = st.lists(
         st.one_of(st.integers(0, 2 * SECOND), st.integers(0, 200 * SECOND)),
         st.integers(1, 10_000),
         st.one_of(st.none(), st.none(), st.none(), st.floats(0.01, 100)),
+        st.integers(0, 2),
     ),
     min_size=1,
     max_size=40,
@@ -47,7 +50,7 @@ def test_no_stretch_of_time_gets_more_than_its_rate_and_one_burst(taken: list[St
         if step.hold_s is not None:
             state = rates.hold(state, now, now + round(step.hold_s * SECOND))
         free = rates.is_free(state, limits, now)
-        state, granted, wait_s = rates.take(state, limits, now, step.wanted)
+        state, granted, wait_s = rates.take(state, limits, now, step.wanted, step.rank)
         assert 0 <= granted <= step.wanted
         assert (granted == 0) == (wait_s > 0)
         if free:
@@ -121,13 +124,14 @@ def test_whoever_waits_as_told_gets_something(per_minute: int, taken: list[Step]
         now += step.after
         if step.hold_s is not None:
             state = rates.hold(state, now, now + round(step.hold_s * SECOND))
-        state, granted, wait_s = rates.take(state, limits, now, step.wanted)
+        state, granted, wait_s = rates.take(state, limits, now, step.wanted, step.rank)
         waits = 0
         while not granted:
             waits += 1
-            assert waits <= 3, "one for the pause, one for the token, one for rounding"
+            # One for the pause, one for the token, one for rounding; and while the ramp rises, so does what is kept.
+            assert waits <= (8 if step.rank else 3)
             now += round(wait_s * SECOND) + 1
-            state, granted, wait_s = rates.take(state, limits, now, step.wanted)
+            state, granted, wait_s = rates.take(state, limits, now, step.wanted, step.rank)
 
 
 @given(st.integers(-400 * 86_400, 400 * 86_400), st.floats(1, 100), st.booleans())
@@ -181,3 +185,42 @@ def test_what_can_never_grant_is_refused() -> None:
         Limits(0.0)
     with pytest.raises(ValueError, match="at least one"):
         rates.take(rates.fresh(START), NO_LIMIT, START, 0)
+
+
+@given(st.integers(120, 6_000_000), st.integers(0, 2), st.integers(0, 2))
+def test_what_lower_priorities_leave_is_there_for_higher_ones(per_minute: int, lower: int, seconds: int) -> None:
+    """Whatever somebody below takes, a higher one finds the difference."""
+    limits, now = Limits(float(per_minute)), START + (1 + seconds) * SECOND  # not while all are equal
+    state = State(per_minute / 60 * BURST_S, now, START - 100 * SECOND)
+    after, _, _ = rates.take(state, limits, now, 10_000_000, lower)
+    for higher in range(lower):
+        _, granted, _ = rates.take(after, limits, now, 10_000_000, higher)
+        kept = [rates.kept_from(rank, per_minute / 60, now) for rank in (lower, higher)]
+        assert granted >= int(kept[0] - kept[1])
+
+
+@pytest.mark.parametrize("ranks", [(0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("per_minute", [600.0, 6_000.0, 600_000.0])
+def test_scarce_tokens_go_to_the_higher_priority_and_the_lower_one_does_not_starve(
+    ranks: tuple[int, int], per_minute: float
+) -> None:
+    """Both want all they can get, and come about every tenth of a second, for four minutes past the ramp."""
+    limits, state = Limits(per_minute), State(0.0, START, START - 100 * SECOND)
+    got, drawn = dict.fromkeys(ranks, 0), random.Random(1)
+    visits = [(START + round((n + drawn.random()) * SECOND / 10), rank) for rank in ranks for n in range(2_400)]
+    for now, rank in sorted(visits):
+        state, granted, _ = rates.take(state, limits, now, 10_000_000, rank)
+        got[rank] += granted
+    whole = per_minute / 60 * 240
+    assert sum(got.values()) >= whole * 0.95, "nothing is lost"
+    assert got[ranks[0]] >= whole * 0.9
+    assert got[ranks[1]] >= whole * 0.01
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_alone_a_lower_priority_gets_the_whole_rate(rank: int) -> None:
+    limits, state, total = Limits(60_000.0), State(0.0, START, START - 100 * SECOND), 0
+    for tick in range(600):
+        state, granted, _ = rates.take(state, limits, START + tick * SECOND // 10, 10_000_000, rank)
+        total += granted
+    assert total >= 60_000 * 0.98

@@ -32,6 +32,7 @@ class _Take(NamedTuple):
     limits: Limits
     now: int
     wanted: int
+    rank: int
 
 
 class _Hold(NamedTuple):
@@ -41,7 +42,7 @@ class _Hold(NamedTuple):
     pace: float
 
 
-def take(ledger: Ledger, name: str, limits: Limits, now: int, wanted: int) -> Taken:
+def take(ledger: Ledger, name: str, limits: Limits, now: int, wanted: int, rank: int = 0) -> Taken:
     """Take up to ``wanted`` tokens, see ``rates.take``.
 
     Args:
@@ -50,8 +51,9 @@ def take(ledger: Ledger, name: str, limits: Limits, now: int, wanted: int) -> Ta
         limits: Its limits; all processes should agree on them.
         now: The sender's clock, microseconds since the epoch.
         wanted: At least 1.
+        rank: The priority's.
     """
-    return ledger.write(_take, _Take(name, limits, now, wanted))
+    return ledger.write(_take, _Take(name, limits, now, wanted, rank))
 
 
 def hold(ledger: Ledger, name: str, now: int, until: int, pace: float) -> State:
@@ -69,7 +71,8 @@ def _take(conn: Connection, items: Sequence[_Take]) -> list[Taken | Exception]:
     results: list[Taken | Exception] = []
     for item in items:
         try:
-            taken = Taken(*rates.take(_locked(conn, item.name, item.now), item.limits, item.now, item.wanted))
+            state = _locked(conn, item.name, item.now)
+            taken = Taken(*rates.take(state, item.limits, item.now, item.wanted, item.rank))
         except ValueError as error:
             results.append(error)
             continue

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notify_pipeline.delivery.turnstile import Turnstile
+from notify_pipeline.core.turnstile import Turnstile
 
 
 def test_the_higher_priority_is_let_in_first_and_tenants_take_turns() -> None:
