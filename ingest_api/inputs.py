@@ -13,11 +13,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from ingest_api.errors import JSON_TYPE, ApiError, FieldError, bad_request, too_large, unprocessable
+from ingest_api.fields import NotificationId
 
 Model = TypeVar("Model", bound=BaseModel)
 # Enough to mend a request; a body of a million wrong items shall not be answered by a million lines.
 MAX_DETAILS = 20
 _MAX_FIELD_LENGTH = 200
+# A key is, or takes the place of, the id of a send.
+_KEY: TypeAdapter[str] = TypeAdapter(NotificationId)
 
 
 def read_body(request: Request, model: type[Model], limit: int) -> Model:
@@ -68,6 +71,27 @@ def read_path(adapters: Mapping[str, TypeAdapter[str]], values: Mapping[str, str
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             raise unprocessable(*(FieldError(name, _message(item)) for item in found)) from error
+
+
+def read_idempotency_key(request: Request) -> str | None:
+    """Return what the Idempotency-Key header says, or None without one.
+
+    Raises:
+        ApiError: 422 naming the header.
+    """
+    header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if header is None:
+        return None
+    # The header's draft makes it a quoted string; most clients send it bare.
+    # https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+    if len(header) >= 2 and header[0] == header[-1] == '"':
+        header = header[1:-1]
+    try:
+        return _KEY.validate_python(header)
+    except ValidationError as error:
+        raise unprocessable(
+            FieldError("Idempotency-Key", "must be 1 to 128 visible ASCII characters, no slash")
+        ) from error
 
 
 def _is_json(mimetype: str) -> bool:

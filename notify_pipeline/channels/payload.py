@@ -4,12 +4,11 @@ Belongs here: the data keys of a push on any provider, the beacon's URL, collaps
 provider wants them put (``fcm``, ``apns``).
 """
 
-import base64
 import dataclasses
-import hashlib
 from urllib.parse import quote, urlencode
 
 from notify_pipeline.channels.splice import Hole, Personal
+from notify_pipeline.core.ids import own_collapse_key
 from notify_pipeline.core.records import Content, Notification
 from notify_pipeline.core.vocabulary import Platform, ReceiptEvent
 
@@ -57,10 +56,4 @@ def collapse_key(notification: Notification) -> str:
     """
     if notification.collapse_key:
         return notification.collapse_key
-    return "n-" + short_hash(f"{notification.tenant}\0{notification.notification_id}")
-
-
-def short_hash(text: str) -> str:
-    """Return 32 base64url characters (24 bytes of SHA-256) that stand for any text."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return base64.urlsafe_b64encode(digest[:24]).decode()
+    return own_collapse_key(notification.tenant, notification.notification_id)

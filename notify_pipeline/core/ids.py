@@ -3,6 +3,7 @@
 Belongs here: making and checking ids. Does not belong here: storing or looking them up.
 """
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Iterable
@@ -72,6 +73,17 @@ def is_genuine(secret: bytes, delivery_id: str) -> bool:
 
 def _proof_base(secret: bytes) -> "hashlib.blake2b":
     return hashlib.blake2b(key=secret, digest_size=_PROOF_BYTES, person=b"delivery-proof")
+
+
+def own_collapse_key(tenant: str, notification_id: str) -> str:
+    """Return the collapse key of a notification whose sender gave none: no other notification's."""
+    return "n-" + short_hash(f"{tenant}\0{notification_id}")
+
+
+def short_hash(text: str) -> str:
+    """Return 32 base64url characters (24 bytes of SHA-256) that stand for any text."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
 def to_micros(moment: datetime) -> int:

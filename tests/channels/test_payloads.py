@@ -16,8 +16,8 @@ from notify_pipeline.channels.base import ContentRejected
 from notify_pipeline.channels.codec import Codec
 from notify_pipeline.channels.fcm.message import MAX_PAYLOAD_BYTES as FCM_LIMIT
 from notify_pipeline.channels.fcm.message import FcmCodec
-from notify_pipeline.channels.payload import collapse_key, short_hash
-from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
+from notify_pipeline.channels.payload import collapse_key
+from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, short_hash
 from notify_pipeline.core.records import Content, Notification, Recipient
 from notify_pipeline.core.vocabulary import Platform, Priority
 from tests.channels.harness import RECEIPTS, notification

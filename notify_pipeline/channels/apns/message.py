@@ -16,8 +16,9 @@ from typing import Any
 from notify_pipeline.channels import splice
 from notify_pipeline.channels.apns.errors import classify
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message, Render, Verdict
-from notify_pipeline.channels.payload import collapse_key, data_keys, opened, short_hash
+from notify_pipeline.channels.payload import collapse_key, data_keys, opened
 from notify_pipeline.channels.transport import Answer, Headers
+from notify_pipeline.core.ids import short_hash
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 

@@ -24,9 +24,9 @@ from firebase_admin import messaging
 from notify_pipeline.channels import splice
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message, Render, Verdict
 from notify_pipeline.channels.fcm.errors import classify, message_id
-from notify_pipeline.channels.payload import collapse_key, data_keys, opened, short_hash
+from notify_pipeline.channels.payload import collapse_key, data_keys, opened
 from notify_pipeline.channels.transport import Answer, Headers
-from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
+from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, short_hash
 from notify_pipeline.core.records import MAX_TTL_S, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 
