@@ -163,6 +163,7 @@ def prepare(new: NewRequest) -> Incoming:
         to_state=RequestState.ACCEPTED,
         actor=new.actor,
         at=accepted_at,
+        detail=None if new.replay_of is None else {"replay_of": new.replay_of},
     )
     return Incoming(
         new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, _lake_row(new, stored), move

@@ -1,0 +1,129 @@
+"""Dead letters: looking at them, and sending them again.
+
+Belongs here: those routes. Does not belong here: which deliveries become one (``delivery.retry``), the replay itself
+(``core.ledger.replays``).
+"""
+
+from typing import Any
+
+from flask import Response
+
+from ingest_api.dead_letters.models import (
+    DeliveryId,
+    LetterPage,
+    LetterShown,
+    ListQuery,
+    NewReplay,
+    ReplayAnswer,
+)
+from ingest_api.endpoint import Answer, Call, Group, answer
+from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
+from ingest_api.fields import NotificationId
+from ingest_api.inputs import MAX_DETAILS, read_idempotency_key
+from ingest_api.keys import Access
+from ingest_api.notifications.making import actor
+from ingest_api.paging import moment, pack, unpack
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import letters, replays
+from notify_pipeline.core.ledger.letters import Letter
+from notify_pipeline.core.ledger.requests import IdReused
+
+GROUP = Group("dead letters", "Deliveries that reached nobody through no fault of the recipient's.")
+_REPEATED = ("Idempotent-Replayed", "true")
+
+
+@GROUP.endpoint(
+    "GET", "/dead-letters", access=Access.SECRET, answers={200: Answer("A page, newest first.", LetterPage)}
+)
+def list_dead_letters(call: Call, query: ListQuery) -> Response:
+    """List dead letters."""
+    after = unpack(query.cursor, int, str)
+    found = letters.page(
+        call.services.ledger,
+        call.reads(query.include_organizations),
+        query.wanted(query.replayed),
+        query.limit + 1,
+        None if after is None else (moment(after[0]), str(after[1])),
+    )
+    page = found[: query.limit]
+    more = len(found) > len(page)
+    cursor = pack(to_micros(page[-1].died_at), page[-1].delivery_id) if more else None
+    return answer(200, {"items": [_shown(letter) for letter in page], "next_cursor": cursor})
+
+
+@GROUP.endpoint(
+    "GET",
+    "/dead-letters/{delivery_id}",
+    access=Access.SECRET,
+    answers={200: Answer("The dead letter.", LetterShown)},
+    errors={404: "This tenant has no such dead letter."},
+)
+def show_dead_letter(call: Call, delivery_id: DeliveryId) -> Response:
+    """Show a dead letter."""
+    found = letters.get(call.services.ledger, (call.tenant,), delivery_id)
+    if found is None:
+        raise not_found("There is no such dead letter.")
+    return answer(200, _shown(found))
+
+
+@GROUP.endpoint(
+    "POST",
+    "/dead-letters/replay",
+    access=Access.SECRET,
+    headers={"Idempotency-Key": (NotificationId, "Asking again with the same key gives the same answer.")},
+    answers={
+        202: Answer(
+            "The new requests are durable and will be sent.",
+            ReplayAnswer,
+            {"Idempotent-Replayed": "`true` when this was answered before, under the same key."},
+        )
+    },
+    errors={
+        404: "This tenant has no dead letters of some of the deliveries; nothing was replayed.",
+        409: "`key_reused`: the key was used before, for another replay. `id_reused`: a notification id that a replay"
+        " would get was used before.",
+    },
+)
+def replay_dead_letters(call: Call, body: NewReplay) -> Response:
+    """Send dead letters again.
+
+    Each dead letter is sent again once, however often and by whomever this is asked for; what dies again makes a new
+    one. The letters of one request on one channel become one new request (several where they are many), to exactly
+    those recipients, with the original's content, options and length of life, at once. A device where the first one
+    arrived after all shows the notification once.
+    """
+    if faults := list(body.faults()):
+        raise unprocessable(*faults)
+    services = call.services
+    asked = replays.Replay(
+        tenant=call.tenant,
+        actor=actor(call),
+        now=services.clock(),
+        ids=tuple(dict.fromkeys(body.ids)) or None,
+        wanted=body.filter.wanted(),
+        limit=body.limit,
+        most=services.settings.max_audience_list,
+        content=None if body.content is None else body.content.model_dump(exclude_unset=True, exclude_none=True),
+        key=read_idempotency_key(call.request),
+    )
+    try:
+        done = replays.replay(services.ledger, asked)
+    except replays.UnknownLetters as error:
+        raise _unknown(body.ids, error) from error
+    except replays.KeyReused as error:
+        raise conflict("key_reused", "This key was used before, for another replay.", "Idempotency-Key") from error
+    except IdReused as error:
+        raise conflict("id_reused", "A notification id that a replay would get was used before.", "ids") from error
+    return answer(202, done.answer, [_REPEATED] if done.repeated else ())
+
+
+def _unknown(ids: list[str], error: replays.UnknownLetters) -> ApiError:
+    message = "There are no dead letters of some of these deliveries; nothing was replayed."
+    missing = set(error.delivery_ids)
+    where = [number for number, delivery_id in enumerate(ids) if delivery_id in missing][:MAX_DETAILS]
+    return ApiError(404, "not_found", message, [FieldError(f"ids.{n}", "has no dead letter") for n in where])
+
+
+def _shown(letter: Letter) -> dict[str, Any]:
+    names = (name for name in LetterShown.model_fields if name != "recipient")
+    return {**{name: getattr(letter, name) for name in names}, "recipient": letter.address}
