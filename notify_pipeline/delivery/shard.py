@@ -27,6 +27,7 @@ from notify_pipeline.delivery import notifications
 from notify_pipeline.delivery.chunk_sender import LOOK_S, ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard_state import Chunk, ShardState
+from notify_pipeline.delivery.yielding import Yielding
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +159,21 @@ async def _send(
     with ExitStack() as stack:
         shard = await asyncio.to_thread(stack.enter_context, Shard.open(ctx, row, notification))
         chunk_sender = ChunkSender(ctx, shard, sender, tables, stop)
-        return await _ShardRun(ctx, chunk_sender, shard, stop).run()
+        yielding = Yielding(ctx, notification.priority.rank)
+        return await _ShardRun(ctx, chunk_sender, shard, stop, yielding).run()
 
 
 class _ShardRun:
-    def __init__(self, ctx: DeliveryContext, chunk_sender: ChunkSender, shard: Shard, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        ctx: DeliveryContext,
+        chunk_sender: ChunkSender,
+        shard: Shard,
+        stop: threading.Event,
+        yielding: Yielding,
+    ) -> None:
         self._ctx = ctx
+        self._yielding = yielding
         self._chunks = chunk_sender
         self._row = shard.row
         self._stop = stop
@@ -173,6 +183,7 @@ class _ShardRun:
     async def run(self) -> str:
         """Return ``done`` or ``stopped``."""
         keeper = asyncio.create_task(self._keep())
+        looker = asyncio.create_task(self._yielding.run())
         work = asyncio.create_task(self._work())
         try:
             await asyncio.wait((keeper, work), return_when=asyncio.FIRST_COMPLETED)
@@ -180,13 +191,14 @@ class _ShardRun:
                 keeper.result()
             return await work
         finally:
-            for task in (keeper, work, *self._in_flight):
+            for task in (keeper, looker, work, *self._in_flight):
                 task.cancel()
-            await asyncio.gather(keeper, work, *self._in_flight, return_exceptions=True)
+            await asyncio.gather(keeper, looker, work, *self._in_flight, return_exceptions=True)
 
     async def _work(self) -> str:
         await asyncio.to_thread(self._chunks.settle_left)
         await asyncio.to_thread(self._chunks.restore, self._state)
+        await self._yielding.look()
         try:
             while not self._state.is_finished and not self._stop.is_set():
                 if (chunk := self._next()) is not None:
@@ -213,6 +225,8 @@ class _ShardRun:
     def _next(self) -> Chunk | None:
         if len(self._in_flight) >= self._ctx.settings.chunks_in_flight or self._chunks.is_held:
             return None
+        if not self._yielding.may_begin(bool(self._in_flight)):
+            return None
         return self._state.take(to_micros(self._ctx.clock()), self._chunks.pace.size)
 
     async def _something_ends(self) -> None:
@@ -220,7 +234,8 @@ class _ShardRun:
         if not self._in_flight:
             due_at = self._state.next_due
             wait_s = LOOK_S if due_at is None else (due_at - to_micros(self._ctx.clock())) / 1e6
-            return await asyncio.sleep(LOOK_S if self._chunks.is_held else min(max(wait_s, 0.001), LOOK_S))
+            rests = self._chunks.is_held or self._yielding.now
+            return await asyncio.sleep(LOOK_S if rests else min(max(wait_s, 0.001), LOOK_S))
         done, self._in_flight = await asyncio.wait(self._in_flight, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,15 +11,19 @@ import pytest
 
 from notify_pipeline.channels.base import Message, Report
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import routing
+from notify_pipeline.core.ledger import routing, shards
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.routing import Plan
 from notify_pipeline.core.records import Audience, Recipient
 from notify_pipeline.core.vocabulary import Channel, Priority
-from notify_pipeline.delivery import drain_planner
+from notify_pipeline.delivery import broadcast, drain_planner, yielding
 from notify_pipeline.delivery.audience import AudienceReader
+from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.fakes import FakeSender, accept, context, land
+from tests.delivery.lakes import Landing, row
+from tests.delivery.test_broadcast import routed
 from tests.delivery.test_drain import drain_until, found, register
+from tests.waiting import wait_for
 
 
 class _Stuck(FakeSender):
@@ -109,3 +114,62 @@ def test_what_is_claimed_and_not_planned_yet_is_overtaken(
         lambda: bool(high) and all(found(ledger, each).state.is_final for each in (*low, *high)),
     )
     assert order == [low[0], high[0], *low[1:]]
+
+
+def _two_broadcasts(ledger: Ledger, lake: Lake, fcm: FakeSender) -> tuple[DeliveryContext, str, str]:
+    """A low one and a high one, fixed and not begun; their requests."""
+    Landing(lake, ledger).land(*(row(f"d{number:03d}", 1, ["t"]) for number in range(60)))
+    ctx = context(ledger, lake, fcm, inline_limit=3, shard_min=100, chunk_size=10)
+    low, high = (routed(ctx, topics=["t"], priority=priority) for priority in ("low", "high"))
+    for request_id in (low, high):
+        assert [ref.shard for ref in broadcast.snapshot(ctx, request_id)] == [0]
+    return ctx, low, high
+
+
+def test_a_broadcast_makes_way_until_the_one_above_it_is_done(ledger: Ledger, folder_lake: Lake) -> None:
+    fcm = _Ranked()
+    ctx, low, high = _two_broadcasts(ledger, folder_lake, fcm)
+    # Held as by the process that will send it, so that the low one finds it under way.
+    other = replace(ctx, owner="another")
+    shards.hold_shard(ledger, high, 0, other.owner, ctx.clock(), 10)
+    sending = threading.Thread(target=broadcast.send_shard, args=(ctx, low, 0))
+    sending.start()
+    wait_for(lambda: any(row.lease_owner for row in shards.shards(ledger, low)))
+    assert broadcast.send_shard(other, high, 0).done
+    sending.join()
+    assert fcm.ranks == [0] * 60 + [2] * 60
+
+
+def test_a_process_that_died_is_made_way_for_until_its_lease_runs_out(ledger: Ledger, folder_lake: Lake) -> None:
+    fcm = _Ranked()
+    ctx, low, high = _two_broadcasts(ledger, folder_lake, fcm)
+    shards.hold_shard(ledger, high, 0, "dead", ctx.clock(), 0.8)
+    assert shards.outranked(ledger, 2, ctx.clock())
+    assert not shards.outranked(ledger, 0, ctx.clock())
+    assert broadcast.send_shard(ctx, low, 0).done
+    assert not shards.outranked(ledger, 2, ctx.clock())
+    assert fcm.ranks == [2] * 60
+
+
+def test_whoever_makes_way_for_long_sends_a_chunk_now_and_then(
+    ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yielding, "_PATIENCE_S", 0.01)
+    fcm = _Ranked()
+    ctx, low, high = _two_broadcasts(ledger, folder_lake, fcm)
+    shards.hold_shard(ledger, high, 0, "hangs", ctx.clock(), 3600)
+    assert broadcast.send_shard(ctx, low, 0).done
+
+
+class _Ranked(FakeSender):
+    """Keeps the ranks of those called, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(Channel.FCM)
+        self.ranks: list[int] = []
+
+    async def send(
+        self, message: Message, recipients: Sequence[Recipient], delivery_ids: Sequence[str], report: Report
+    ) -> None:
+        self.ranks += [message.notification.priority.rank] * len(recipients)
+        await super().send(message, recipients, delivery_ids, report)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, literal, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger.engine import Ledger
@@ -92,6 +92,24 @@ def end_shard(ledger: Ledger, request_id: str, shard: int, owner: str, now: date
         LeaseLost: The shard is somebody else's now.
     """
     ledger.write(_end_shard, (request_id, shard, owner, to_micros(now)))
+
+
+def outranked(ledger: Ledger, rank: int, now: datetime) -> bool:
+    """Tell whether a process works on a broadcast of a higher priority than this rank now: fixes or sends it.
+
+    A process that died counts until its lease has run out.
+    """
+    above, alive = REQUESTS.c.priority_rank < rank, to_micros(now)
+    # In the words of the partial index, literally; only broadcasts stand at routed.
+    open_ = text("requests.state IN ('accepted', 'routed', 'sending')")
+    fixed = select(literal(1)).where(open_, REQUESTS.c.state == "routed", above, REQUESTS.c.lease_until > alive)
+    sent = (
+        select(literal(1))
+        .join_from(SHARDS, REQUESTS, SHARDS.c.request_id == REQUESTS.c.request_id)
+        .where(SHARDS.c.done_at.is_(None), SHARDS.c.lease_until > alive, above)
+    )
+    with ledger.read() as conn:
+        return any(conn.execute(query.limit(1)).first() is not None for query in (sent, fixed))
 
 
 def _hold_request(conn: Connection, items: Sequence[_Hold]) -> list[None | Exception]:

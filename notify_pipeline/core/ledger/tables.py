@@ -186,6 +186,10 @@ SHARDS = Table(
     Column("lease_until", BigInteger),
 )
 
+# Those that are being sent, or will be: broadcasts of lower priority look at them again and again.
+_NOT_DONE = SHARDS.c.done_at.is_(None)
+Index("ix_shards_open", SHARDS.c.lease_until, sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE)
+
 # A durable intent to send to some recipients of a shard, and later where their outcomes are.
 CHUNKS = Table(
     "chunks",

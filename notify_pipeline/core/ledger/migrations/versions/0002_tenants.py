@@ -276,3 +276,11 @@ def _shards() -> None:
     op.add_column("shards", sa.Column("due_at", sa.BigInteger(), nullable=True))
     op.add_column("shards", sa.Column("expires_at", sa.BigInteger(), nullable=True))
     op.add_column("shards", sa.Column("skip", sa.Text(), nullable=True))
+    op.create_index(
+        "ix_shards_open",
+        "shards",
+        ["lease_until"],
+        unique=False,
+        sqlite_where=sa.text("done_at IS NULL"),
+        postgresql_where=sa.text("done_at IS NULL"),
+    )
