@@ -28,7 +28,7 @@ def finish(ctx: DeliveryContext, request_id: str) -> RequestState:
     """Move a broadcast whose shards are all done to its end, and delete what dead snapshots left of it.
 
     Returns:
-        The end state; the same again when it had ended before.
+        The end state, the same again when it had ended before; ``sending`` where shards are left for later.
 
     Raises:
         ValueError: Shards are not done.

@@ -164,6 +164,8 @@ class ChunkSender:
     async def _call(self, recipients: Recipients) -> Results:
         """Return the results in the chunk's order."""
         size, now = len(recipients.addresses), self._ctx.clock()
+        if self._shard.row.skip is not None:
+            return attempts.by_column([_without_call(Outcome.SKIPPED, self._shard.row.skip, to_micros(now))] * size)
         if self._sender is None:
             return attempts.by_column([_without_call(Outcome.SKIPPED, attempts.NOT_CONFIGURED, to_micros(now))] * size)
         if now >= self._shard.notification.expires_at:

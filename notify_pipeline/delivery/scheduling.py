@@ -85,8 +85,11 @@ class Schedule:
 
     def uses(self, recipients: Iterable[Recipient]) -> Uses:
         """Return what the send would use of its recipients' frequency caps."""
+        return self.uses_of(frozenset(caps.recipient(each.user_id, each.address) for each in recipients))
+
+    def uses_of(self, who: frozenset[str]) -> Uses:
+        """Like ``uses``, of recipients as ``caps.recipient`` names them."""
         send = self.timing.notification
-        who = frozenset(caps.recipient(recipient.user_id, recipient.address) for recipient in recipients)
         return Uses(send.tenant, send.request_id, send.category, to_micros(nominal(send)), who)
 
 
@@ -144,17 +147,18 @@ def read_rules(ledger: Ledger, tenant: str) -> TenantRules:
         quiet = policies.find_in(conn, tenant, PolicyKind.QUIET_HOURS).get("")
         capped = policies.find_in(conn, tenant, PolicyKind.FREQUENCY_CAP)
         own = users.have_quiet_hours(conn, tenant)
-    window = None if quiet is None else _window(quiet.value, f"tenant {quiet.tenant}")
+    window = None if quiet is None else window_of(quiet.value, f"tenant {quiet.tenant}")
     return TenantRules(window, own, frozenset(capped))
 
 
 def person_of(row: UserRow) -> Person:
     """Return what a user said."""
-    own = None if row.quiet_hours is None else _window(row.quiet_hours, "a user")
+    own = None if row.quiet_hours is None else window_of(row.quiet_hours, "a user")
     return Person(None, row.timezone, own)
 
 
-def _window(value: Mapping[str, object], whose: str) -> Window | None:
+def window_of(value: Mapping[str, object], whose: str) -> Window | None:
+    """Return stored quiet hours; None, and a word in the log, where they cannot be read."""
     try:
         return Window.of(value)
     except (KeyError, TypeError, ValueError):

@@ -44,7 +44,7 @@ class ShardTotals:
         chunks: Chunks sent, retries included.
         ambiguous_chunks: Chunks that a dead process left without outcomes.
         done: True when every recipient is finished.
-        stopped_reason: ``done``, ``done before`` (by another execution) or ``stopped``.
+        stopped_reason: ``done``, ``done before`` (by another execution), ``stopped`` or ``not due``.
         seconds: How long this execution ran, with the shards that it sent beside this one.
     """
 
@@ -76,7 +76,7 @@ def send_shards(
         stop: Ends it early; chunks under way are finished and recorded.
 
     Returns:
-        What became of each; ``done`` is False only if it was told to stop.
+        What became of each; ``done`` is False only if it was told to stop, or is not due.
 
     Raises:
         HeldBy: Another process is sending one of them; none was begun.
@@ -107,7 +107,7 @@ def _totals(ctx: DeliveryContext, row: ShardRow, reason: str, seconds: float) ->
         outcomes,
         found.chunks,
         found.ambiguous,
-        done=reason != "stopped",
+        done=reason in ("done", "done before"),
         stopped_reason=reason,
         seconds=seconds,
     )
@@ -131,7 +131,7 @@ def _take(ctx: DeliveryContext, request_id: str, shard: int, stop: threading.Eve
 
 
 async def _send_all(ctx: DeliveryContext, rows: Sequence[ShardRow], stop: threading.Event) -> list[str]:
-    """Return for each shard ``done``, ``done before`` or ``stopped``."""
+    """Return for each shard ``done``, ``done before``, ``stopped`` or ``not due``."""
     if all(row.done_at is not None for row in rows):
         return ["done before"] * len(rows)
     # One thread handles all tables: Arrow's allocator keeps a heap for each that does, which was 80 MB more with six.
@@ -155,7 +155,11 @@ async def _send(
 ) -> str:
     if row.done_at is not None:
         return "done before"
-    notification = notifications.parse(routing.load(ctx.ledger, [row.request_id])[0])
+    if row.due_at is not None and row.due_at > to_micros(ctx.clock()):
+        return "not due"
+    notification = notifications.until(
+        notifications.parse(routing.load(ctx.ledger, [row.request_id])[0]), row.expires_at
+    )
     with ExitStack() as stack:
         shard = await asyncio.to_thread(stack.enter_context, Shard.open(ctx, row, notification))
         chunk_sender = ChunkSender(ctx, shard, sender, tables, stop)

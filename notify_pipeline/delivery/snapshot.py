@@ -1,7 +1,7 @@
 """A broadcast's recipients, fixed once: the audience streamed into shard files, then made the request's in one step.
 
-Belongs here: how many shards there are, and writing them. Does not belong here: finding the audience (``audience``,
-``planning``), sending (``shard``).
+Belongs here: how many shards there are, and making them the request's. Does not belong here: finding the audience
+(``audience``, ``planning``), who is due when (``assigning``), writing files (``shard_writer``), sending (``shard``).
 
 A part is what one process sends at a time: a shard of each channel. All parts are filled at once, a row group at a time
 in turn, so that they are equal in every channel without anybody knowing how many recipients there will be.
@@ -11,42 +11,50 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from datetime import datetime
 
 import polars as pl
-import pyarrow.parquet as pq
 
-from notify_pipeline.core.ids import new_id, to_micros
+from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import broadcasts, routing, shards
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import Notification
-from notify_pipeline.core.schemas import SNAPSHOT
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import Platform, RequestState
+from notify_pipeline.core.vocabulary import RequestState
 from notify_pipeline.delivery import audience, notifications, planning
+from notify_pipeline.delivery.assigning import Assigner
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.audience_base import PROFILE
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.scheduling import Schedules
+from notify_pipeline.delivery.shard_writer import ShardWriter
+from notify_pipeline.delivery.timing import AT_ONCE, Slot
 
 log = logging.getLogger(__name__)
 
-_CHANNEL_OF = {platform.value: platform.channel.value for platform in Platform}
 _FRAME_SCHEMA = pl.Schema(dict.fromkeys(PROFILE, pl.String()))
-# Rows that are written, and later read, at a time: some 2 MB decoded.
-_GROUP_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRef:
-    """One shard of a broadcast, for whoever sends it; those of one ``part`` are sent by one process, side by side."""
+    """One shard of a broadcast, for whoever sends it; those of one ``part`` are sent by one process, side by side.
+
+    ``due_at`` is in microseconds since the epoch, None means at once.
+    """
 
     shard: int
     part: int
     channel: str
     recipients: int
+    due_at: int | None = None
+    done: bool = False
+
+    def is_open(self, now: datetime) -> bool:
+        """Tell whether it is due and not done."""
+        return not self.done and (self.due_at is None or self.due_at <= to_micros(now))
 
 
 def snapshot(ctx: DeliveryContext, request_id: str) -> list[ShardRef]:
@@ -69,11 +77,18 @@ def snapshot(ctx: DeliveryContext, request_id: str) -> list[ShardRef]:
         _write(ctx, notifications.parse(found[0]))
     elif state is not RequestState.SENDING and not state.is_final:
         raise ValueError(f"request {request_id} is {state}: it is not routed yet")
-    begun: Counter[str] = Counter()  # a channel's shards are in as many parts as there are
+    return _refs(shards.shards(ctx.ledger, request_id))
+
+
+def _refs(rows: Sequence[ShardRow]) -> list[ShardRef]:
+    begun: Counter[tuple[Slot, str]] = Counter()  # a channel's shards that are due together are in different parts
+    parts: dict[tuple[Slot, int], int] = {}
     refs = []
-    for row in shards.shards(ctx.ledger, request_id):
-        refs.append(ShardRef(row.shard, begun[row.channel], row.channel, row.recipients))
-        begun[row.channel] += 1
+    for row in rows:
+        slot = Slot(row.due_at, row.expires_at, row.skip)
+        part = parts.setdefault((slot, begun[slot, row.channel]), len(parts))
+        begun[slot, row.channel] += 1
+        refs.append(ShardRef(row.shard, part, row.channel, row.recipients, row.due_at, row.done_at is not None))
     return refs
 
 
@@ -98,9 +113,12 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
             broadcasts.expire(ctx.ledger, request_id, ctx.clock())
             return
         at_least, frames = _frames(ctx, notification)
-        with _ShardWriter(ctx, notification, part_count(ctx.settings, at_least)) as writer:
+        schedule = Schedules(ctx.ledger).without_users(notification)
+        assigner = None if schedule is None else Assigner(ctx.ledger, schedule, ctx.clock())
+        with ShardWriter(ctx, notification, part_count(ctx.settings, at_least)) as writer:
             for frame in frames:
-                writer.add(frame)
+                for slot, part in [(AT_ONCE, frame)] if assigner is None else assigner.split(frame):
+                    writer.add(part, slot)
             writer.finish()
         rows = writer.rows()
         now = ctx.clock()
@@ -150,79 +168,3 @@ def _held(ctx: DeliveryContext, request_id: str) -> Iterator[None]:
         over.set()
         keeper.join()
         shards.release_request(ctx.ledger, request_id, ctx.owner)
-
-
-class _ShardWriter:
-    """Deals frames out to one file per channel and part; the files appear when the block ends well."""
-
-    def __init__(self, ctx: DeliveryContext, notification: Notification, parts: int) -> None:
-        self._ctx = ctx
-        self._request_id = notification.request_id
-        self._wanted = [channel.value for channel in planning.wanted_channels(notification)]
-        self._parts = parts
-        self._group_rows = min(_GROUP_ROWS, ctx.settings.shard_min)
-        self._name = new_id()
-        self._held: dict[str, list[pl.DataFrame]] = {}
-        self._groups: Counter[str] = Counter()
-        self._files: dict[tuple[int, str], pq.ParquetWriter] = {}
-        self._recipients: Counter[tuple[int, str]] = Counter()
-        self._open = ExitStack()
-        self.sizes: Counter[tuple[str | None, str | None]] = Counter()
-
-    def __enter__(self) -> Self:
-        self._open.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
-
-    def add(self, frame: pl.DataFrame) -> None:
-        by_channel = frame.with_columns(channel=pl.col("platform").replace_strict(_CHANNEL_OF))
-        wanted = by_channel.filter(pl.col("channel").is_in(self._wanted))
-        for (channel,), part in wanted.partition_by("channel", as_dict=True, include_key=False).items():
-            self._count(str(channel), part)
-            held = self._held.setdefault(str(channel), [])
-            held.append(part)
-            if sum(each.height for each in held) >= self._group_rows:
-                held[:] = [self._put_whole_groups(str(channel), pl.concat(held))]
-
-    def finish(self) -> None:
-        """Write what is not enough for a row group."""
-        for channel in sorted(self._held):
-            rest = pl.concat(self._held[channel])
-            if rest.height:
-                self._put(channel, rest)
-
-    def rows(self) -> list[ShardRow]:
-        """Return the shards, part by part."""
-        return [
-            ShardRow(self._request_id, number, key[1], self._path(*key), self._recipients[key], None, None, None)
-            for number, key in enumerate(sorted(self._files))
-        ]
-
-    def _path(self, part: int, channel: str) -> str:
-        return f"snapshots/request={self._request_id}/{self._name}-{channel}-{part:05d}.parquet"
-
-    def _count(self, channel: str, part: pl.DataFrame) -> None:
-        for platform, number in part["platform"].value_counts().iter_rows():
-            self.sizes[channel, platform] += number
-
-    def _put_whole_groups(self, channel: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Write as many row groups as there are; return the rest."""
-        whole = frame.height - frame.height % self._group_rows
-        for start in range(0, whole, self._group_rows):
-            self._put(channel, frame.slice(start, self._group_rows))
-        return frame.slice(whole)
-
-    def _put(self, channel: str, group: pl.DataFrame) -> None:
-        """Write a row group to the part whose turn it is."""
-        key = (self._groups[channel] % self._parts, channel)
-        self._groups[channel] += 1
-        if key not in self._files:
-            opened = self._ctx.lake.writer(self._path(*key), SNAPSHOT, unique=("recipient",))
-            self._files[key] = self._open.enter_context(opened)
-        # One platform after another: chunks then rarely need more than one message.
-        mine = group.sort("platform") if group["platform"].n_unique() > 1 else group
-        table = mine.rename({"token": "recipient"}).to_arrow().select(SNAPSHOT.names).cast(SNAPSHOT)
-        self._files[key].write_table(table, row_group_size=len(table))
-        self._recipients[key] += len(table)

@@ -68,6 +68,7 @@ def test_never_a_second_one_while_one_waits_to_start(ages: list[float | None], h
 
 
 ENDED = BroadcastRun(ago(1))
+WELL = BroadcastRun(ago(0), failed=False)
 ALIVE = BroadcastRun(None)
 
 
@@ -85,6 +86,9 @@ ALIVE = BroadcastRun(None)
         pytest.param([BroadcastRun(ago(5))] * 6, False, 7, id="... 5 s more each"),
         pytest.param([BroadcastRun(ago(59))] * 100, False, None, id="... up to a minute"),
         pytest.param([BroadcastRun(ago(60))] * 100, False, 101, id="... and never give up"),
+        pytest.param([WELL] * 50, False, 51, id="runs that did well are followed at once, by the next wave's"),
+        pytest.param([*[ENDED] * 6, *[WELL] * 50], False, None, id="... but for those that failed"),
+        pytest.param([*[WELL] * 50, *[ENDED] * 5], False, 56, id="... of which the fifth has its successor at once"),
     ],
 )
 def test_broadcast(runs: list[BroadcastRun], lease_alive: bool, number: int | None) -> None:

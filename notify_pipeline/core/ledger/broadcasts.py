@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, insert, select, text, update
+from sqlalchemy import Connection, and_, case, func, insert, or_, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, dead_letters, moves, outbox, progress, requests, shards
@@ -85,9 +85,14 @@ class SettledChunk:
 
 
 def due(ledger: Ledger, now: datetime, limit: int = 1_000) -> list[DueBroadcast]:
-    """Return broadcasts that are not at their end, in the order in which they should run."""
+    """Return broadcasts that somebody can go on with now, in the order in which they should run.
+
+    That is until the end, but for the time in which all shards that are left are due later.
+    """
     open_ = text("requests.state IN ('accepted', 'routed', 'sending')")  # the partial index's own words
     alive = case((SHARDS.c.lease_until > to_micros(now), 1), else_=0)
+    later = case((and_(SHARDS.c.done_at.is_(None), SHARDS.c.due_at > to_micros(now)), 1), else_=0)
+    left = func.count(SHARDS.c.shard) - func.count(SHARDS.c.done_at)
     query = (
         select(
             *(REQUESTS.c[name] for name in ("request_id", "tenant", "notification_id", "priority_rank", "state")),
@@ -99,6 +104,7 @@ def due(ledger: Ledger, now: datetime, limit: int = 1_000) -> list[DueBroadcast]
         .join_from(REQUESTS, SHARDS, REQUESTS.c.request_id == SHARDS.c.request_id, isouter=True)
         .where(open_, REQUESTS.c.state.in_(_RUNNING), REQUESTS.c.mode == str(DeliveryMode.BROADCAST))
         .group_by(REQUESTS.c.request_id)
+        .having(or_(left == 0, func.coalesce(func.sum(later), 0) < left))
         .order_by(REQUESTS.c.priority_rank, REQUESTS.c.due_at, REQUESTS.c.request_id)
         .limit(limit)
     )
@@ -133,8 +139,10 @@ def settle(ledger: Ledger, settled: SettledChunk) -> bool:
 def finish(ledger: Ledger, request_id: str, now: datetime) -> RequestState:
     """Move a broadcast whose shards are all done to its end; return where it stands (its end, when it had ended).
 
+    It goes on ``sending`` while shards are left that have a time of their own, even if that came a moment ago.
+
     Raises:
-        ValueError: Shards are not done, or it was never snapshot.
+        ValueError: Other shards are not done, or it was never snapshot.
         KeyError: There is no such request.
     """
     return ledger.write(_finish, (request_id, to_micros(now)))
@@ -248,8 +256,11 @@ def _finish_one(conn: Connection, request_id: str, now: int) -> RequestState | E
     state = RequestState(request.state)
     if state.is_final:
         return state
-    open_shards = select(SHARDS.c.shard).where(SHARDS.c.request_id == request_id, SHARDS.c.done_at.is_(None))
-    missing = conn.execute(open_shards).scalars().all()
+    this = (SHARDS.c.request_id == request_id, SHARDS.c.done_at.is_(None))
+    left = conn.execute(select(SHARDS.c.shard, SHARDS.c.due_at).where(*this).order_by(SHARDS.c.shard)).all()
+    missing = [shard for shard, due_at in left if due_at is None]
+    if state is RequestState.SENDING and left and not missing:
+        return state
     if state is not RequestState.SENDING or missing:
         return ValueError(f"request {request_id} is {state}, its shards {missing} are not done")
     progress.end(conn, [(request, request.counts)], now, ACTOR)

@@ -22,7 +22,11 @@ class HeldBy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ShardRow:
-    """One shard: its recipients are the rows of the file at ``path``, all on one channel."""
+    """One shard: its recipients are the rows of the file at ``path``, all on one channel.
+
+    Times in microseconds since the epoch. ``due_at`` None: at once; ``expires_at`` None: with its request; ``skip``:
+    why its recipients are not sent to.
+    """
 
     request_id: str
     shard: int
@@ -32,6 +36,9 @@ class ShardRow:
     done_at: int | None
     lease_owner: str | None
     lease_until: int | None
+    due_at: int | None = None
+    expires_at: int | None = None
+    skip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

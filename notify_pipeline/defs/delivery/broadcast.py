@@ -50,7 +50,9 @@ def snapshot_audience(
     with errors_translated(settings.lease_seconds):
         shards = snapshot(work, _request_id(context))
     context.log.info(f"{sum(shard.recipients for shard in shards)} recipients in {len(shards)} shards")
-    for part, together in groupby(sorted(shards, key=attrgetter("part")), key=attrgetter("part")):
+    # The others are done, or due later: another run is launched then.
+    now = [shard for shard in shards if shard.is_open(work.clock())]
+    for part, together in groupby(sorted(now, key=attrgetter("part")), key=attrgetter("part")):
         yield dg.DynamicOutput([shard.shard for shard in together], mapping_key=f"{part:05d}")
 
 
@@ -155,7 +157,12 @@ def _request(instance: dg.DagsterInstance, due: DueBroadcast, now: datetime) -> 
 
 def _runs_of(instance: dg.DagsterInstance, request_id: str) -> list[BroadcastRun]:
     records = instance.get_run_records(dg.RunsFilter(job_name=JOB, tags={REQUEST_TAG: request_id}))
-    return [BroadcastRun(record.update_timestamp if record.dagster_run.is_finished else None) for record in records]
+    return [_run(record) for record in records]
+
+
+def _run(record: dg.RunRecord) -> BroadcastRun:
+    status = record.dagster_run
+    return BroadcastRun(record.update_timestamp if status.is_finished else None, failed=not status.is_success)
 
 
 def _request_id(context: dg.OpExecutionContext) -> str:

@@ -17,9 +17,13 @@ _MAX_DELAY = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class BroadcastRun:
-    """An earlier run of one broadcast; ``ended_at`` is None while Dagster takes it for alive."""
+    """An earlier run of one broadcast; ``ended_at`` is None while Dagster takes it for alive.
+
+    One that did well leaves shards that are due later; the run for these is its successor, not its replacement.
+    """
 
     ended_at: datetime | None
+    failed: bool = True
 
 
 def next_number(runs: Sequence[BroadcastRun], lease_alive: bool, now: datetime) -> int | None:
@@ -32,8 +36,8 @@ def next_number(runs: Sequence[BroadcastRun], lease_alive: bool, now: datetime) 
     """
     if lease_alive or any(run.ended_at is None for run in runs):
         return None
-    extra = max(0, len(runs) - _FREE_RELAUNCHES)
-    ended = [run.ended_at for run in runs if run.ended_at is not None]
+    ended = [run.ended_at for run in runs if run.ended_at is not None and run.failed]
+    extra = max(0, len(ended) - _FREE_RELAUNCHES)
     if ended and now < max(ended) + min(extra * _DELAY_STEP, _MAX_DELAY):
         return None
     return len(runs) + 1
