@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ingest_api.endpoint import Call
 from ingest_api.errors import FieldError, unprocessable
+from ingest_api.limits import keeping
 from ingest_api.notifications.models import NewSend
 from notify_pipeline.core.ledger.requests import NewRequest
 from notify_pipeline.core.records import DEFAULT_TTL_S
@@ -37,14 +38,18 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
     if faults:
         raise unprocessable(*faults)
     due_at, expires_at = times_of(body, now)
+    stored, limits = body.canonical(), call.services.limits.of(call.tenant)
+    if too_large := list(keeping.faults(limits, stored)):
+        raise unprocessable(*too_large)
     return NewRequest(
         tenant=call.tenant,
         notification_id=notification_id,
-        body=body.canonical(),
+        body=stored,
         accepted_at=now,
         expires_at=expires_at,
         due_at=due_at,
         actor=actor(call),
+        quotas=limits.request_quotas,
     )
 
 

@@ -11,10 +11,12 @@ from ingest_api.errors import FieldError, conflict, unprocessable
 from ingest_api.fields import NotificationId
 from ingest_api.inputs import read_idempotency_key
 from ingest_api.keys import Access
+from ingest_api.limits.keeping import quota_exceeded
 from ingest_api.notifications.making import new_request
 from ingest_api.notifications.models import NewSend, SendAccepted
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import requests
+from notify_pipeline.core.ledger.usage import QuotaExceeded
 
 GROUP = Group("notifications", "Sends.")
 _REPLAYED = ("Idempotent-Replayed", "true")
@@ -49,6 +51,8 @@ def send_notification(call: Call, body: NewSend) -> Response:
         accepted = requests.accept(call.services.ledger, new)
     except requests.IdReused as error:
         raise conflict("id_reused", "This id was used before, with another body.", "id") from error
+    except QuotaExceeded as error:
+        raise quota_exceeded(error, new.accepted_at) from error
     return _accepted(accepted)
 
 

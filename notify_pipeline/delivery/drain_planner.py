@@ -15,6 +15,7 @@ from datetime import datetime
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import fair, routing
 from notify_pipeline.core.ledger.fair import Wanted
+from notify_pipeline.core.ledger.limits import LimitsBook
 from notify_pipeline.core.ledger.plans import Plan
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification
@@ -64,6 +65,7 @@ class Planner:
         self._schedules = schedules
         self._rules = Rules(channels, ctx.settings.inline_limit, ctx.delivery_secret, ctx.run_id)
         self._reader = AudienceReader(ctx.lake, ctx.ledger)
+        self._limits = LimitsBook(ctx.ledger)
         self._wake_lanes = wake_lanes
         self._scans = Turnstile(_SCANS)
         self._turns: dict[int, str] = {}
@@ -156,7 +158,8 @@ class Planner:
         return planning.plan(notification, known, self._rules, now, schedule)
 
     def _store(self, plans: Sequence[Plan]) -> None:
-        self.planned += sum(routing.store(self._ctx.ledger, self._ctx.owner, plans, self._ctx.clock()))
+        ctx, limits = self._ctx, self._limits.all()
+        self.planned += sum(routing.store(ctx.ledger, ctx.owner, plans, ctx.clock(), limits))
 
     async def _plan_counted_out(self, waiting: Sequence[Notification]) -> None:
         ids = [notification.request_id for notification in waiting]

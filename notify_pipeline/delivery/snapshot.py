@@ -20,6 +20,7 @@ import polars as pl
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import broadcasts, routing, shards
+from notify_pipeline.core.ledger.limits import LimitsBook
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.settings import Settings
@@ -123,9 +124,10 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
         rows = writer.rows()
         now = ctx.clock()
         audiences = planning.audiences_rows(notification, writer.sizes, to_micros(now))
-        won = broadcasts.start(ctx.ledger, broadcasts.Snapshot(request_id, rows, audiences, now))
+        limits = LimitsBook(ctx.ledger).of(notification.tenant)
+        won = broadcasts.start(ctx.ledger, broadcasts.Snapshot(request_id, rows, audiences, now, limits))
     if not won:
-        log.warning("request %s was snapshot by another process; its shards count", request_id)
+        log.warning("request %s is over a limit, or was snapshot by another process, whose shards count", request_id)
         ctx.lake.delete(row.path for row in rows)
     elif not rows:
         # Nobody is there to send to, so no step will come to finish it.

@@ -12,7 +12,7 @@ from notify_pipeline.core.ledger import policies, tenants
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import PolicyKind
-from tests.ingest_api.conftest import ADMIN, House, build, copied, fields_of
+from tests.ingest_api.conftest import ADMIN, House, build, copied, fields_of, send
 from tests.ingest_api.server import Server, call
 
 
@@ -106,3 +106,42 @@ def test_processes_share_one_rate(tmp_path: Path, ledger_url: str, monkeypatch: 
             within = sum(begin <= b and e <= end for b, e in passed)
             assert within <= per_s * max(0.0, end - begin) + burst
     assert len(passed) >= burst, "and nobody is refused what is there"
+
+
+def test_a_days_quota_of_sends_is_exact_and_repetitions_are_free(any_house: House) -> None:
+    house = any_house
+    house.secret.ok("POST", "/notifications", send(id="before"))
+    limit(house, house.mine.tenant, daily_requests=3)
+    branch = house.api(house.mine.organizations[0].secret_key)
+    house.secret.ok("POST", "/notifications", send(id="a"))
+    branch.ok("POST", "/notifications", send(id="a"))
+    for api in (house.secret, branch):
+        refused = api.call("POST", "/notifications", send(id="b"))
+        assert refused.status_code == 429
+        assert refused.json is not None
+        assert refused.json["error"]["code"] == "quota_exceeded"
+        assert refused.headers["Retry-After"] == str(86_400 - (6 * 3_600 + 34 * 60 + 2)), "until midnight UTC"
+    again = house.secret.call("POST", "/notifications", send(id="a"))
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true")
+    assert house.secret.call("POST", "/notifications", send(id="a", type="sport")).status_code == 409
+    assert house.secret.call("GET", "/notifications/b").status_code == 404
+    house.stranger.ok("POST", "/notifications", send(id="b"))
+    house.clock.advance(hours=18)
+    house.secret.ok("POST", "/notifications", send(id="b"))
+
+
+def test_content_and_lists_that_are_too_large_are_refused(house: House) -> None:
+    content = {"title": "Ten bytes!"}
+    limit(house, house.mine.tenant, max_content_bytes=len('{"title":"Ten bytes!"}'), max_audience=2)
+    house.secret.ok("POST", "/notifications", send(content=content))
+    for n, body in enumerate(({"content": content | {"body": "."}}, {"overrides": {"fcm": {"body": "."}}})):
+        refused = house.secret.call("POST", "/notifications", send(id=f"c{n}", content=content) | body)
+        assert refused.status_code == 422
+        assert fields_of(refused) == {"content"}
+    for kind in ("users", "devices"):
+        body = send(id=kind, topics=..., content=content)
+        house.secret.ok("POST", "/notifications", body | {kind: ["a", "b"]})
+        refused = house.secret.call("POST", "/notifications", body | {kind: ["a", "b", "c"]})
+        assert refused.status_code == 422
+        assert fields_of(refused) == {kind}
+    house.stranger.ok("POST", "/notifications", send())

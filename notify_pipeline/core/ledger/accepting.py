@@ -19,6 +19,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.statements import Prepared, Upsert
 from notify_pipeline.core.ledger.tables import REQUESTS
+from notify_pipeline.core.ledger.usage import Quota, Tally
 from notify_pipeline.core.vocabulary import Priority, RequestState
 
 
@@ -42,6 +43,7 @@ class NewRequest:
         compared: What the caller asked for, where ``body`` holds what we made of it (a rendered template): two sends
             are then the same when this is equal.
         replay_of: The request whose dead letters this sends again.
+        quotas: The daily quotas that it counts on.
     """
 
     tenant: str
@@ -53,6 +55,7 @@ class NewRequest:
     actor: str = "api"
     compared: Mapping[str, Any] | None = None
     replay_of: str | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Incoming:
     stored: tuple[Any, ...]
     lake: Mapping[str, Any]
     move: Move
+    quotas: tuple[Quota, ...]
 
 
 _ACCEPTED = str(RequestState.ACCEPTED)
@@ -125,6 +129,7 @@ def accept(ledger: Ledger, new: NewRequest) -> Accepted:
 
     Raises:
         IdReused: The first one had another body.
+        QuotaExceeded: It would be one more than a day's quota allows.
     """
     return ledger.write(accept_all, prepare(new))
 
@@ -165,9 +170,8 @@ def prepare(new: NewRequest) -> Incoming:
         at=accepted_at,
         detail=None if new.replay_of is None else {"replay_of": new.replay_of},
     )
-    return Incoming(
-        new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, _lake_row(new, stored), move
-    )
+    lake = _lake_row(new, stored)
+    return Incoming(new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, lake, move, new.quotas)
 
 
 def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:
@@ -192,6 +196,36 @@ def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:
 
 def accept_all(conn: Connection, items: Sequence[Incoming]) -> list[Accepted | Exception]:
     """Store sends inside a transaction; for each return what ``accept`` would return or raise."""
+    if any(item.quotas for item in items):
+        return _accept_counted(conn, items)
+    return _accept_all(conn, items)
+
+
+def _accept_counted(conn: Connection, items: Sequence[Incoming]) -> list[Accepted | Exception]:
+    """Store sends of which some count on quotas: repetitions use nothing, and what is over is not stored."""
+    tally = Tally(conn, [(item.quotas, item.accepted_at) for item in items], counts_requests=True)
+    refused: dict[int, Exception] = {}
+    counted: dict[tuple[str, str], Incoming] = {}
+    for number, item in enumerate(items):
+        key = item.tenant, item.notification_id
+        if not item.quotas or key in counted or _FIRST.run_values(conn, key).first() is not None:
+            continue
+        over = tally.take_request(item.quotas, item.accepted_at)
+        if over is None:
+            counted[key] = item
+        else:
+            refused[number] = over
+    results = iter(_accept_all(conn, [item for number, item in enumerate(items) if number not in refused]))
+    outcomes = [refused[number] if number in refused else next(results) for number in range(len(items))]
+    stored = {outcome.request_id for outcome in outcomes if isinstance(outcome, Accepted)}
+    for item in counted.values():
+        if item.request_id not in stored:  # a process that knows of no quota yet was first
+            tally.give_back_request(item.quotas, item.accepted_at)
+    tally.store()
+    return outcomes
+
+
+def _accept_all(conn: Connection, items: Sequence[Incoming]) -> list[Accepted | Exception]:
     inserted = _INSERT.run_many(conn, [item.stored for item in items])
     # The usual case, nobody sent any of these before, is told by the count alone.
     fresh = items if inserted == len(items) else [item for item in items if _is_mine(conn, item)]

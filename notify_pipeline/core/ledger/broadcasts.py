@@ -17,10 +17,11 @@ import orjson
 from sqlalchemy import Connection, and_, case, func, insert, or_, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, dead_letters, moves, outbox, progress, requests, shards
+from notify_pipeline.core.ledger import audit, dead_letters, holding, moves, outbox, progress, requests, shards
 from notify_pipeline.core.ledger.chunk_rows import NewChunk, new_chunk_values, pack_retries
 from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.limits import NO_LIMITS, Limits
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.ledger.tables import CHUNKS, REQUESTS, SHARDS
 from notify_pipeline.core.vocabulary import DeliveryMode, Outcome, Priority, RequestState
@@ -47,12 +48,16 @@ class DueBroadcast:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A broadcast's recipients, all durable in the lake: what turns a routed request into a sending one."""
+    """A broadcast's recipients, all durable in the lake: what turns a routed request into a sending one.
+
+    Where they are more than the tenant's ``limits`` allow, into a failed one.
+    """
 
     request_id: str
     shards: Sequence[ShardRow]
     audiences: Sequence[Mapping[str, Any]]
     now: datetime
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,11 @@ def due(ledger: Ledger, now: datetime, limit: int = 1_000) -> list[DueBroadcast]
 
 
 def start(ledger: Ledger, snapshot: Snapshot) -> bool:
-    """Store the shards and move the request from routed to sending; False when it was not ``routed`` any more."""
+    """Store the shards and move the request from routed to sending.
+
+    Returns:
+        False when it was not ``routed`` any more, or is over a limit and failed: then the shards are nobody's.
+    """
     return ledger.write(_start, snapshot)
 
 
@@ -185,6 +194,8 @@ def _start_one(conn: Connection, item: Snapshot) -> bool:
     for row in item.audiences:
         size = int(row["recipients"])
         counts = progress.add(counts, {str(row["channel"]): {progress.AUDIENCE: size, progress.PENDING: size}})
+    if _is_over(conn, item, counts):
+        return False
     now = to_micros(item.now)
     new = {"lease_owner": None, "lease_until": None, "counts": orjson.dumps(counts).decode(), "updated_at": now}
     mine = REQUESTS.c.request_id == item.request_id
@@ -196,6 +207,19 @@ def _start_one(conn: Connection, item: Snapshot) -> bool:
     moves.record(conn, [request.move(RequestState.ROUTED, RequestState.SENDING, now, ACTOR, detail)], item.now)
     outbox.add(conn, "audiences", item.audiences, item.now)
     return True
+
+
+def _is_over(conn: Connection, item: Snapshot, counts: progress.Counts) -> bool:
+    """Tell whether a broadcast is over a limit; it has failed then."""
+    if item.limits is NO_LIMITS:
+        return False
+    number = holding.recipients(counts)
+    reason = holding.refusal(conn, item.limits, number, item.now)
+    if reason is None:
+        return False
+    from_states, to_state, detail = (RequestState.ROUTED,), RequestState.FAILED, {"recipients": number}
+    move = requests.move
+    return move(conn, item.request_id, from_states, to_state, now=item.now, actor=ACTOR, detail=detail, reason=reason)
 
 
 def _expire(conn: Connection, items: Sequence[tuple[str, datetime]]) -> list[bool]:

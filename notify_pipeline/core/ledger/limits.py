@@ -41,6 +41,16 @@ class Limits:
     max_content_bytes: int | None = None
     quotas: tuple[Quota, ...] = ()
 
+    @property
+    def request_quotas(self) -> tuple[Quota, ...]:
+        """Those that count requests."""
+        return tuple(quota for quota in self.quotas if quota.daily_requests is not None)
+
+    @property
+    def recipient_quotas(self) -> tuple[Quota, ...]:
+        """Those that count recipients."""
+        return tuple(quota for quota in self.quotas if quota.daily_recipients is not None)
+
     def refuses(self, recipients: int) -> str | None:
         """Return why a send to so many is not made, or None."""
         if self.max_audience is not None and recipients > self.max_audience:
@@ -49,6 +59,7 @@ class Limits:
 
 
 AUDIENCE_TOO_LARGE = "audience_too_large"
+NO_LIMITS = Limits()
 
 
 class LimitsBook:
@@ -62,16 +73,20 @@ class LimitsBook:
     ) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
-        self._default = Limits(default_rate)
+        self._default = NO_LIMITS if default_rate is None else Limits(default_rate)
         self._known: Mapping[str, Limits] = {}
         self._stale_at = -1.0
         self._guard = threading.Lock()
 
     def of(self, tenant: str) -> Limits:
         """Return what a tenant is held to."""
+        return self.all().get(tenant, self._default)
+
+    def all(self) -> Mapping[str, Limits]:
+        """Return the limits of every tenant that has any, and of organizations whose product has."""
         if self._monotonic() >= self._stale_at:
             self._refresh()
-        return self._known.get(tenant, self._default)
+        return self._known
 
     def forget(self) -> None:
         """Read again at the next question."""

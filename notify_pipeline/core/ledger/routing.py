@@ -4,7 +4,7 @@ Belongs here: the claim, and the one transaction that stores a plan. Does not be
 (``delivery.planning``), what a plan is (``plans``), the queue that a plan fills (``deliveries``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,8 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import fair, moves, outbox, progress
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.fair import Queue, Wanted
+from notify_pipeline.core.ledger.holding import within_limits
+from notify_pipeline.core.ledger.limits import Limits
 from notify_pipeline.core.ledger.moves import Move
 from notify_pipeline.core.ledger.plans import NewDelivery, Plan, within_caps
 from notify_pipeline.core.ledger.requests import RequestRow, to_row
@@ -38,6 +40,7 @@ _WAITING = Queue(
     list(REQUESTS.c),
 )
 _ANY = Wanted.of(1)
+_NO_LIMITS: Mapping[str, Limits] = {}
 
 _DELIVERY = (
     "delivery_id",
@@ -82,6 +85,7 @@ class _Plans:
     owner: str
     now: datetime
     plans: Sequence[Plan]
+    limits: Mapping[str, Limits]
 
 
 def claim(ledger: Ledger, owner: str, now: datetime, lease_s: float, limit: int | Wanted) -> list[RequestRow]:
@@ -126,9 +130,14 @@ def renew(ledger: Ledger, owner: str, request_ids: Sequence[str], now: datetime,
         ledger.write(_renew, (owner, tuple(request_ids), to_micros(now) + round(lease_s * 1e6)))
 
 
-def store(ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime) -> list[bool]:
-    """Store plans in one transaction; False for each request that the owner does not hold any more."""
-    return ledger.write(_store, _Plans(owner, now, plans)) if plans else []
+def store(
+    ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime, limits: Mapping[str, Limits] = _NO_LIMITS
+) -> list[bool]:
+    """Store plans in one transaction; False for each request that the owner does not hold any more.
+
+    Those that are over their tenant's ``limits`` are stored as failed.
+    """
+    return ledger.write(_store, _Plans(owner, now, plans, limits)) if plans else []
 
 
 def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[RequestRow]]:
@@ -177,9 +186,12 @@ def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
         for request_id, request in found.items()
         if request.state == _ACCEPTED and request.lease_owner == item.owner
     }
-    plans = within_caps(conn, [plan for plan in item.plans if plan.request_id in mine])
+    plans = [plan for plan in item.plans if plan.request_id in mine]
     now = to_micros(item.now)
     tenants = {plan.request_id: found[plan.request_id].tenant for plan in plans}
+    if item.limits:
+        plans = within_limits(conn, plans, tenants, item.limits, item.now)
+    plans = within_caps(conn, plans)
     queued = [_queue_row(plan, tenants[plan.request_id], each, now) for plan in plans for each in plan.deliveries]
     _QUEUE.run_many(conn, queued)
     if plans:

@@ -9,7 +9,7 @@ when the quota takes effect, and kept from then on. Its ``recipients`` begins at
 used when it is planned, which no table remembers by day.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -73,18 +73,30 @@ def of_tenant_and_parts(column: ColumnElement[str], tenant: str) -> ColumnElemen
 class Tally:
     """The days that one transaction counts on. Name all uses at once, so that rows are locked in one order."""
 
-    def __init__(self, conn: Connection, uses: Iterable[tuple[Sequence[Quota], int]]) -> None:
-        """Lock the rows of these quotas at these moments (microseconds)."""
+    def __init__(
+        self, conn: Connection, uses: Sequence[tuple[Sequence[Quota], int]], *, counts_requests: bool = False
+    ) -> None:
+        """Lock the rows of these quotas at these moments (microseconds).
+
+        A transaction that will use requests begins the count of a quota that is in effect and was not counted yet.
+        One that comes before it is in effect holds the row all the same: it is stored before the count, or counted.
+        """
         self._conn = conn
-        self._rows = {
-            (subject, day): _Row(conn, subject, day)
-            for subject, day in sorted({(q.subject, at // DAY_MICROS) for quotas, at in uses for q in quotas})
-        }
+        self._rows: dict[tuple[str, int], _Row] = {}
+        latest: dict[tuple[str, int], tuple[int, Quota]] = {}
+        for quotas, at in uses:
+            for quota in quotas:
+                key = quota.subject, at // DAY_MICROS
+                latest[key] = max(latest.get(key, (at, quota)), (at, quota), key=lambda found: found[0])
+        for key, (at, quota) in sorted(latest.items()):
+            row = self._rows[key] = _Row(conn, *key)
+            if counts_requests and not row.counts(quota) and at >= quota.since + round(EFFECT_S * 1e6):
+                row.begin(conn, quota)
 
     def take_request(self, quotas: Sequence[Quota], at: int) -> QuotaExceeded | None:
         """Use one request at a moment, or say which quota has no room for it; then nothing is used."""
         mine = [(quota, self._rows[quota.subject, at // DAY_MICROS]) for quota in quotas]
-        counting = [(quota, row) for quota, row in mine if row.counts(quota, at)]
+        counting = [(quota, row) for quota, row in mine if row.counts(quota)]
         for quota, row in counting:
             if quota.daily_requests is not None and row.requests >= quota.daily_requests:
                 return QuotaExceeded("daily_requests", quota.daily_requests, at)
@@ -96,7 +108,7 @@ class Tally:
         """Undo ``take_request``: it was a repetition after all."""
         for quota in quotas:
             row = self._rows[quota.subject, at // DAY_MICROS]
-            row.requests -= row.counts(quota, at)
+            row.requests -= row.counts(quota)
 
     def take_recipients(self, quotas: Sequence[Quota], number: int, at: int) -> bool:
         """Use so many recipients at a moment; False, and nothing is used, when a quota has no room for all."""
@@ -118,34 +130,37 @@ class _Row:
     """One tenant's day, locked."""
 
     def __init__(self, conn: Connection, subject: str, day: int) -> None:
-        self._conn, self._subject, self._day = conn, subject, day
+        self._subject, self._day = subject, day
         self._this = (USAGE.c.tenant == subject) & (USAGE.c.day == day)
         query = select(USAGE.c.requests, USAGE.c.recipients, USAGE.c.since).where(self._this).with_for_update()
         found = conn.execute(query).tuples().one_or_none()
         if found is None:
-            new = insert_for(conn.dialect.name)(USAGE).values(
-                tenant=subject, day=day, requests=0, recipients=0, since=0
-            )
-            conn.execute(new.on_conflict_do_nothing())
+            fresh = {"tenant": subject, "day": day, "requests": 0, "recipients": 0, "since": 0}
+            conn.execute(insert_for(conn.dialect.name)(USAGE).values(fresh).on_conflict_do_nothing())
             found = conn.execute(query).tuples().one()
-        self.requests, self.recipients, self._since = self._stored = found
+        self._stored = (int(found[0]), int(found[1]), int(found[2]))
+        self.requests, self.recipients, self._since = self._stored
 
-    def counts(self, quota: Quota, at: int) -> bool:
-        """Tell whether requests count on this quota, after counting those of the day if that was not done for it."""
-        if self._since == quota.since:
-            return True
-        if at < quota.since + round(EFFECT_S * 1e6):
-            return False
-        query = select(func.count()).where(
-            of_tenant_and_parts(REQUESTS.c.tenant, self._subject),
-            REQUESTS.c.accepted_at >= self._day * DAY_MICROS,
-            REQUESTS.c.accepted_at < (self._day + 1) * DAY_MICROS,
-        )
-        self.requests, self._since = self._conn.execute(query).scalar_one(), quota.since
-        return True
+    def counts(self, quota: Quota) -> bool:
+        """Tell whether requests count on this quota yet."""
+        return self._since == quota.since
+
+    def begin(self, conn: Connection, quota: Quota) -> None:
+        """Count the day's requests so far, for this quota."""
+        self.requests, self._since = requests_on(conn, self._subject, self._day), quota.since
 
     def store(self, conn: Connection) -> None:
         values = (self.requests, self.recipients, self._since)
         if values != self._stored:
             new = dict(zip(("requests", "recipients", "since"), values, strict=True))
             conn.execute(USAGE.update().where(self._this).values(new))
+
+
+def requests_on(conn: Connection, tenant: str, day: int) -> int:
+    """Return how many requests of a tenant and its organizations were accepted on a day."""
+    query = select(func.count()).where(
+        of_tenant_and_parts(REQUESTS.c.tenant, tenant),
+        REQUESTS.c.accepted_at >= day * DAY_MICROS,
+        REQUESTS.c.accepted_at < (day + 1) * DAY_MICROS,
+    )
+    return conn.execute(query).scalar_one()
