@@ -32,7 +32,15 @@ def read_body(request: Request, model: type[Model], limit: int) -> Model:
     if request.environ.get("CONTENT_TYPE") != JSON_TYPE and not _is_json(request.mimetype):
         message = "The body must be application/json."
         raise ApiError(415, "unsupported_media_type", message, [FieldError("Content-Type", message)])
-    raw = _raw_body(request.environ, limit)
+    return read_json(_raw_body(request.environ, limit), model)
+
+
+def read_json(raw: bytes, model: type[Model]) -> Model:
+    """Validate JSON.
+
+    Raises:
+        ApiError: 400 when it is not JSON, 422 when it does not fit.
+    """
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

@@ -4,14 +4,17 @@ Belongs here: ids, times, and checks that need more than the models. Does not be
 ``content``), storing (``core.ledger``), answers (``routes``).
 """
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ingest_api.endpoint import Call
 from ingest_api.errors import FieldError, unprocessable
+from ingest_api.inputs import read_json
 from ingest_api.limits import keeping
-from ingest_api.notifications.models import NewSend
-from notify_pipeline.core.ledger.requests import NewRequest
+from ingest_api.notifications.models import AUDIENCES, NewSend, SendEdit
+from notify_pipeline.core.ledger.requests import NewRequest, RequestRow
 from notify_pipeline.core.records import DEFAULT_TTL_S
 
 # Beyond a year a plan is a typing error, and the sum with a ttl stays a date.
@@ -51,6 +54,29 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
         actor=actor(call),
         quotas=limits.request_quotas,
     )
+
+
+def edited(call: Call, row: RequestRow, edit: SendEdit, now: datetime) -> NewRequest:
+    """Return what is to be stored of a send that is edited: validated as a whole, as if it were new.
+
+    Raises:
+        ApiError: 422 naming what is wrong.
+    """
+    changes = edit.changes()
+    kind = next(kind for kind in AUDIENCES if kind in row.body)
+    for other in AUDIENCES:
+        if other in changes and other != kind:
+            raise unprocessable(FieldError(other, f"must not be given: the send has {kind}"))
+    # An override's nulls say something; at the top a null is absence.
+    whole = {name: value for name, value in {**row.body, **changes}.items() if value is not None}
+    body = read_json(json.dumps(whole).encode(), NewSend)
+    new = new_request(call, body, row.notification_id, now)
+    if not {"send_at", "send_at_local"} & changes.keys():
+        due_at, expires_at = times_of(body, row.accepted_at)
+        new = replace(new, due_at=due_at, expires_at=expires_at)
+    else:
+        new = replace(new, due_at=new.due_at or now)
+    return replace(new, accepted_at=row.accepted_at)
 
 
 def actor(call: Call) -> str:

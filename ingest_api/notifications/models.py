@@ -49,6 +49,10 @@ def _const_true(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class Options(Strict):
     """What a send may say besides its type and content: its audience, and how it is to be delivered."""
 
@@ -181,6 +185,21 @@ class NewSend(Options):
 _NOT_COMPARED = {"id", "overrides"}
 
 
+class SendEdit(Options):
+    """What shall be different: a field that is given replaces the send's whole field, null takes it away."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"send_at": "2026-11-22T09:00:00Z", "content": {"title": "Delayed"}}]}
+    )
+
+    type: Name = Field(default="", description="The kind of notification.", json_schema_extra=_without_default)
+    content: Content | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was given, as JSON values; nulls stay."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
 class SendAccepted(Shown):
     """The answer to a send; a repetition gets the same, but for `duplicate`."""
 
@@ -189,3 +208,12 @@ class SendAccepted(Shown):
     state: Literal["accepted"]
     status_url: str = Field(description="Where to follow it.")
     duplicate: bool
+
+
+class SendChanged(Shown):
+    """The answer to an edit or a cancellation."""
+
+    request_id: str
+    notification_id: str
+    state: Literal["accepted", "cancelled"]
+    status_url: str = Field(description="Where to follow it.")

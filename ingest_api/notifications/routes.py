@@ -1,4 +1,4 @@
-"""Sends: accepting them.
+"""Sends: accepting, editing and cancelling them.
 
 Belongs here: the routes that change something about sends. Does not belong here: following them (``tracking``), what is
 stored of them (``making``), dedup and storage (``core.ledger.accepting``), delivery.
@@ -7,19 +7,24 @@ stored of them (``making``), dedup and storage (``core.ledger.accepting``), deli
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer
-from ingest_api.errors import FieldError, conflict, unprocessable
+from ingest_api.errors import ApiError, FieldError, conflict, not_found, unavailable, unprocessable
 from ingest_api.fields import NotificationId
 from ingest_api.inputs import read_idempotency_key
 from ingest_api.keys import Access
 from ingest_api.limits.keeping import quota_exceeded
-from ingest_api.notifications.making import new_request
-from ingest_api.notifications.models import NewSend, SendAccepted
+from ingest_api.notifications.making import actor, edited, new_request
+from ingest_api.notifications.models import NewSend, SendAccepted, SendChanged, SendEdit
 from notify_pipeline.core.ids import new_id
-from notify_pipeline.core.ledger import requests
+from notify_pipeline.core.ledger import changing, requests
 from notify_pipeline.core.ledger.usage import QuotaExceeded
+from notify_pipeline.core.vocabulary import RequestState
 
 GROUP = Group("notifications", "Sends.")
 _REPLAYED = ("Idempotent-Replayed", "true")
+_UNKNOWN = "This tenant has no such notification."
+_STARTED = "`already_started`: it is being sent; `already_ended`: it was. The message says where it stands."
+# An edit begins anew when another one came between; that many at once are a mistake.
+_EDIT_TRIES = 10
 
 
 @GROUP.endpoint(
@@ -54,6 +59,75 @@ def send_notification(call: Call, body: NewSend) -> Response:
     except QuotaExceeded as error:
         raise quota_exceeded(error, new.accepted_at) from error
     return _accepted(accepted)
+
+
+@GROUP.endpoint(
+    "PATCH",
+    "/notifications/{notification_id}",
+    access=Access.SECRET,
+    answers={200: Answer("It is changed.", SendChanged)},
+    errors={404: _UNKNOWN, 409: _STARTED},
+)
+def edit_notification(call: Call, notification_id: NotificationId, body: SendEdit) -> Response:
+    """Edit a send that has not started.
+
+    Anything but its id and the kind of its audience. The whole is validated as a new send would be. Without `send_at`
+    it was due when it was accepted, so that only one that waits for something can still be edited. A repetition of the
+    POST that made it still gets its first answer.
+    """
+    ledger, now = call.services.ledger, call.services.clock()
+    for _ in range(_EDIT_TRIES):
+        row = requests.get_by_notification(ledger, call.tenant, notification_id)
+        if row is None:
+            raise not_found("There is no such notification.")
+        if row.state is not RequestState.ACCEPTED:
+            raise _too_late(row.state)
+        try:
+            changing.edit(ledger, row, edited(call, row, body, now), now)
+        except changing.EditedMeanwhile:
+            continue
+        except changing.AlreadyStarted as error:
+            raise _too_late(error.state) from error
+        return _changed(row.request_id, notification_id, row.state)
+    raise unavailable("edited_meanwhile", "Others keep editing this notification. Ask again.")
+
+
+@GROUP.endpoint(
+    "DELETE",
+    "/notifications/{notification_id}",
+    access=Access.SECRET,
+    answers={200: Answer("It is cancelled, by this call or an earlier one: nobody gets it.", SendChanged)},
+    errors={404: _UNKNOWN, 409: _STARTED},
+)
+def cancel_notification(call: Call, notification_id: NotificationId) -> Response:
+    """Cancel a send that has not started.
+
+    Either it is cancelled and nobody gets it, or it has started and the answer is 409. Its id stays used.
+    """
+    try:
+        request_id = changing.cancel(
+            call.services.ledger, call.tenant, notification_id, actor(call), call.services.clock()
+        )
+    except changing.AlreadyStarted as error:
+        raise _too_late(error.state) from error
+    if request_id is None:
+        raise not_found("There is no such notification.")
+    return _changed(request_id, notification_id, RequestState.CANCELLED)
+
+
+def _too_late(state: RequestState) -> ApiError:
+    code = "already_ended" if state.is_final else "already_started"
+    return conflict(code, f"It is too late: its state is {state}.", "state")
+
+
+def _changed(request_id: str, notification_id: str, state: RequestState) -> Response:
+    payload = {
+        "request_id": request_id,
+        "notification_id": notification_id,
+        "state": state,
+        "status_url": f"/requests/{request_id}",
+    }
+    return answer(200, payload)
 
 
 def _notification_id(call: Call, body: NewSend) -> str:

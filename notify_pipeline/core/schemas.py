@@ -62,6 +62,7 @@ REQUESTS = _table(
     send_at=_TIME,
     expires_at=_TIME,
     body=_STR,  # the canonical JSON of the request
+    revision=_INT,  # an edit adds a row with the next one, from null; the newest row says what was sent
 )
 
 AUDIT = _table(

@@ -127,7 +127,7 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
         limits = LimitsBook(ctx.ledger).of(notification.tenant)
         won = broadcasts.start(ctx.ledger, broadcasts.Snapshot(request_id, rows, audiences, now, limits))
     if not won:
-        log.warning("request %s is over a limit, or was snapshot by another process, whose shards count", request_id)
+        log.warning("request %s is cancelled, over a limit, or was snapshot by another process", request_id)
         ctx.lake.delete(row.path for row in rows)
     elif not rows:
         # Nobody is there to send to, so no step will come to finish it.

@@ -28,7 +28,7 @@ SOURCES: Final = (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)
 _COLUMNS: Final = {
     REQUESTS.name: (
         "tenant, request_id, notification_id, type, category, priority, title, topics, dry_run, accepted_at, send_at,"
-        " expires_at"
+        " expires_at, revision"
     ),
     AUDIENCES.name: 'tenant, request_id, notification_id, channel, platform, recipients, "at"',
     AUDIT.name: 'tenant, notification_id, audit_id, to_state, "at"',
@@ -39,6 +39,17 @@ _COLUMNS: Final = {
     ),
     RECEIPTS.name: 'notification_id, delivery_id, event, "at"',
 }
+# An edited request has a row for each revision (null for the first), and the newest says what was sent. Files that were
+# written before there were revisions lack the column.
+_ROWS: Final = {
+    REQUESTS.name: "(FROM empty_rows UNION ALL BY NAME FROM read_parquet($files, union_by_name = true,"
+    " hive_partitioning = false))",
+}
+_ANY_ROWS: Final = "read_parquet($files, hive_partitioning = false)"
+_NEWEST: Final = (
+    "CREATE OR REPLACE TABLE stage.requests AS SELECT * EXCLUDE (revision) FROM stage.requests"
+    " QUALIFY row_number() OVER (PARTITION BY tenant, request_id ORDER BY revision DESC NULLS LAST) = 1"
+)
 # A large send has a million attempts: they carry its number, not its names. Attempts of a request that has not landed
 # wait for it. The request's rows come first in SOURCES.
 _NUMBERED: Final = (
@@ -133,18 +144,20 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         connection.execute(
             f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT {columns} FROM empty_rows {which}"  # noqa: S608
         )
-        connection.unregister("empty_rows")
         for batch in _batches(_paths(connection, table)):
             with local_files(lake, batch) as files:
                 connection.execute(
                     f"INSERT INTO stage.{table.name} SELECT {columns} FROM"  # noqa: S608 - constants above
-                    f" read_parquet($files, hive_partitioning = false) {which}",
+                    f" {_ROWS.get(table.name, _ANY_ROWS)} {which}",
                     {"files": files},
                 )
+        connection.unregister("empty_rows")
         if table not in (ATTEMPTS, RECEIPTS):
             connection.execute(
                 f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT DISTINCT * FROM stage.{table.name}"  # noqa: S608
             )
+        if table is REQUESTS:
+            connection.execute(_NEWEST)
     connection.execute("CREATE OR REPLACE TABLE stage.final_states (state VARCHAR)")
     connection.executemany(
         "INSERT INTO stage.final_states VALUES (?)", [[str(state)] for state in sorted(FINAL_STATES)]

@@ -18,7 +18,7 @@ from notify_pipeline.reports import build, lake_files
 from notify_pipeline.reports.build import FACTS, LakeKeepsChangingError, compare, is_stale
 from notify_pipeline.reports.versions import current
 from tests.reports.desk import NOW, Desk, passed
-from tests.reports.worlds import START, World, put, scatter
+from tests.reports.worlds import START, World, put, scatter, seconds
 
 OUTCOMES = ["accepted", "accepted", "transient", "ambiguous", "throttled", "permanent", "invalid_recipient", "skipped"]
 
@@ -35,6 +35,8 @@ def worlds(draw: st.DrawFn) -> World:
         for number in range(draw(st.integers(1, 3))):
             name = f"n{number}"
             world.request(name, tenant, at=number * 10)
+            for revision in range(1, draw(st.integers(0, 2)) + 1):
+                world.edit(revision, name, tenant, title=f"Title {revision}", send_at=seconds(revision))
             people = draw(st.lists(st.sampled_from("abcdef"), max_size=5, unique=True))
             for platform in ("ios", "android"):
                 world.audience(len(people), platform, name, tenant)
@@ -103,6 +105,27 @@ def test_late_files_and_rebuilds_give_equal_tables(world: World, draws: random.R
         for path, table in tables.items():
             desk.lake.write(path.replace("step", "compacted"), table)
         assert passed(desk.update())
+        _equals_rebuild(desk)
+
+
+def test_an_edit_is_what_was_sent_also_beside_files_from_before_there_were_edits() -> None:
+    with desks(1) as (desk,):
+        world = World()
+        world.request("n1")
+        world.request("n2")
+        world.edit(1, "n1", title="Second", send_at=seconds(5))
+        world.edit(2, "n1", title="Third", type="sport")
+        old, rest = world.rows["requests"][:2], world.rows["requests"][2:]
+        path = put(desk.lake, "requests", old, "old")
+        desk.lake.write(path, desk.lake.read(path).drop_columns(["revision"]))
+        put(desk.lake, "audit", world.rows["audit"], "audit")
+        assert passed(desk.update())
+        titles = "SELECT notification_id, title, type, send_at IS NULL FROM notifications ORDER BY ALL"
+        assert desk.query(titles) == [("n1", "Title of n1", "news", True), ("n2", "Title of n2", "news", True)]
+        put(desk.lake, "requests", rest[1:], "newest")
+        put(desk.lake, "requests", rest[:1], "between")
+        assert passed(desk.update())
+        assert desk.query(titles) == [("n1", "Third", "sport", True), ("n2", "Title of n2", "news", True)]
         _equals_rebuild(desk)
 
 

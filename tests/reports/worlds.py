@@ -50,9 +50,15 @@ class World:
             "send_at": None,
             "expires_at": seconds(at + 86_400),
             "body": "{}",
+            "revision": None,
         }
         self.rows["requests"].append(row | more)
         self.state(notification, tenant, "accepted", at)
+
+    def edit(self, revision: int, notification: str = "n1", tenant: str = "t1", **changes: Any) -> None:
+        """Edit a request: another row, beside the first."""
+        first = next(r for r in self.rows["requests"] if (r["tenant"], r["notification_id"]) == (tenant, notification))
+        self.rows["requests"].append(first | changes | {"revision": revision})
 
     def state(self, notification: str, tenant: str, state: str, at: float) -> None:
         """Move a request."""

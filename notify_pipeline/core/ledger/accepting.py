@@ -72,7 +72,7 @@ class Accepted:
 class Incoming:
     """Everything a new request writes, made in the caller's thread so that the writer's has little to do.
 
-    Only ``prepare`` makes it and only ``accept_all`` reads it.
+    Only ``prepare`` makes it; ``accept_all`` stores it.
     """
 
     tenant: str
@@ -84,6 +84,10 @@ class Incoming:
     lake: Mapping[str, Any]
     move: Move
     quotas: tuple[Quota, ...]
+
+    def values(self) -> dict[str, Any]:
+        """Return the stored columns by name, for whoever changes a request into this one (``changing``)."""
+        return dict(zip(_STORED, self.stored, strict=True))
 
 
 _ACCEPTED = str(RequestState.ACCEPTED)

@@ -35,7 +35,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """A stored request; ``counts`` is {channel: {outcome, "audience" or "pending": n}}."""
+    """A stored request.
+
+    ``counts`` is {channel: {outcome, "audience" or "pending": n}}; ``revision`` says how often it was edited.
+    """
 
     tenant: str
     request_id: str
@@ -48,6 +51,7 @@ class RequestRow:
     reason: str | None
     category: str | None
     replay_of: str | None
+    revision: int
     accepted_at: datetime
     due_at: datetime
     expires_at: datetime
@@ -124,6 +128,7 @@ def to_row(values: Mapping[Any, Any]) -> RequestRow:
         reason=values["reason"],
         category=values["category"],
         replay_of=values["replay_of"],
+        revision=values["revision"] or 0,
         accepted_at=from_micros(values["accepted_at"]),
         due_at=from_micros(values["due_at"]),
         expires_at=from_micros(values["expires_at"]),

@@ -75,6 +75,7 @@ REQUESTS = Table(
     Column("reason", Text),  # why it failed, expired or was unrouted
     Column("category", Text),
     Column("replay_of", Text),  # the request whose dead letters this one sends again
+    Column("revision", Integer),  # how often it was edited; null: never
     Column("accepted_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),  # send_at, or accepted_at
     Column("expires_at", BigInteger, nullable=False),

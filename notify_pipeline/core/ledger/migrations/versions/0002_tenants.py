@@ -234,6 +234,7 @@ def _requests() -> None:
     op.add_column("requests", sa.Column("category", sa.Text(), nullable=True))
     op.execute(_CATEGORY[op.get_bind().dialect.name])
     op.add_column("requests", sa.Column("replay_of", sa.Text(), nullable=True))
+    op.add_column("requests", sa.Column("revision", sa.Integer(), nullable=True))
     op.drop_index(
         op.f("ix_requests_open"),
         table_name="requests",
