@@ -77,6 +77,7 @@ class Notification:
     send_at_local: datetime | None = None  # naive: each recipient's own wall clock
     quiet_hours: QuietHours = QuietHours.WAIT
     ttl_s: float = DEFAULT_TTL_S  # counts from when a recipient is due
+    revision: int = 0  # how often it was edited
 
     def content_on(self, channel: Channel) -> Content:
         """Return what a channel's recipients see: its override where there is one."""
@@ -129,6 +130,7 @@ def notification_from_body(
     notification_id: str,
     accepted_at: datetime,
     expires_at: datetime,
+    revision: int = 0,
 ) -> Notification:
     """Build the notification from the canonical request body that the ingress validated and stored.
 
@@ -160,6 +162,7 @@ def notification_from_body(
         send_at_local=_time(body.get("send_at_local")),
         quiet_hours=QuietHours(body.get("quiet_hours", QuietHours.WAIT)),
         ttl_s=body.get("ttl", DEFAULT_TTL_S),
+        revision=revision,
     )
 
 

@@ -34,6 +34,7 @@ def parse(row: RequestRow) -> Notification:
         notification_id=row.notification_id,
         accepted_at=row.accepted_at,
         expires_at=row.expires_at,
+        revision=row.revision,
     )
 
 

@@ -59,14 +59,16 @@ class Rules:
 def without_recipients(row: RequestRow, now: datetime) -> Plan | None:
     """Return the plan of a request whose recipients need not be known: it has expired; None for any other."""
     if row.expires_at <= now:
-        return Plan(row.request_id, row.priority.rank, (RequestState.EXPIRED,), reason="expired before it was planned")
+        reason = "expired before it was planned"
+        states = (RequestState.EXPIRED,)
+        return Plan(row.request_id, row.priority.rank, states, reason=reason, revision=row.revision)
     return None
 
 
 def unreadable(row: RequestRow, error: Exception) -> Plan:
     """Return the plan of a request that cannot be understood: failed, with the reason."""
     reason = f"unreadable request: {type(error).__name__}: {error}"
-    return Plan(row.request_id, row.priority.rank, (RequestState.FAILED,), reason=reason)
+    return Plan(row.request_id, row.priority.rank, (RequestState.FAILED,), reason=reason, revision=row.revision)
 
 
 def find_known(ledger: Ledger, notifications: Iterable[Notification]) -> dict[str, Known]:
@@ -144,13 +146,16 @@ def plan(
         capped = _capped(schedule, due, queue, rules, at) if schedule is not None and schedule.capped else None
         return Plan(
             notification.request_id, rank, _TO_QUEUE, DeliveryMode.DRAIN, None, queue, skipped, audiences, counts,
-            detail, capped,
+            detail, capped, notification.revision,
         )  # fmt: skip
     state, reason = RequestState.DONE, None
     if known.recipients and not quiet:
         state = RequestState.UNROUTED
         reason = "no channel that the send allows, and that is configured, reaches its recipients"
-    return Plan(notification.request_id, rank, (state,), None, reason, (), skipped, audiences, counts, detail)
+    return Plan(
+        notification.request_id, rank, (state,), None, reason, (), skipped, audiences, counts, detail,
+        revision=notification.revision,
+    )  # fmt: skip
 
 
 def broadcast(notification: Notification, unregistered: Sequence[str], rules: Rules, now: datetime) -> Plan:
@@ -164,6 +169,7 @@ def broadcast(notification: Notification, unregistered: Sequence[str], rules: Ru
         skipped=_skipped(notification, unregistered, (), (), rules, at),
         audiences=_audiences(notification, (), len(unregistered), at),
         counts=_counts((), (), len(unregistered)),
+        revision=notification.revision,
     )
 
 

@@ -103,7 +103,9 @@ def test_an_edit_is_for_everybody_and_its_history_is_kept(ledger: Ledger) -> Non
     assert (row.revision, row.due_at, row.accepted_at, row.state) == (1, due, NOW, RequestState.ACCEPTED)
     assert not route(ledger, "planner", RequestState.ROUTED, RequestState.SENDING, mode=DeliveryMode.DRAIN)
     assert routing.claim(ledger, "planner", LATER, 60, 10) == []
+    # Not even for the planner that has it again: its plan is of what it was before.
     assert len(routing.claim(ledger, "planner", due, 60, 10)) == 1
+    assert not route(ledger, "planner", RequestState.ROUTED, RequestState.SENDING, mode=DeliveryMode.DRAIN)
     entry = audit.page(ledger, row.request_id)[-1]
     assert (entry.event, entry.actor) == ("request.edited", "key-1")
     assert entry.detail == {

@@ -63,6 +63,7 @@ class Plan:
         counts: The request's counts from here on.
         detail: For the audit.
         capped: Where a frequency cap may apply.
+        revision: Of the request that it was made of: when it was edited since, the plan is nothing.
     """
 
     request_id: str
@@ -76,6 +77,7 @@ class Plan:
     counts: progress.Counts = field(default_factory=dict)
     detail: Mapping[str, Any] | None = None
     capped: Capped | None = None
+    revision: int = 0
 
 
 def within_caps(conn: Connection, plans: Sequence[Plan]) -> list[Plan]:

@@ -57,6 +57,7 @@ class Standing:
     notification_id: str
     state: str
     lease_owner: str | None
+    revision: int
     counts: Counts
 
     def move(
@@ -75,13 +76,11 @@ def standing(conn: Connection, request_ids: Sequence[str]) -> dict[str, Standing
     """Lock these requests, always in one order so that nobody waits in a circle, and return how they stand."""
     found: dict[str, Standing] = {}
     ordered = sorted(set(request_ids))
-    columns = (
-        REQUESTS.c[name] for name in ("request_id", "tenant", "notification_id", "state", "lease_owner", "counts")
-    )
-    query = select(*columns).order_by(REQUESTS.c.request_id).with_for_update()
+    names = ("request_id", "tenant", "notification_id", "state", "lease_owner", "revision", "counts")
+    query = select(*(REQUESTS.c[name] for name in names)).order_by(REQUESTS.c.request_id).with_for_update()
     for start in range(0, len(ordered), PIECE):
         for row in conn.execute(query.where(REQUESTS.c.request_id.in_(ordered[start : start + PIECE]))):
-            found[row[0]] = Standing(row[0], row[1], row[2], row[3], row[4], orjson.loads(row[5]))
+            found[row[0]] = Standing(row[0], row[1], row[2], row[3], row[4], row[5] or 0, orjson.loads(row[6]))
     return found
 
 

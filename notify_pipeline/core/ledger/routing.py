@@ -133,7 +133,7 @@ def renew(ledger: Ledger, owner: str, request_ids: Sequence[str], now: datetime,
 def store(
     ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime, limits: Mapping[str, Limits] = _NO_LIMITS
 ) -> list[bool]:
-    """Store plans in one transaction; False for each request that the owner does not hold any more.
+    """Store plans in one transaction; False for each request that the owner lost or that is not what it was.
 
     Those that are over their tenant's ``limits`` are stored as failed.
     """
@@ -181,11 +181,7 @@ def _store(conn: Connection, items: Sequence[_Plans]) -> list[list[bool]]:
 
 def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
     found = progress.standing(conn, [plan.request_id for plan in item.plans])
-    mine = {
-        request_id
-        for request_id, request in found.items()
-        if request.state == _ACCEPTED and request.lease_owner == item.owner
-    }
+    mine = {plan.request_id for plan in item.plans if _is_for(plan, found.get(plan.request_id), item.owner)}
     plans = [plan for plan in item.plans if plan.request_id in mine]
     now = to_micros(item.now)
     tenants = {plan.request_id: found[plan.request_id].tenant for plan in plans}
@@ -200,6 +196,12 @@ def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
     outbox.add(conn, "audiences", [row for plan in plans for row in plan.audiences], item.now)
     outbox.add(conn, "attempts", [row for plan in plans for row in plan.skipped], item.now)
     return [plan.request_id in mine for plan in item.plans]
+
+
+def _is_for(plan: Plan, request: progress.Standing | None, owner: str) -> bool:
+    if request is None or request.state != _ACCEPTED or request.lease_owner != owner:
+        return False
+    return request.revision == plan.revision
 
 
 def _route_row(plan: Plan, now: int) -> dict[str, Any]:
