@@ -134,12 +134,11 @@ def notification_from_body(
 ) -> Notification:
     """Build the notification from the canonical request body that the ingress validated and stored.
 
-    The body has only keys that the request model knows, and none that was not set.
+    The body has only keys that the request model knows.
 
     Raises:
         KeyError, ValueError: The body is not one that the ingress could have stored.
     """
-    channels = body.get("channels")
     return Notification(
         tenant=tenant,
         request_id=request_id,
@@ -152,7 +151,7 @@ def notification_from_body(
         priority=Priority(body.get("priority", Priority.NORMAL)),
         category=body.get("category"),
         importance=body.get("importance"),
-        channels=None if channels is None else frozenset(Channel(c) for c in channels),
+        channels=frozenset(map(Channel, body["channels"])) if body.get("channels") is not None else None,
         send_at=_time(body.get("send_at")),
         collapse_key=body.get("collapse_key"),
         retry=body.get("retry", True),
