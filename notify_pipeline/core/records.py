@@ -134,8 +134,6 @@ def notification_from_body(
 ) -> Notification:
     """Build the notification from the canonical request body that the ingress validated and stored.
 
-    The body has only keys that the request model knows.
-
     Raises:
         KeyError, ValueError: The body is not one that the ingress could have stored.
     """
