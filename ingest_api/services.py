@@ -77,7 +77,7 @@ class Services:
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake, for the readiness check only: its rows are written by the lander."""
+        """The lake, to look at: its rows are written by the lander and by broadcasts."""
         return Lake(self.settings.lake, self.settings.s3_endpoint_url)
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from ingest_api.fields import Cursor, Limit, Loose, Name, RequestId, Shown, UtcTime
-from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Priority, RequestState
+from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Priority, RequestState
 
 
 class RequestShown(Shown):
@@ -76,6 +76,56 @@ class AuditPage(Shown):
 
     items: list[AuditShown]
     next_cursor: str | None
+
+
+class RecipientShown(Shown):
+    """One recipient of a send and what became of it; it counts once, with its last attempt."""
+
+    recipient: str = Field(description="The address, such as a device token.")
+    user_id: str | None = Field(description="Whose it was when it was sent, where that is known.")
+    channel: str | None = Field(description="Null where none reaches the recipient.")
+    platform: str | None
+    delivery_id: str = Field(description="The same in every attempt, and in the device's receipt.")
+    outcome: Outcome | None = Field(description="Of the last attempt; null while there may be another.")
+    provider_code: str | None = Field(description="What the provider said last, or why it was skipped.")
+    provider_message_id: str | None
+    attempts: int = Field(description="Attempts begun; 0 for one that was skipped when the send was routed.")
+    last_attempt_at: datetime | None = Field(description="When the last one began, or when it was skipped.")
+
+
+class RecipientPage(Shown):
+    """A page of a send's recipients."""
+
+    items: list[RecipientShown]
+    complete: bool = Field(
+        description="False while outcomes are still on their way from the ledger to the lake: then recipients that were"
+        " skipped may be missing, and others lack what their provider said. Ask again."
+    )
+    next_cursor: str | None
+
+
+class RecipientOutcome(StrEnum):
+    """An outcome, or `pending` for those that have none yet."""
+
+    ACCEPTED = "accepted"
+    INVALID_RECIPIENT = "invalid_recipient"
+    THROTTLED = "throttled"
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    AMBIGUOUS = "ambiguous"
+    SKIPPED = "skipped"
+    DRY_RUN = "dry_run"
+    EXPIRED = "expired"
+    PENDING = "pending"
+
+
+class RecipientQuery(Loose):
+    """Which recipients to list."""
+
+    outcome: RecipientOutcome | None = None
+    channel: Channel | None = None
+    limit: Limit = 100
+    cursor: Cursor | None = None
 
 
 class ListQuery(Loose):

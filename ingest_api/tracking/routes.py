@@ -23,12 +23,18 @@ from ingest_api.tracking.models import (
     ListQuery,
     NotificationShown,
     PageQuery,
+    RecipientOutcome,
+    RecipientPage,
+    RecipientQuery,
+    RecipientShown,
     RequestPage,
     RequestShown,
 )
 from notify_pipeline.core.ledger import audit, request_lists, requests
 from notify_pipeline.core.ledger.request_lists import RequestFilter
-from notify_pipeline.core.vocabulary import KeyScope
+from notify_pipeline.core.vocabulary import KeyScope, Outcome
+from notify_pipeline.reports import reading_recipients
+from notify_pipeline.reports.reading_attempts import RecipientFilter
 
 GROUP = Group("tracking", "What became of sends, and everything that happened.")
 
@@ -116,6 +122,38 @@ def show_audit(call: Call, request_id: RequestId, query: PageQuery) -> Response:
     page = rows[: query.limit]
     cursor = pack(page[-1].audit_id) if len(rows) > len(page) else None
     return answer(200, {"items": [_entry(each) for each in page], "next_cursor": cursor})
+
+
+@GROUP.endpoint(
+    "GET",
+    "/requests/{request_id}/recipients",
+    access=Access.SECRET,
+    answers={200: Answer("A page of its recipients.", RecipientPage)},
+    errors={404: "Neither this tenant nor an organization of it has such a request."},
+)
+def list_recipients(call: Call, request_id: RequestId, query: RecipientQuery) -> Response:
+    """Show whom a send went to and what became of each.
+
+    While it is being sent and afterwards; recipients without an outcome yet have null. The order is fixed when the
+    recipients are. A page of a large send looks at a bounded number of them, so that with a filter it may be short: go
+    on while there is a `next_cursor`.
+    """
+    _request(call, request_id)
+    after = unpack(query.cursor, int, int, str)
+    is_pending = query.outcome is RecipientOutcome.PENDING
+    where = RecipientFilter(
+        outcome=None if query.outcome is None or is_pending else Outcome(query.outcome),
+        pending=is_pending,
+        channel=query.channel,
+    )
+    place = None if after is None else (int(str(after[0])), int(str(after[1])), str(after[2]))
+    services = call.services
+    page = reading_recipients.page(
+        services.ledger, services.lake, request_id, where, query.limit, place, services.clock()
+    )
+    following = None if page.following is None else pack(*page.following)
+    items = [{name: getattr(row, name) for name in RecipientShown.model_fields} for row in page.rows]
+    return answer(200, {"items": items, "complete": page.complete, "next_cursor": following})
 
 
 @GROUP.endpoint(

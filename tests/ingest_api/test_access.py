@@ -41,6 +41,7 @@ SAMPLES: dict[tuple[str, str], Sample] = {
     ("GET", "/notifications"): Sample("/notifications", 200),
     ("GET", "/requests/{request_id}"): Sample("/requests/{request}", 200, owned=True),
     ("GET", "/audit"): Sample("/audit", 200),
+    ("GET", "/requests/{request_id}/recipients"): Sample("/requests/{request}/recipients", 200, owned=True),
     ("GET", "/requests/{request_id}/audit"): Sample("/requests/{request}/audit", 200, owned=True),
     ("GET", "/reports"): Sample("/reports", 200),
     # Nothing is published here, so the right key is told 404 too.

@@ -6,11 +6,14 @@ Belongs here: reading which files have landed. Does not belong here: planning or
 
 from collections.abc import Set
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import and_, case, or_, select
 
+from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tables import SEGMENTS
+from notify_pipeline.core.partitions import hour_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,37 @@ class LandedSegments:
                 return False
             waiting += sources
         return True
+
+
+def landed_between(
+    ledger: Ledger, lake_table: str, first: datetime, last: datetime, since: datetime | None
+) -> list[str]:
+    """Return the paths of readable segments that may hold rows of some hours, in the order in which they were planned.
+
+    What a compaction made comes first; chunks of broadcasts are left out, until they are in one of those.
+
+    Args:
+        ledger: The ledger.
+        lake_table: Of this table.
+        first: A row's own time lies in this hour or later.
+        last: ... and in this hour or before.
+        since: Rows were committed then or later, so that their segments were planned then or later; None for nothing
+            but what compactions made.
+    """
+    compacted = SEGMENTS.c.kind == "compaction"
+    small = [] if since is None else [and_(SEGMENTS.c.kind == "landing", SEGMENTS.c.planned_at >= to_micros(since))]
+    query = (
+        select(SEGMENTS.c.path)
+        .where(
+            SEGMENTS.c.state == "landed",
+            SEGMENTS.c.lake_table == lake_table,
+            SEGMENTS.c.partition_at.between(to_micros(hour_start(first)), to_micros(hour_start(last))),
+            or_(compacted, *small),
+        )
+        .order_by(case((compacted, 0), else_=1), SEGMENTS.c.planned_at, SEGMENTS.c.segment_id)
+    )
+    with ledger.read() as conn:
+        return list(conn.execute(query).scalars())
 
 
 def landed(ledger: Ledger, lake_table: str) -> LandedSegments:

@@ -1,0 +1,205 @@
+"""The recipients of a broadcast: its shards' rows, each with the last chunk that names it.
+
+Belongs here: walking shards page by page, with a few row groups and chunks in memory. Does not belong here: recipients
+that are in no shard (``reading_recipients``).
+
+The order is that of the shards and of their rows: it is fixed at the snapshot, so that pages do not move while the
+broadcast is sent. A recipient is finished when its last chunk was settled and decided no retry for it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from notify_pipeline.core.ids import DeliveryIds, from_micros
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import chunks, segments, shards
+from notify_pipeline.core.ledger.chunk_rows import ChunkRow
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.requests import RequestRow
+from notify_pipeline.core.ledger.shards import ShardRow
+from notify_pipeline.core.partitions import partition_of
+from notify_pipeline.core.schemas import ATTEMPTS
+from notify_pipeline.reports import reading_attempts
+from notify_pipeline.reports.reading_attempts import COLUMNS, RecipientFilter, RecipientRow, Row
+
+# A shard, and a row of it.
+Place = tuple[int, int]
+# Rows looked at together where a filter is given, and how often for one page: then it is short.
+_WINDOW = 10_000
+_MOST_WINDOWS = 20
+_INTENDED = "intended"
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The last chunk that names a recipient: where in it, and whether it waits for another attempt."""
+
+    chunk: ChunkRow
+    at: int
+    again: bool
+
+    @property
+    def is_final(self) -> bool:
+        return self.chunk.state != _INTENDED and not self.again
+
+
+class BroadcastReader:
+    """Reads one broadcast's recipients."""
+
+    def __init__(self, ledger: Ledger, lake: Lake, request: RequestRow) -> None:
+        self._ledger = ledger
+        self._lake = lake
+        self._request = request
+        self._secret = ledger.secret("delivery")
+
+    def page(
+        self, where: RecipientFilter, limit: int, after: Place | None
+    ) -> tuple[list[tuple[Place, RecipientRow]], Place | None]:
+        """Return up to ``limit`` recipients and where they are; and where the walk stopped if it looked no further."""
+        found: list[tuple[Place, RecipientRow]] = []
+        windows = 0
+        for shard in shards.shards(self._ledger, self._request.request_id):
+            if (after is not None and shard.shard < after[0]) or where.channel not in (None, shard.channel):
+                continue
+            start = after[1] + 1 if after is not None and shard.shard == after[0] else 0
+            hopeful = self._hopeful(shard, where)
+            while (start := _next(hopeful, start)) < shard.recipients:
+                if len(found) >= limit:
+                    return found[:limit], None
+                if windows >= _MOST_WINDOWS:
+                    return found, (shard.shard, start - 1)
+                narrow = where.outcome is not None or where.pending
+                end = min(start + (_WINDOW if narrow else limit - len(found)), shard.recipients)
+                found += [((shard.shard, at), row) for at, row in self._window(shard, start, end, where)]
+                start, windows = end, windows + 1
+        return found[:limit], None
+
+    def _hopeful(self, shard: ShardRow, where: RecipientFilter) -> Sequence[Sequence[int]] | None:
+        """Return rows that may have the outcome asked for, in ascending pieces; None for all."""
+        if where.outcome is None:
+            return None
+        outcome = where.outcome
+        if not chunks.totals(self._ledger, shard.request_id, shard.shard).outcomes[outcome]:
+            return ()
+        rows = chunks.newest_first(self._ledger, shard.request_id, shard.shard)
+        return [row.ordinals for row in rows if row.counts.get(outcome)]
+
+    def _window(
+        self, shard: ShardRow, start: int, end: int, where: RecipientFilter
+    ) -> Iterator[tuple[int, RecipientRow]]:
+        """Yield the recipients of some rows that fit, with the number of their row."""
+        last = self._last(shard, start, end)
+        wanted = [at for at in range(start, end) if _may_fit(last.get(at), where)]
+        if not wanted:
+            return
+        people = self._people(shard, start, end, wanted)
+        attempts = self._attempts(shard, {at: last[at] for at in wanted if at in last}, people)
+        ids = DeliveryIds(self._secret, self._request.tenant, self._request.notification_id, shard.channel)
+        delivery_ids = ids.of_all(people[at]["recipient"] for at in wanted)
+        for at, delivery_id in zip(wanted, delivery_ids, strict=True):
+            row = _row(shard, people[at], delivery_id, last.get(at), attempts.get(at, {}))
+            if row.fits(where):
+                yield at, row
+
+    def _last(self, shard: ShardRow, start: int, end: int) -> dict[int, _Last]:
+        found: dict[int, _Last] = {}
+        for chunk in chunks.newest_first(self._ledger, shard.request_id, shard.shard):
+            again = {ordinal for ordinal, _ in chunk.retries}
+            first = bisect_left(chunk.ordinals, start)
+            for at in range(first, bisect_left(chunk.ordinals, end, first)):
+                ordinal = chunk.ordinals[at]
+                found.setdefault(ordinal, _Last(chunk, at, ordinal in again))
+            if len(found) == end - start:
+                break
+        return found
+
+    def _people(self, shard: ShardRow, start: int, end: int, wanted: Sequence[int]) -> dict[int, Row]:
+        """Return the shard's rows of these numbers."""
+        found: dict[int, Row] = {}
+        names = ["recipient", "platform", "user_id"]
+        with self._lake.open_parquet(shard.path) as file:
+            first = 0
+            for number in range(file.metadata.num_row_groups):
+                size = file.metadata.row_group(number).num_rows
+                if first < end and first + size > start:
+                    mine = [at for at in wanted if first <= at < first + size]
+                    rows = file.read_row_group(number, names, use_threads=False).take([at - first for at in mine])
+                    found.update(zip(mine, rows.to_pylist(), strict=True))
+                first += size
+        return found
+
+    def _attempts(self, shard: ShardRow, last: Mapping[int, _Last], people: Mapping[int, Row]) -> dict[int, Row]:
+        """Return the last recorded attempt of rows whose last chunk was settled."""
+        by_chunk: dict[int, list[int]] = {}
+        for at, mine in last.items():
+            if mine.chunk.state != _INTENDED:
+                by_chunk.setdefault(mine.chunk.chunk, []).append(at)
+        found: dict[int, Row] = {}
+        gone: dict[str, list[int]] = {}
+        for ats in by_chunk.values():
+            path = last[ats[0]].chunk.path
+            try:
+                table = self._lake.read(path, [name for name in COLUMNS if name != "user_id"])
+            except FileNotFoundError:
+                gone.setdefault(path.rpartition("/")[0], []).extend(ats)
+            else:
+                rows = table.take([last[at].at for at in ats]).to_pylist()
+                found.update(zip(ats, rows, strict=True))
+        for ats in gone.values():
+            found.update(self._compacted(shard, {at: last[at] for at in ats}, people))
+        return found
+
+    def _compacted(self, shard: ShardRow, last: Mapping[int, _Last], people: Mapping[int, Row]) -> dict[int, Row]:
+        """Return the attempts of rows whose chunks, all of one hour, were compacted."""
+        by_key = {(people[at]["recipient"], mine.chunk.attempts[mine.at]): at for at, mine in last.items()}
+        hour = partition_of(next(iter(last.values())).chunk.path)
+        paths = segments.landed_between(self._ledger, ATTEMPTS.name, hour, hour, None)
+        where = {"request_id": [shard.request_id], "recipient": sorted({recipient for recipient, _ in by_key})}
+        found: dict[int, Row] = {}
+        for rows in reading_attempts.matching(self._lake, paths, where):
+            for row in rows:
+                at = by_key.get((row["recipient"], row["attempt_no"]))
+                if at is not None and row["channel"] == shard.channel and row["shard"] is not None:
+                    found[at] = row
+        if len(found) < len(last):
+            raise FileNotFoundError(f"attempts of request {shard.request_id} in {hour:%Y-%m-%d %H}")
+        return found
+
+
+def _next(hopeful: Sequence[Sequence[int]] | None, start: int) -> int:
+    """Return the first row from ``start`` that may fit; beyond every shard where there is none."""
+    if hopeful is None:
+        return start
+    firsts = ((rows, bisect_left(rows, start)) for rows in hopeful)
+    return min((rows[at] for rows, at in firsts if at < len(rows)), default=1 << 62)
+
+
+def _may_fit(last: _Last | None, where: RecipientFilter) -> bool:
+    is_final = last is not None and last.is_final
+    if where.pending:
+        return not is_final
+    if where.outcome is None:
+        return True
+    return last is not None and is_final and bool(last.chunk.counts.get(where.outcome))
+
+
+def _row(
+    shard: ShardRow, person: Row, delivery_id: str, last: _Last | None, attempt: Mapping[str, Any]
+) -> RecipientRow:
+    began = attempt.get("sent_at")
+    if last is not None and not attempt:
+        began = from_micros(last.chunk.intended_at)
+    return RecipientRow(
+        recipient=person["recipient"],
+        user_id=person["user_id"],
+        channel=shard.channel,
+        platform=person["platform"],
+        delivery_id=delivery_id,
+        outcome=attempt["outcome"] if last is not None and last.is_final else None,
+        provider_code=attempt.get("provider_code"),
+        provider_message_id=attempt.get("provider_message_id"),
+        attempts=0 if last is None else last.chunk.attempts[last.at],
+        last_attempt_at=began,
+    )
