@@ -18,6 +18,7 @@ from notify_pipeline.core.ledger import leases
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import Lease
 from notify_pipeline.core.vocabulary import Channel
+from notify_pipeline.delivery import callbacks
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_lane import Lane
 from notify_pipeline.delivery.drain_planner import Planner
@@ -128,6 +129,7 @@ class _Drain:
         planner = Planner(self._ctx, frozenset(senders), self._wake, self._schedules)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_planner(planner))
+            group.create_task(callbacks.run(self._ctx, self._closing))
             for sender in senders.values():
                 group.create_task(self._run_lane(sender))
             reason = await self._watch(planner)
