@@ -76,6 +76,7 @@ class Notification:
     overrides: Mapping[Channel, Content] = field(default_factory=dict)
     send_at_local: datetime | None = None  # naive: each recipient's own wall clock
     quiet_hours: QuietHours = QuietHours.WAIT
+    replay_of: str | None = None  # the request whose dead letters it sends again
     ttl_s: float = DEFAULT_TTL_S  # counts from when a recipient is due
     revision: int = 0  # how often it was edited
 

@@ -78,7 +78,7 @@ class Lane:
 
     async def _work(self, closing: asyncio.Event, idling: Idling) -> None:
         async with asyncio.TaskGroup() as group:
-            recovery = Recovery(self._ctx, self.channel, self._owner, self._decide, self._taken_over)
+            recovery = Recovery(self._ctx, self.channel, self._owner, self._decide_taken_over, self._taken_over)
             helpers = [group.create_task(self._keep()), group.create_task(recovery.run())]
             recorder = group.create_task(self._record())
             while not closing.is_set():
@@ -254,6 +254,13 @@ class Lane:
                 log.exception("%s: leases were not extended", self.channel)
             else:
                 self._renewed_at = began
+
+    def _decide_taken_over(
+        self, claimed: Claimed, notification: Notification, result: AttemptResult, now: int, run_id: str
+    ) -> Ended:
+        """Like ``_decide``, outside the event loop."""
+        self._policies.refresh((notification.tenant,))
+        return self._decide(claimed, notification, result, now, run_id)
 
     def _taken_over(self, number: int) -> None:
         self.recovered += number

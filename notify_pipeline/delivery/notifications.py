@@ -27,7 +27,7 @@ def parse(row: RequestRow) -> Notification:
     Raises:
         KeyError, TypeError, ValueError: The stored body is not one that the ingress could have written.
     """
-    return notification_from_body(
+    made = notification_from_body(
         row.body,
         tenant=row.tenant,
         request_id=row.request_id,
@@ -36,6 +36,7 @@ def parse(row: RequestRow) -> Notification:
         expires_at=row.expires_at,
         revision=row.revision,
     )
+    return made if row.replay_of is None else replace(made, replay_of=row.replay_of)
 
 
 def until(notification: Notification, expires_at: int | None) -> Notification:

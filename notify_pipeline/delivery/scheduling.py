@@ -126,7 +126,9 @@ class Schedules:
         """Return what applies to a send, but for what its users said; None when nothing does."""
         rules = self._rules(send.tenant)
         quiet = send.quiet_hours is not QuietHours.IGNORE and (rules.quiet is not None or rules.own)
-        capped = not send.dry_run and (caps.ALL in rules.capped or send.category in rules.capped)
+        # A replay's original was counted, and did not reach these recipients.
+        counts = not send.dry_run and send.replay_of is None
+        capped = counts and (caps.ALL in rules.capped or send.category in rules.capped)
         timed = quiet or send.send_at_local is not None
         return Schedule(Timing(send, rules.quiet), timed, capped) if timed or capped else None
 

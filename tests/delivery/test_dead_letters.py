@@ -8,7 +8,7 @@ import pytest
 
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import chunks, dead_letters, deliveries, letters, policies
+from notify_pipeline.core.ledger import chunks, dead_letters, deliveries, letters, policies, replays
 from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.letters import Filter, Letter
@@ -19,7 +19,7 @@ from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, result
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import intended, routed, run
-from tests.delivery.test_drain import drain_to_end, drain_until, register
+from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 
 SIZES = {"inline_limit": 3, "shard_min": 40, "chunk_size": 10}
 
@@ -218,3 +218,33 @@ def test_dead_letters_are_found_by_what_they_are_and_page_by_page(ledger: Ledger
         paged += [letter.delivery_id for letter in here]
         after = (here[-1].died_at, here[-1].delivery_id)
     assert paged == found()
+
+
+def test_a_replay_is_not_counted_again_by_a_frequency_cap(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    policies.put(ctx.ledger, TENANT, PolicyKind.FREQUENCY_CAP, {"count": 1, "period_s": 3600}, "k", utc_now())
+    fcm.answer = lambda recipient, number: Outcome.PERMANENT if len(fcm.calls) == 1 else Outcome.ACCEPTED
+    register(ctx.ledger, "phone", user_id="u1")
+    first = accept(ctx.ledger, users=["u1"])
+    drain_to_end(ctx, first)
+    asked = replays.Replay(TENANT, "k", utc_now(), None, Filter(), 10, 10)
+    (made,) = replays.replay(ctx.ledger, asked).answer["requests"]
+    drain_to_end(ctx, made["request_id"])
+    assert found(ctx.ledger, made["request_id"]).counts["fcm"]["accepted"] == 1
+    third = accept(ctx.ledger, users=["u1"])
+    drain_to_end(ctx, third)
+    assert found(ctx.ledger, third).counts["fcm"] == {"audience": 1, "pending": 0, "skipped": 1}
+
+
+def test_old_letters_are_forgotten(ledger: Ledger) -> None:
+    request_id = accept(ledger, devices=["x"])
+
+    def add(conn: Any, items: Any) -> list[None]:
+        for number in items[0]:
+            one = DeadLetter(f"d{number}", "ios", "x", None, Outcome.PERMANENT, None, DeadLetterReason.PERMANENT, 1)
+            dead_letters.add(conn, "apns", {request_id: [one]}, number)
+        return [None]
+
+    ledger.write(add, range(6_000))
+    assert dead_letters.forget(ledger, from_micros(5_500)) == 5_500
+    assert dead_letters.forget(ledger, from_micros(5_500)) == 0
+    assert len(letters.page(ledger, [TENANT], Filter(), 10_000)) == 500

@@ -305,6 +305,15 @@ def test_what_a_dead_drain_had_claimed_is_ambiguous_and_sent_again(ctx: Delivery
     ]
 
 
+def test_what_is_taken_over_goes_by_the_tenants_policy(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    policies.put(ctx.ledger, TENANT, PolicyKind.RETRY, {"attempts": 1}, "k", datetime.now(UTC))
+    (request_id,) = _claimed_by_the_dead(ctx, {"a": {}})
+    drain_to_end(ctx, request_id)
+    assert fcm.calls == []
+    gave_up = [e.detail for e in audit.page(ctx.ledger, request_id) if e.event == "deliveries.gave_up"]
+    assert gave_up == [{"channel": "fcm", "reasons": {"attempts_exhausted": 1}}]
+
+
 def test_an_outcome_that_comes_after_the_takeover_changes_nothing(ctx: DeliveryContext, fcm: FakeSender) -> None:
     (request_id,) = _claimed_by_the_dead(ctx, {"a": {}})
     (claimed,) = deliveries.abandoned(ctx.ledger, "fcm", datetime.now(UTC), 10)

@@ -1,4 +1,4 @@
-"""Removing what nobody needs any more: scratch files of processes that died, Dagster's record of routine runs.
+"""Removing what nobody needs any more: scratch files of dead processes, Dagster's record of routine runs, old letters.
 
 Belongs here: job and schedule. Does not belong here: deciding what a scratch file is (``core.lake``), which runs go
 (``history``).
@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import dead_letters
+from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
 from notify_pipeline.defs.maintenance.history import forget_runs
@@ -18,22 +20,26 @@ from notify_pipeline.defs.process import yield_to_delivery
 SCRATCH_AGE = timedelta(hours=6)
 
 
-@dg.op(description="Deletes scratch files and old routine runs.")
+@dg.op(description="Deletes scratch files, old routine runs and old dead letters.")
 def remove_leftovers(
-    context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]
+    context: dg.OpExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    lake: dg.ResourceParam[Lake],
+    ledger: dg.ResourceParam[Ledger],
 ) -> None:
     """Remove them."""
     yield_to_delivery()
     now = datetime.now(UTC)
     files = lake.delete_tmp(SCRATCH_AGE, now)
     runs = forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours))
-    context.add_output_metadata({"scratch_files": files, "runs": runs})
+    letters = dead_letters.forget(ledger, now - timedelta(days=settings.dead_letter_days))
+    context.add_output_metadata({"scratch_files": files, "runs": runs, "dead_letters": letters})
 
 
 @dg.job(
     executor_def=dg.in_process_executor,
     tags=lanes.tag(lanes.MAINTENANCE),
-    description="Removes scratch files of processes that died, and routine runs from Dagster's storage.",
+    description="Removes scratch files of processes that died, routine runs from Dagster's storage, dead letters.",
 )
 def tidy() -> None:
     """One op."""
