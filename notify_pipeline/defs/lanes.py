@@ -10,6 +10,8 @@ from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 TAG = "notify/lane"
 DRAIN = "drain"
 BROADCAST = "broadcast"
+# Those of high priority: two others that run for minutes do not keep one waiting.
+BROADCAST_HIGH = "broadcast-high"
 RECEIPTS = "receipts"
 REPORTS = "reports"
 MAINTENANCE = "maintenance"
@@ -23,6 +25,13 @@ OPEN = (*WAITING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 def tag(lane: str) -> dict[str, str]:
     """The tags of a job in this lane."""
     return {TAG: lane}
+
+
+def limits(instance: DagsterInstance) -> dict[str, int]:
+    """How many runs may be under way, by lane; a lane that is not named has no limit."""
+    config = instance.get_concurrency_config().run_queue_config
+    found = () if config is None else config.tag_concurrency_limits
+    return {str(limit["value"]): int(limit["limit"]) for limit in found if limit["key"] == TAG and "value" in limit}
 
 
 def failures_in_a_row(instance: DagsterInstance, job_name: str, limit: int) -> list[datetime]:

@@ -29,7 +29,7 @@ def test_dagster_validates_them(tmp_path: Path) -> None:
 
 def test_every_job_has_a_lane_and_every_sensor_and_schedule_runs_from_the_start() -> None:
     repository = build_defs(Settings()).get_repository_def()
-    limits = {lanes.DRAIN, lanes.BROADCAST, lanes.RECEIPTS, lanes.REPORTS, lanes.MAINTENANCE}
+    limits = {lanes.DRAIN, lanes.BROADCAST, lanes.BROADCAST_HIGH, lanes.RECEIPTS, lanes.REPORTS, lanes.MAINTENANCE}
     jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
     assert {job.run_tags.get(lanes.TAG, job.tags.get(lanes.TAG)) for job in jobs} <= limits
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
@@ -43,6 +43,7 @@ def test_the_instance_file_loads_and_its_lanes_fit_the_limit_of_all(tmp_path: Pa
         assert config is not None
         assert sum(limit["limit"] for limit in config.tag_concurrency_limits) <= config.max_concurrent_runs
         assert {limit["value"] for limit in config.tag_concurrency_limits} >= {lanes.DRAIN, lanes.REPORTS}
+        assert lanes.limits(instance)[lanes.BROADCAST_HIGH] == lanes.limits(instance)[lanes.BROADCAST] == 2
         assert isinstance(instance.run_launcher, LocalRunLauncher)
         assert instance.run_monitoring_enabled
         assert instance.run_coordinator.dequeue_interval_seconds == 1

@@ -1,7 +1,9 @@
 """The delivery jobs on a real ledger and sandbox, and their sensors' transitions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,8 +12,9 @@ import pytest
 import requests as http
 from dagster import DagsterRunStatus
 
-from notify_pipeline.core.ledger import broadcasts, leases, shards
+from notify_pipeline.core.ledger import broadcasts, leases, shards, tenants
 from notify_pipeline.core.ledger.engine import utc_now
+from notify_pipeline.defs import lanes
 from notify_pipeline.defs.delivery.drain_watch import LEASE
 from notify_pipeline.defs.delivery.work import REQUEST_TAG
 from tests.defs.conftest import TOPIC, World
@@ -122,6 +125,30 @@ def test_a_drain_that_dagster_takes_for_alive_is_replaced_when_its_lease_is_gone
     assert len(world.tick("keep_drain_alive").run_requests) == 1
 
 
+def test_tenants_take_turns_where_runs_are_few(make_world: MakeWorld, sandbox_url: str, tmp_path: Path) -> None:
+    lane = {"key": lanes.TAG, "value": lanes.BROADCAST, "limit": 1}
+    with dg.instance_for_test(
+        overrides={"concurrency": {"runs": {"tag_concurrency_limits": [lane]}}}, temp_dir=str(tmp_path)
+    ) as instance:
+        one = replace(make_world(sandbox_url=sandbox_url, inline_limit=1), instance=instance)
+        two = replace(one, tenant=tenants.create_product(one.ledger, "Two", (), utc_now()).tenant)
+        sends = []
+        for world, name in ((one, "first"), (one, "second"), (two, "third")):
+            world.register(4)
+            sends.append(world.send(name, topics=[TOPIC], priority="low"))
+        assert one.run("drain").success
+
+        launched = []
+        for _ in sends:
+            (request,) = one.tick("launch_broadcasts").run_requests
+            launched.append(request.tags[REQUEST_TAG])
+            run = pretend_run(one, "broadcast", DagsterRunStatus.STARTED, **request.tags)
+            assert one.tick("launch_broadcasts").run_requests == [], "one at a time"
+            shards.hold_request(one.ledger, request.tags[REQUEST_TAG], "somebody", utc_now(), 3600.0)
+            instance.report_run_failed(run)
+        assert launched == [sends[0], sends[2], sends[1]]
+
+
 def test_launches_broadcasts_and_their_successors(make_world: MakeWorld, sandbox_url: str) -> None:
     world = make_world(sandbox_url=sandbox_url, inline_limit=1)
     assert world.tick("launch_broadcasts").run_requests == []
@@ -135,6 +162,7 @@ def test_launches_broadcasts_and_their_successors(make_world: MakeWorld, sandbox
         (f"{high}:1", high, "10"),
         (f"{low}:1", low, "-10"),
     ]
+    assert [r.tags[lanes.TAG] for r in first] == [lanes.BROADCAST_HIGH, lanes.BROADCAST]
     alive = pretend_run(world, "broadcast", DagsterRunStatus.STARTED, **first[0].tags)
     assert [r.run_key for r in world.tick("launch_broadcasts").run_requests] == [f"{low}:1"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from notify_pipeline.commands.up import command
 from notify_pipeline.defs.delivery import drain_watch
-from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
+from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, Running, Waiting, next_in_turn, next_number
 from notify_pipeline.defs.delivery.drain_watch import DrainRun, decide
 from notify_pipeline.delivery import drain
 
@@ -73,26 +73,70 @@ ALIVE = BroadcastRun(None)
 
 
 @pytest.mark.parametrize(
-    ("runs", "lease_alive", "number"),
+    ("runs", "number"),
     [
-        pytest.param([], False, 1, id="new"),
-        pytest.param([], True, None, id="somebody works on it outside of Dagster"),
-        pytest.param([ALIVE], False, None, id="between two steps"),
-        pytest.param([ENDED], True, None, id="killed a moment ago: its lease still counts"),
-        pytest.param([ENDED], False, 2, id="died"),
-        pytest.param([ENDED, ALIVE], False, None, id="its successor runs"),
-        pytest.param([ENDED] * 5, False, 6, id="the fifth successor follows at once"),
-        pytest.param([ENDED] * 6, False, None, id="later ones wait"),
-        pytest.param([BroadcastRun(ago(5))] * 6, False, 7, id="... 5 s more each"),
-        pytest.param([BroadcastRun(ago(59))] * 100, False, None, id="... up to a minute"),
-        pytest.param([BroadcastRun(ago(60))] * 100, False, 101, id="... and never give up"),
-        pytest.param([WELL] * 50, False, 51, id="runs that did well are followed at once, by the next wave's"),
-        pytest.param([*[ENDED] * 6, *[WELL] * 50], False, None, id="... but for those that failed"),
-        pytest.param([*[WELL] * 50, *[ENDED] * 5], False, 56, id="... of which the fifth has its successor at once"),
+        pytest.param([], 1, id="new"),
+        pytest.param([ALIVE], None, id="between two steps"),
+        pytest.param([ENDED], 2, id="died"),
+        pytest.param([ENDED, ALIVE], None, id="its successor runs"),
+        pytest.param([ENDED] * 5, 6, id="the fifth successor follows at once"),
+        pytest.param([ENDED] * 6, None, id="later ones wait"),
+        pytest.param([BroadcastRun(ago(5))] * 6, 7, id="... 5 s more each"),
+        pytest.param([BroadcastRun(ago(59))] * 100, None, id="... up to a minute"),
+        pytest.param([BroadcastRun(ago(60))] * 100, 101, id="... and never give up"),
+        pytest.param([WELL] * 50, 51, id="runs that did well are followed at once, by the next wave's"),
+        pytest.param([*[ENDED] * 6, *[WELL] * 50], None, id="... but for those that failed"),
+        pytest.param([*[WELL] * 50, *[ENDED] * 5], 56, id="... of which the fifth has its successor at once"),
     ],
 )
-def test_broadcast(runs: list[BroadcastRun], lease_alive: bool, number: int | None) -> None:
-    assert next_number(runs, lease_alive, NOW) == number
+def test_broadcast(runs: list[BroadcastRun], number: int | None) -> None:
+    assert next_number(runs, NOW) == number
+
+
+def turn(waiting: str, running: str = "", latest: str = "", **limits: int) -> str | None:
+    """Whose turn it is, in short: ``a2`` is tenant a's at rank 2, in the lane ``high`` for rank 0 and else ``low``."""
+    words = [Waiting(f"{n}", word[0], int(word[1]), _lane(word)) for n, word in enumerate(waiting.split())]
+    under_way = [Running(word[0], _lane(word)) for word in running.split()]
+    found = next_in_turn(words, under_way, list(latest), limits)
+    return None if found is None else f"{found.tenant}{found.rank}"
+
+
+def _lane(word: str) -> str:
+    return "low" if int(word[1]) else "high"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(turn(""), None, id="nobody waits"),
+        pytest.param(turn("a2 b1 c0"), "c0", id="the highest priority"),
+        pytest.param(turn("a2 b0", "c1 d2", low=2, high=2), "b0", id="which has a lane of its own"),
+        pytest.param(turn("a2 b1", "c1 d2", low=2, high=2), None, id="a full lane takes no more"),
+        pytest.param(turn("a1 b2", "a1", low=2), "a1", id="priority comes before turns"),
+        pytest.param(turn("a1 b1", "a1", low=2), "b1", id="no second one while another tenant waits"),
+        pytest.param(turn("a1", "a1", low=2), "a1", id="a second one while nobody waits"),
+        pytest.param(turn("a1 b1 c1", "", "ab"), "c1", id="who never had one"),
+        pytest.param(turn("a1 b1", "", "ab"), "b1", id="whose latest is longest ago"),
+        pytest.param(turn("a1 b1", "", "aab"), "b1", id="by the latest only"),
+        pytest.param(turn("b1 a1", "", ""), "b1", id="else longest due"),
+    ],
+)
+def test_which_broadcast_is_next(found: str | None, expected: str | None) -> None:
+    assert found == expected
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12))
+def test_tenants_with_broadcasts_waiting_are_served_in_turn(tenants: list[str]) -> None:
+    """One slot: of any tenants that all wait, none is served again before each of the others was."""
+    waiting = [Waiting(str(number), tenant, 1, "low") for number, tenant in enumerate(sorted(tenants))]
+    served: list[str] = []
+    while (each := next_in_turn(waiting, [], served, {"low": 1})) is not None:
+        still = {other.tenant for other in waiting}
+        since = served[: served.index(each.tenant)] if each.tenant in served else served
+        assert still - {each.tenant} <= set(since) or each.tenant not in served
+        waiting.remove(each)
+        served.insert(0, each.tenant)
+    assert sorted(served) == sorted(tenants)
 
 
 def test_the_lease_is_the_one_that_the_drain_takes() -> None:

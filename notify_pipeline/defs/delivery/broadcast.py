@@ -4,7 +4,7 @@ Belongs here: job and sensor. Does not belong here: snapshot, shards and sending
 due (``broadcast_watch``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
@@ -18,8 +18,8 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Priority
 from notify_pipeline.defs import lanes, metadata, warm
-from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, next_number
-from notify_pipeline.defs.delivery.work import REQUEST_TAG, delivery_context, errors_translated
+from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, Running, Waiting, next_in_turn, next_number
+from notify_pipeline.defs.delivery.work import REQUEST_TAG, TENANT_TAG, delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import run_stoppable
 from notify_pipeline.defs.process import name_process, spare_imports
 from notify_pipeline.defs.watching import patience
@@ -27,6 +27,8 @@ from notify_pipeline.defs.watching import patience
 JOB = "broadcast"
 # Dagster's queue starts higher numbers first.
 _QUEUE_PRIORITY = {Priority.HIGH: "10", Priority.NORMAL: "0", Priority.LOW: "-10"}
+# Runs that tell whose turn it is: more tenants than take turns within hours.
+_LATEST = 100
 # How often a waiting tick asks the ledger; one question costs a millisecond.
 _LOOK_S = 0.2
 # A step whose process was killed is started again too; after these the run fails, and the sensor starts another.
@@ -134,9 +136,8 @@ def launch_broadcasts(
     def look() -> list[dg.RunRequest] | None:
         # Dagster's storage is asked once a tick about a broadcast; the ledger tells of new ones.
         now = datetime.now(UTC)
-        new = [due for due in broadcasts.due(ledger, now) if due.request_id not in asked]
-        asked.update(due.request_id for due in new)
-        return [request for due in new if (request := _request(context.instance, due, now)) is not None] or None
+        free = [each for each in broadcasts.due(ledger, now) if not each.lease_alive and each.request_id not in asked]
+        return (_launch(context.instance, free, asked, now) or None) if free else None
 
     found = patience.wait_for(look, _LOOK_S)
     if found is None:
@@ -145,14 +146,36 @@ def launch_broadcasts(
         yield from found
 
 
-def _request(instance: dg.DagsterInstance, due: DueBroadcast, now: datetime) -> dg.RunRequest | None:
-    number = None if due.lease_alive else next_number(_runs_of(instance, due.request_id), due.lease_alive, now)
-    if number is None:
-        return None
-    return dg.RunRequest(
-        run_key=f"{due.request_id}:{number}",
-        tags={REQUEST_TAG: due.request_id, "dagster/priority": _QUEUE_PRIORITY[due.priority]},
-    )
+def _launch(
+    instance: dg.DagsterInstance, free: Sequence[DueBroadcast], asked: set[str], now: datetime
+) -> list[dg.RunRequest]:
+    """Ask for runs as long as a lane has room, tenants in turn; add to ``asked`` whom Dagster was asked about."""
+    limits = lanes.limits(instance)
+    open_ = [record.dagster_run.tags for record in lanes.open_runs(instance, JOB)]
+    running = [Running(tags.get(TENANT_TAG, ""), tags.get(lanes.TAG, lanes.BROADCAST)) for tags in open_]
+    latest = instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=_LATEST)
+    tenants = [record.dagster_run.tags.get(TENANT_TAG, "") for record in latest]
+    named = {tags.get(REQUEST_TAG) for tags in open_}
+    waiting = {each.request_id: each for each in free if each.request_id not in named}
+    requests = []
+    while (turn := next_in_turn([_waiting(each) for each in waiting.values()], running, tenants, limits)) is not None:
+        due = waiting.pop(turn.request_id)
+        asked.add(turn.request_id)
+        if (number := next_number(_runs_of(instance, due.request_id), now)) is not None:
+            requests.append(_request(due, turn.lane, number))
+            running.append(Running(turn.tenant, turn.lane))
+            tenants.insert(0, turn.tenant)
+    return requests
+
+
+def _waiting(due: DueBroadcast) -> Waiting:
+    lane = lanes.BROADCAST_HIGH if due.priority is Priority.HIGH else lanes.BROADCAST
+    return Waiting(due.request_id, due.tenant, due.priority.rank, lane)
+
+
+def _request(due: DueBroadcast, lane: str, number: int) -> dg.RunRequest:
+    tags = {REQUEST_TAG: due.request_id, TENANT_TAG: due.tenant, "dagster/priority": _QUEUE_PRIORITY[due.priority]}
+    return dg.RunRequest(run_key=f"{due.request_id}:{number}", tags={**tags, **lanes.tag(lane)})
 
 
 def _runs_of(instance: dg.DagsterInstance, request_id: str) -> list[BroadcastRun]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from notify_pipeline.delivery.context import DeliveryContext
 
 REQUEST_TAG = "notify/request_id"
+TENANT_TAG = "notify/tenant"
 # Leases last seconds: whoever waits longer than this waits for a process that renews, and need not.
 _MAX_WAITS = 1_000
 
