@@ -9,7 +9,7 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports \
-  bench-engine bench-fanout bench-million lock clean
+  bench-engine bench-fanout bench-million bench-priority lock clean
 
 setup: $(READY)
 
@@ -43,9 +43,9 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million
+bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority
 
-bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million: bench-%: $(READY)
+bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
 
 lock: $(READY)
