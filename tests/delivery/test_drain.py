@@ -87,6 +87,11 @@ def test_a_send_to_a_user_reaches_each_of_their_devices_once(
     done = {"audience": 1, "pending": 0, "accepted": 1}
     assert row.counts == {"fcm": done, "apns": done}
     assert [entry.to_state for entry in audit.page(ctx.ledger, request_id)] == ["accepted", "routed", "sending", "done"]
+    history = {entry.to_state: entry.detail for entry in audit.page(ctx.ledger, request_id)}
+    assert history["routed"] == {"mode": "drain", "channels": {"fcm": 1, "apns": 1}}
+    assert history["sending"] == {"queued": 2}
+    once = {"attempts": 1, "retries": 0}
+    assert history["done"] == {"counts": row.counts, "attempts": {"fcm": once, "apns": once}}
     assert deliveries.depths(ctx.ledger) == {}
 
 
@@ -115,6 +120,8 @@ def test_failures_are_retried_with_the_same_delivery_id_until_they_end(ctx: Deli
     land(ctx.ledger, ctx.lake)
     rows = sorted(rows_of(ctx.lake, "attempts"), key=lambda row: row["attempt_no"])
     assert [(row["attempt_no"], row["outcome"]) for row in rows] == list(enumerate(map(str, answers), 1))
+    (last,) = (entry for entry in audit.page(ctx.ledger, rows[0]["request_id"]) if entry.to_state == "done")
+    assert last.detail is not None and last.detail["attempts"] == {"fcm": {"attempts": 4, "retries": 3}}
 
 
 def test_retry_after_is_a_minimum(ctx: DeliveryContext, fcm: FakeSender) -> None:

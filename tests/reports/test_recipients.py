@@ -10,7 +10,7 @@ import pytest
 
 from notify_pipeline.core.compaction import compact
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import broadcasts, deliveries, devices, requests, routing, shards
+from notify_pipeline.core.ledger import audit, broadcasts, deliveries, devices, requests, routing, shards
 from notify_pipeline.core.ledger.chunk_rows import NewChunk
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
@@ -23,7 +23,7 @@ from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain import run_drain
 from notify_pipeline.reports import reading_broadcasts, reading_recipients
 from notify_pipeline.reports.reading_attempts import RecipientFilter, RecipientRow
-from tests.delivery.fakes import TENANT, FakeSender, accept, context, land
+from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.lakes import Landing, row
 
 SIZES = {"inline_limit": 3, "shard_min": 40, "chunk_size": 10}
@@ -180,6 +180,12 @@ def test_a_broadcast_is_followed_while_it_is_sent(large: DeliveryContext, fcm: F
     assert broadcast.finish(large, request_id) is RequestState.DONE
     everybody = check(large, request_id)
     assert len(everybody) == 110
+    (last,) = (entry.detail for entry in audit.page(large.ledger, request_id) if entry.to_state == "done")
+    tried = Counter(each["channel"] for each in rows_of(large.lake, "attempts"))
+    assert last is not None and last["attempts"] == {
+        channel: {"attempts": tried[channel], "retries": tried[channel] - sum(e.channel == channel for e in everybody)}
+        for channel in ("fcm", "apns")
+    }
     assert {each.recipient: each.user_id for each in everybody if each.channel == "fcm"} == {
         f"a{n:03d}": f"u{n}" for n in range(95)
     }

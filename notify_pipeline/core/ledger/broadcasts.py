@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection, and_, case, func, insert, or_, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, dead_letters, holding, moves, outbox, progress, requests, shards
+from notify_pipeline.core.ledger import audit, chunks, dead_letters, holding, moves, outbox, progress, requests, shards
 from notify_pipeline.core.ledger.chunk_rows import NewChunk, new_chunk_values, pack_retries
 from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger
@@ -287,5 +287,5 @@ def _finish_one(conn: Connection, request_id: str, now: int) -> RequestState | E
         return state
     if state is not RequestState.SENDING or missing:
         return ValueError(f"request {request_id} is {state}, its shards {missing} are not done")
-    progress.end(conn, [(request, request.counts)], now, ACTOR)
+    progress.end(conn, [(request, request.counts)], now, ACTOR, {request_id: chunks.attempts(conn, request_id)})
     return progress.final_state(request.counts)[0]

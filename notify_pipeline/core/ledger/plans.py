@@ -61,7 +61,7 @@ class Plan:
         skipped: Attempts rows (for the lake) of recipients that get no call.
         audiences: Audiences rows (for the lake).
         counts: The request's counts from here on.
-        detail: For the audit.
+        detail: What else the audit is to know.
         capped: Where a frequency cap may apply.
         revision: Of the request that it was made of: when it was edited since, the plan is nothing.
     """
@@ -78,6 +78,19 @@ class Plan:
     detail: Mapping[str, Any] | None = None
     capped: Capped | None = None
     revision: int = 0
+
+    def told_at(self, state: RequestState, now: int) -> dict[str, Any] | None:
+        """Return what the audit says of one of its moves: what was decided, what was queued, or why it ended."""
+        if state is RequestState.SENDING:
+            later = sum(each.due_at is not None and each.due_at > now for each in self.deliveries)
+            return {"queued": len(self.deliveries), **({"later": later} if later else {})}
+        told: dict[str, Any] = {}
+        if state is RequestState.ROUTED:
+            told["mode"] = self.mode
+            told["channels"] = {channel: values[progress.AUDIENCE] for channel, values in self.counts.items()}
+        if self.skipped:
+            told["skipped"] = dict(Counter(str(row["provider_code"]) for row in self.skipped))
+        return {**(self.detail or {}), **told, **({"reason": self.reason} if self.reason else {})} or None
 
 
 def within_caps(conn: Connection, plans: Sequence[Plan]) -> list[Plan]:

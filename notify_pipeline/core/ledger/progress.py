@@ -23,6 +23,9 @@ from notify_pipeline.core.vocabulary import Outcome, RequestState
 Counts = dict[str, dict[str, int]]
 NO_CHANNEL = "none"
 AUDIENCE, PENDING = "audience", "pending"
+# What the audit says of a request's attempts at its end: {channel: {"attempts": n, "retries": n}}.
+AttemptTotals = dict[str, dict[str, int]]
+ATTEMPTS, RETRIES = "attempts", "retries"
 # Requests asked for in one statement; SQLite takes 32,766 parameters.
 PIECE = 1_000
 
@@ -139,21 +142,43 @@ def end(
     ended: Sequence[tuple[Standing, Counts]],
     now: int,
     actor: str,
+    attempts: Mapping[str, AttemptTotals] | None = None,
 ) -> None:
-    """Move requests whose recipients are all finished to their end, and forget their deliveries."""
+    """Move requests whose recipients are all finished to their end, and forget their deliveries.
+
+    Args:
+        conn: The connection.
+        ended: The requests, and their last counts.
+        now: Microseconds since the epoch.
+        actor: Who moves them.
+        attempts: By request, how often was tried on each channel, where the queue does not know.
+    """
+    if not ended:
+        return
     made: list[Move] = []
     rows: list[dict[str, Any]] = []
+    tried = {**_forget(conn, [request.request_id for request, _ in ended]), **(attempts or {})}
     for request, counts in ended:
         state, reason = final_state(counts)
         rows.append({"of_request": request.request_id, "state": str(state), "reason": reason, "updated_at": now})
         detail: dict[str, Any] = {"counts": counts} if reason is None else {"counts": counts, "reason": reason}
+        detail["attempts"] = tried.get(request.request_id, {})
         made.append(request.move(RequestState(request.state), state, now, actor, detail))
-    if rows:
-        conn.execute(_FINISH, rows)
-        ids = [request.request_id for request, _ in ended]
-        for start in range(0, len(ids), PIECE):
-            conn.execute(delete(DELIVERIES).where(DELIVERIES.c.request_id.in_(ids[start : start + PIECE])))
+    conn.execute(_FINISH, rows)
     moves.record(conn, made, from_micros(now))
+
+
+def _forget(conn: Connection, request_ids: Sequence[str]) -> dict[str, AttemptTotals]:
+    """Delete the deliveries of requests; return how often was tried, by request and channel."""
+    found: dict[str, AttemptTotals] = {}
+    told = (DELIVERIES.c.request_id, DELIVERIES.c.channel, DELIVERIES.c.attempt_no)
+    for start in range(0, len(request_ids), PIECE):
+        mine = DELIVERIES.c.request_id.in_(request_ids[start : start + PIECE])
+        for request_id, channel, attempt_no in conn.execute(delete(DELIVERIES).where(mine).returning(*told)):
+            totals = found.setdefault(request_id, {}).setdefault(channel, {ATTEMPTS: 0, RETRIES: 0})
+            totals[ATTEMPTS] += attempt_no
+            totals[RETRIES] += max(0, attempt_no - 1)
+    return found
 
 
 def gave_up_entry(request: Standing, channel: str, reasons: Mapping[str, int], now: int, actor: str) -> audit.Entry:

@@ -234,8 +234,7 @@ def _queue_row(plan: Plan, tenant: str, new: NewDelivery, now: int) -> tuple[Any
 
 def _moves(request: progress.Standing, plan: Plan, now: int) -> list[Move]:
     states = (RequestState.ACCEPTED, *plan.moves)
-    last = {**(plan.detail or {}), **({"reason": plan.reason} if plan.reason else {})} or None
     return [
-        request.move(before, after, now, ACTOR, last if after is states[-1] else None)
+        request.move(before, after, now, ACTOR, plan.told_at(after, now))
         for before, after in zip(states, states[1:], strict=False)
     ]
