@@ -21,12 +21,15 @@ from ingest_api.errors import ApiError, FieldError, conflict, not_found, unproce
 from ingest_api.fields import NotificationId
 from ingest_api.inputs import MAX_DETAILS, read_idempotency_key
 from ingest_api.keys import Access
+from ingest_api.limits import keeping
+from ingest_api.limits.keeping import quota_exceeded
 from ingest_api.notifications.making import actor
 from ingest_api.paging import moment, pack, unpack
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import letters, replays
 from notify_pipeline.core.ledger.letters import Letter
 from notify_pipeline.core.ledger.requests import IdReused
+from notify_pipeline.core.ledger.usage import QuotaExceeded
 
 GROUP = Group("dead letters", "Deliveries that reached nobody through no fault of the recipient's.")
 _REPEATED = ("Idempotent-Replayed", "true")
@@ -92,9 +95,10 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
     those recipients, with the original's content, options and length of life, at once. A device where the first one
     arrived after all shows the notification once.
     """
-    if faults := list(body.faults()):
+    services, limits = call.services, call.services.limits.of(call.tenant)
+    content = None if body.content is None else body.content.model_dump(exclude_unset=True, exclude_none=True)
+    if faults := [*body.faults(), *keeping.faults(limits, {} if content is None else {"content": content})]:
         raise unprocessable(*faults)
-    services = call.services
     asked = replays.Replay(
         tenant=call.tenant,
         actor=actor(call),
@@ -102,9 +106,10 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
         ids=tuple(dict.fromkeys(body.ids)) or None,
         wanted=body.filter.wanted(),
         limit=body.limit,
-        most=services.settings.max_audience_list,
-        content=None if body.content is None else body.content.model_dump(exclude_unset=True, exclude_none=True),
+        most=min(services.settings.max_audience_list, limits.max_audience or services.settings.max_audience_list),
+        content=content,
         key=read_idempotency_key(call.request),
+        quotas=limits.request_quotas,
     )
     try:
         done = replays.replay(services.ledger, asked)
@@ -114,6 +119,8 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
         raise conflict("key_reused", "This key was used before, for another replay.", "Idempotency-Key") from error
     except IdReused as error:
         raise conflict("id_reused", "A notification id that a replay would get was used before.", "ids") from error
+    except QuotaExceeded as error:
+        raise quota_exceeded(error, asked.now) from error
     return answer(202, done.answer, [_REPEATED] if done.repeated else ())
 
 

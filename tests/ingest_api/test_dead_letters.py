@@ -11,6 +11,7 @@ from notify_pipeline.core.ledger import dead_letters
 from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.vocabulary import DeadLetterReason, Outcome
 from tests.ingest_api.conftest import Api, House, fields_of, send
+from tests.ingest_api.test_limits import limit
 
 
 def died(
@@ -120,6 +121,21 @@ def test_a_replay_may_carry_other_content(house: House) -> None:
     assert (wrong.status_code, fields_of(wrong)) == (422, {"content.data.aps"})
 
 
+def test_a_replay_is_held_to_the_tenants_limits_as_a_whole(any_house: House) -> None:
+    died(any_house, any_house.secret, "n-1", ["a", "b", "c"])
+    before = any_house.secret.ok("GET", "/dead-letters")
+    limit(any_house, any_house.mine.tenant, daily_requests=1, max_audience=2, max_content_bytes=50)
+    refused = any_house.secret.call("POST", "/dead-letters/replay", {"filter": {}})
+    assert refused.status_code == 429 and refused.json is not None
+    assert refused.json["error"]["code"] == "quota_exceeded"
+    large = any_house.secret.call("POST", "/dead-letters/replay", {"filter": {}, "content": {"title": "x" * 60}})
+    assert (large.status_code, fields_of(large)) == (422, {"content"})
+    assert any_house.secret.ok("GET", "/dead-letters") == before
+    limit(any_house, any_house.mine.tenant, max_audience=2)
+    done = any_house.secret.ok("POST", "/dead-letters/replay", {"filter": {}})
+    assert [each["dead_letters"] for each in done["requests"]] == [2, 1]
+
+
 def test_a_key_makes_a_replay_safe_to_repeat(any_house: House) -> None:
     _, ids = died(any_house, any_house.secret, "n-1", ["a", "b"])
     keyed: dict[str, Any] = {"headers": {"Idempotency-Key": '"k-1"'}}
@@ -166,7 +182,7 @@ def test_a_product_sees_its_organizations_letters_and_acts_for_one(any_house: Ho
         ({"filter": {"replayed": True}}, {"filter.replayed"}),
         ({"filter": {"since": "2026-11-21T06:33:59Z"}}, {"filter.since"}),
         ({"filter": {"from": "yesterday"}}, {"filter.from"}),
-        ({"filter": {}, "limit": 5_001}, {"limit"}),
+        ({"filter": {}, "limit": 2_001}, {"limit"}),
         ({"filter": {"reason": "bored"}}, {"filter.reason"}),
     ],
 )

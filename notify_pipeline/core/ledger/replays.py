@@ -23,6 +23,7 @@ from notify_pipeline.core.ledger.letters import Filter, Letter, to_letter
 from notify_pipeline.core.ledger.statements import insert_for
 from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DEVICES, REQUESTS
 from notify_pipeline.core.ledger.tenant_tables import REPLAYS
+from notify_pipeline.core.ledger.usage import Quota
 from notify_pipeline.core.records import DEFAULT_TTL_S
 
 # What is left is counted up to this many; counting more would take longer than replaying.
@@ -58,6 +59,7 @@ class Replay:
         most: The most recipients of one new request.
         content: Takes the place of the original's; None keeps that.
         key: Makes asking again give the same answer.
+        quotas: The daily quotas that new requests count on.
     """
 
     tenant: str
@@ -69,6 +71,7 @@ class Replay:
     most: int
     content: Mapping[str, Any] | None = None
     key: str | None = None
+    quotas: tuple[Quota, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -105,6 +108,7 @@ def replay(ledger: Ledger, asked: Replay) -> Replayed:
         UnknownLetters: One of ``ids`` is none of the tenant's.
         KeyReused: The key was used for another replay.
         IdReused: The tenant itself used a notification id that a replay would get, on purpose.
+        QuotaExceeded: The new requests would be more than a day's quota allows; nothing was replayed.
     """
     return ledger.write(_replay, asked)
 
@@ -214,6 +218,7 @@ def _make(item: Replay, original: RowMapping, group: Sequence[Letter]) -> _Made:
         expires_at=item.now + timedelta(seconds=body.get("ttl", DEFAULT_TTL_S)),
         actor=item.actor,
         replay_of=original["request_id"],
+        quotas=item.quotas,
     )
     return _Made(group, accepting.prepare(new))
 
