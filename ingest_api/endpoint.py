@@ -20,7 +20,7 @@ from ingest_api.keys import Access
 from ingest_api.lean import LeanResponse
 from ingest_api.services import Services
 from notify_pipeline.core.ledger import tenants
-from notify_pipeline.core.ledger.tenants import KeyInfo
+from notify_pipeline.core.ledger.keys import KeyInfo
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -36,12 +36,28 @@ class Call:
 
     @property
     def tenant(self) -> str:
-        """Whose data this is about. Only for routes that take a tenant's key."""
+        """Whose data this is about. Not for an admin's key, which is nobody's."""
         if self.organization is not None:
             return self.organization
         if self.key is None or self.key.tenant is None:
-            raise RuntimeError("this route takes no tenant's key")
+            raise RuntimeError("this is no tenant's key")
         return self.key.tenant
+
+    @property
+    def is_admin(self) -> bool:
+        """True when the key is an admin's."""
+        return self.key is not None and self.key.tenant is None
+
+    @property
+    def product(self) -> str | None:
+        """The product that this is about as a whole; None for an admin's key, and for an organization."""
+        whole = self.organization is None and self.key is not None and self.key.parent is None
+        return self.key.tenant if whole and self.key is not None else None
+
+    @property
+    def actor(self) -> str:
+        """Who does this, for the audit: the key's id."""
+        return "anonymous" if self.key is None else self.key.key_id
 
     def reads(self, include_organizations: bool) -> tuple[str, ...]:
         """Return the tenants whose rows a list may hold: one's own, and a product's organizations' if asked for.

@@ -58,6 +58,8 @@ NotificationId = Annotated[
     ),
 ]
 RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
+TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f7"])]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f8"])]
 UserId = Annotated[str, Field(pattern=PLAIN_PATTERN, min_length=1, max_length=256, examples=["user-42"])]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, examples=["news"])]
 Label = Annotated[str, Field(pattern=PLAIN_PATTERN, min_length=1, max_length=200, examples=["The Daily"])]

@@ -1,7 +1,7 @@
 """Who is calling, and whether they may.
 
 Belongs here: reading the key from a request, looking it up, comparing its scope with the route's. Does not belong here:
-making or storing keys (``core.ledger.tenants``).
+making or storing keys (``core.ledger.keys``).
 """
 
 import hashlib
@@ -9,18 +9,22 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import Enum
+from typing import Generic, TypeVar
 
 from flask import Request
 
 from ingest_api.errors import ApiError, FieldError, forbidden, unauthorized
-from notify_pipeline.core.ledger.tenants import KeyInfo
+from notify_pipeline.core.ledger.keys import KeyInfo
 from notify_pipeline.core.vocabulary import KeyScope
 
-# A key's row is read again after this long, so this is also how long a revoked key may still be let in by a process
-# that has just seen it. Reading it for every request costs a tenth of the ingress's rate.
-CACHE_S = 1.0
-# Far more keys than call within a second; beyond it the memory is forgotten at once, which costs one read per key.
+# A key's row is read again after this long, and revoking a key takes this long. Reading it for every request costs a
+# tenth of the ingress's rate; four reads a second cost nothing.
+CACHE_S = 0.25
+# How far two hosts' clocks may drift apart within that time, many times over (RFC 5905 reckons with 15 in a million).
+_MARGIN_S = 0.01
+# Far more keys than call within that time; beyond it the memory is forgotten at once, which costs one read per key.
 CACHE_KEYS = 4_096
 # By which a product's key says that it acts for one of the product's organizations.
 ORGANIZATION_HEADER = "Notify-Organization"
@@ -28,6 +32,10 @@ _ORGANIZATION = "HTTP_NOTIFY_ORGANIZATION"
 # Ours have 47 characters; nothing longer is worth hashing.
 _MAX_KEY_LENGTH = 256
 _ID = re.compile(r"[0-9a-f]{32}\Z")
+_NOT_VALID = "The key is not valid: unknown, revoked, expired, or its owner is inactive."
+
+Name = TypeVar("Name")
+Thing = TypeVar("Thing")
 
 
 class Access(Enum):
@@ -46,8 +54,8 @@ class Access(Enum):
 
     @property
     def is_for_tenants(self) -> bool:
-        """True when every key with the right is a tenant's, so that the route is about that tenant's data."""
-        return bool(self.value) and KeyScope.ADMIN not in self.value
+        """True when a tenant's key may have the right, and with it whoever acts for that tenant."""
+        return not self.value <= {KeyScope.ADMIN}
 
 
 class KeyRing:
@@ -57,30 +65,34 @@ class KeyRing:
         self,
         find: Callable[[str], KeyInfo | None],
         is_active_organization: Callable[[str, str], bool] = lambda product, organization: False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what asks the ledger: for a key by its plaintext, for an organization by product and its own id."""
         self._find = find
         self._is_active_organization = is_active_organization
+        self._clock = clock
         self._monotonic = monotonic
-        self._known: dict[bytes, tuple[float, KeyInfo]] = {}
-        self._organizations: dict[tuple[str, str], float] = {}
+        # By digest, so that no plaintext key stays in memory.
+        self._keys: _Memory[bytes, KeyInfo] = _Memory()
+        self._organizations: _Memory[tuple[str, str], bool] = _Memory()
+        self._used: dict[str, datetime] = {}
         self._guard = threading.Lock()
 
     @property
     def remembered(self) -> int:
         """How many keys are remembered now."""
-        return len(self._known)
+        return len(self._keys)
 
     def check(self, request: Request, access: Access) -> KeyInfo:
         """Return the caller's key.
 
         Raises:
-            ApiError: 401 when it is missing, unknown, revoked or its tenant is inactive; 403 without the right.
+            ApiError: 401 when it is missing, unknown, revoked, expired or its owner is inactive; 403 without the right.
         """
         key = self._lookup(_presented(request))
-        if key is None or key.revoked or not key.active:
-            raise unauthorized("The key is not valid: unknown, revoked, or its owner is inactive.")
+        if key is None or not self._is_good(key):
+            raise unauthorized(_NOT_VALID)
         if key.scope not in access.value:
             wanted = " or ".join(sorted(access.value))
             raise forbidden(f"This needs a key of scope {wanted}; yours is {key.scope}.")
@@ -100,41 +112,81 @@ class KeyRing:
             raise ApiError(404, "not_found", message, [FieldError(ORGANIZATION_HEADER, message)])
         return named
 
+    def forget_everywhere(self) -> None:
+        """Return when no process, on whatever host, remembers anything from before this call.
+
+        Whoever made a key or a tenant bad calls this between that commit and the answer. It takes no more than waiting:
+        what is remembered was read after its time began to run, so what is still remembered after that time was read
+        after the commit. Clocks that go at the same rate are all that is needed.
+        """
+        self._keys.clear()
+        self._organizations.clear()
+        time.sleep(CACHE_S + _MARGIN_S)
+
+    def take_uses(self) -> dict[str, datetime]:
+        """Return when keys were used, by id, since this was called last: as of when each was looked up last."""
+        with self._guard:
+            used, self._used = self._used, {}
+        return used
+
+    def _is_good(self, key: KeyInfo) -> bool:
+        return key.active and not key.revoked and (key.expires_at is None or self._clock() < key.expires_at)
+
     def _has(self, product: str, organization: str) -> bool:
         if not _ID.match(organization):
             return False
         asked, now = (product, organization), self._monotonic()
-        if now < self._organizations.get(asked, 0.0):
+        if self._organizations.recall(asked, now):
             return True
         found = self._is_active_organization(product, organization)
-        with self._guard:
-            if len(self._organizations) >= CACHE_KEYS:
-                self._organizations.clear()
-            # As with keys, only good ones are remembered.
-            if found:
-                self._organizations[asked] = now + CACHE_S
-            else:
-                self._organizations.pop(asked, None)
+        self._organizations.keep(asked, True if found else None, now)
         return found
 
     def _lookup(self, plaintext: str) -> KeyInfo | None:
-        # By digest, so that no plaintext key stays in memory.
         digest = hashlib.sha256(plaintext.encode("utf-8", "surrogateescape")).digest()
+        # Before it is read: see forget_everywhere.
         now = self._monotonic()
-        remembered = self._known.get(digest)
-        if remembered is not None and now < remembered[0]:
-            return remembered[1]
+        remembered = self._keys.recall(digest, now)
+        if remembered is not None:
+            return remembered
         found = self._find(plaintext)
-        # Only good keys are remembered: whoever guesses shall not fill the memory.
-        if found is not None and found.active and not found.revoked:
+        good = found if found is not None and self._is_good(found) else None
+        self._keys.keep(digest, good, now)
+        if good is not None:
             with self._guard:
-                if len(self._known) >= CACHE_KEYS:
-                    self._known.clear()
-                self._known[digest] = (now + CACHE_S, found)
-        elif remembered is not None:
-            with self._guard:
-                self._known.pop(digest, None)
+                self._used[good.key_id] = self._clock()
         return found
+
+
+class _Memory(Generic[Name, Thing]):
+    """Remembers good things for a moment, each from the time that its reading began."""
+
+    def __init__(self) -> None:
+        self._known: dict[Name, tuple[float, Thing]] = {}
+        self._guard = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def recall(self, name: Name, now: float) -> Thing | None:
+        """Return what is remembered, or None."""
+        known = self._known.get(name)
+        return known[1] if known is not None and now < known[0] else None
+
+    def keep(self, name: Name, thing: Thing | None, since: float) -> None:
+        """Remember a good thing; None forgets it. Bad ones are not kept: whoever guesses shall not fill the memory."""
+        with self._guard:
+            if thing is None:
+                self._known.pop(name, None)
+                return
+            if len(self._known) >= CACHE_KEYS:
+                self._known.clear()
+            self._known[name] = (since + CACHE_S, thing)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._guard:
+            self._known.clear()
 
 
 def _presented(request: Request) -> str:
@@ -149,5 +201,5 @@ def _presented(request: Request) -> str:
     if not key:
         raise unauthorized("A key is needed: 'Authorization: Bearer <key>', or X-Api-Key.")
     if len(key) > _MAX_KEY_LENGTH or not key.isascii():
-        raise unauthorized("The key is not valid: unknown, revoked, or its owner is inactive.")
+        raise unauthorized(_NOT_VALID)
     return key

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from multiprocessing.util import Finalize
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from ingest_api.keys import KeyRing
 from ingest_api.limits.keeping import RateKeeper
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import key_rates, tenants
+from notify_pipeline.core.ledger import key_rates, keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.limits import LimitsBook, default_rate
 from notify_pipeline.core.receipt_log import ReceiptLog
 from notify_pipeline.core.settings import Settings
@@ -22,6 +25,8 @@ from notify_pipeline.reports.reading import ReportReader
 
 # How often open receipt logs are looked at; they are due after a few seconds.
 _TICK_S = 1.0
+# Ticks between two notes of when keys were used last: one write of a process, however many keys called.
+_NOTE_USES_TICKS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -92,12 +97,13 @@ class Services:
                 return
             ledger = self._ledger = Ledger.open(self.settings.ledger_dsn, self.clock)
             self._keys = KeyRing(
-                lambda plaintext: tenants.find_key(ledger, plaintext),
+                lambda plaintext: keys.find(ledger, plaintext),
                 lambda product, organization: tenants.is_active_organization(ledger, product, organization),
+                self.clock,
             )
             logs = Lake(self.settings.logs, self.settings.s3_endpoint_url)
             self._receipts = ReceiptLog(self.settings.home.resolve() / "ingress" / "receipts", logs)
-            self._ticker = threading.Thread(target=self._tick, name="receipt-log", daemon=True)
+            self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
             self._ticker.start()
             # Also runs in forked workers, where atexit does not. What it would leave, the next process delivers.
             self._finalizer = Finalize(self, self.close, exitpriority=100)
@@ -111,6 +117,7 @@ class Services:
             self._stop.set()
             self._ticker.join()
             try:
+                self._note_uses()
                 self._receipts.close()
             finally:
                 self._finalizer.cancel()
@@ -119,9 +126,22 @@ class Services:
                 self._ledger.close()
 
     def _tick(self) -> None:
+        ticks = 0
         while not self._stop.wait(_TICK_S):
+            ticks += 1
             try:
                 self._receipts.tick()
             except OSError:
                 # The lines are safe where they are; a full disk or an absent store may be back at the next tick.
                 _log.exception("finished receipt logs could not be delivered; they are kept and tried again")
+            if ticks % _NOTE_USES_TICKS == 0:
+                self._note_uses()
+
+    def _note_uses(self) -> None:
+        """Store when keys were used. What cannot be stored is lost: the next use is stored again."""
+        uses = self._keys.take_uses()
+        try:
+            if uses:
+                keys.note_uses(self._ledger, uses)
+        except (LedgerError, SQLAlchemyError):
+            _log.exception("when keys were used last could not be stored")

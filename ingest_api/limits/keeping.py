@@ -14,8 +14,8 @@ import orjson
 from ingest_api.errors import ApiError, FieldError
 from notify_pipeline.core.call_rates import NANOS, Block, CallRate, Share
 from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger.keys import KeyInfo
 from notify_pipeline.core.ledger.limits import Limits, LimitsBook
-from notify_pipeline.core.ledger.tenants import KeyInfo
 from notify_pipeline.core.ledger.usage import QuotaExceeded
 
 # Far more keys than call within a second; beyond it what they hold is forgotten, which costs some of their slots.

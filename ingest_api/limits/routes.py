@@ -3,13 +3,11 @@
 Belongs here: the limit routes. Does not belong here: holding callers to their limits (``keeping``, ``core.ledger``).
 """
 
-from typing import Annotated
-
 from flask import Response
-from pydantic import Field
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import not_found
+from ingest_api.fields import TenantId
 from ingest_api.keys import Access
 from ingest_api.limits.models import LimitsShown, TenantLimits, shown
 from notify_pipeline.core.ledger import policies, tenants
@@ -18,8 +16,6 @@ from notify_pipeline.core.vocabulary import PolicyKind
 GROUP = Group("limits", "What a tenant may use.")
 _SET = {200: Answer("The limits.", LimitsShown)}
 _NO_TENANT = {404: "There is no such tenant."}
-
-TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
 
 
 @GROUP.endpoint("PUT", "/tenants/{tenant_id}/limits", access=Access.ADMIN, answers=_SET, errors=_NO_TENANT)

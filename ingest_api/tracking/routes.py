@@ -5,7 +5,6 @@ of receipts (``reports``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from flask import Response
@@ -13,7 +12,7 @@ from flask import Response
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import not_found
 from ingest_api.fields import NotificationId, RequestId
-from ingest_api.keys import ORGANIZATION_HEADER, Access
+from ingest_api.keys import Access
 from ingest_api.paging import moment, pack, unpack
 from ingest_api.tracking.models import (
     AuditOrder,
@@ -160,7 +159,6 @@ def list_recipients(call: Call, request_id: RequestId, query: RecipientQuery) ->
     "GET",
     "/audit",
     access=Access.OPERATOR,
-    headers={ORGANIZATION_HEADER: (RequestId, "The organization that a product's key acts for.")},
     answers={200: Answer("A page.", AuditPage)},
     errors={404: "The key sees no such tenant."},
 )
@@ -189,7 +187,6 @@ def _audited(call: Call, query: AuditQuery) -> Sequence[str] | None:
     """Return whose entries the caller asks for; None for everybody's."""
     if call.key is None or call.key.scope is KeyScope.ADMIN:
         return None if query.tenant is None else (query.tenant,)
-    call = replace(call, organization=call.services.keys.organization(call.request, call.key))
     if query.tenant is None:
         return call.reads(query.include_organizations)
     if query.tenant not in call.reads(True):

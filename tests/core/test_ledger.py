@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import audit, devices, leases, outbox, requests, tenants
+from notify_pipeline.core.ledger import audit, devices, keys, leases, outbox, requests, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tables import META, OUTBOX
 from notify_pipeline.core.vocabulary import KeyScope, Platform, RequestState
@@ -100,7 +100,7 @@ def test_moves_are_guarded_and_audited(ledger: Ledger) -> None:
 def test_products_organizations_and_keys(ledger: Ledger) -> None:
     made = tenants.create_product(ledger, "News", ["UK", "US"], NOW)
     assert len({made.secret_key, made.publishable_key, *(o.secret_key for o in made.organizations)}) == 4
-    info = tenants.find_key(ledger, made.secret_key)
+    info = keys.find(ledger, made.secret_key)
     assert info is not None
     assert (info.tenant, info.parent, info.scope, info.active, info.revoked) == (
         made.tenant,
@@ -109,10 +109,10 @@ def test_products_organizations_and_keys(ledger: Ledger) -> None:
         True,
         False,
     )
-    org = tenants.find_key(ledger, made.organizations[0].publishable_key)
+    org = keys.find(ledger, made.organizations[0].publishable_key)
     assert org is not None and (org.parent, org.scope) == (made.tenant, KeyScope.PUBLISHABLE)
-    assert tenants.find_key(ledger, made.secret_key + "x") is None
-    assert tenants.find_key(ledger, "\udcff\x00") is None
+    assert keys.find(ledger, made.secret_key + "x") is None
+    assert keys.find(ledger, "\udcff\x00") is None
     with pytest.raises(tenants.NameTaken):
         tenants.create_product(ledger, "News", [], NOW)
     with pytest.raises(tenants.NameTaken):
@@ -126,9 +126,9 @@ def test_products_organizations_and_keys(ledger: Ledger) -> None:
 
 
 def test_an_admin_key_is_stored_once(ledger: Ledger) -> None:
-    key = tenants.new_key(KeyScope.ADMIN)
-    assert tenants.create_admin_key(ledger, key, NOW) == tenants.create_admin_key(ledger, key, NOW)
-    info = tenants.find_key(ledger, key)
+    key = keys.new_key(KeyScope.ADMIN)
+    assert keys.create_admin(ledger, key, NOW) == keys.create_admin(ledger, key, NOW)
+    info = keys.find(ledger, key)
     assert info is not None and (info.scope, info.tenant, info.active) == (KeyScope.ADMIN, None, True)
 
 

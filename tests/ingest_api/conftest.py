@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from ingest_api.app import create_app
 from ingest_api.services import Services
-from notify_pipeline.core.ledger import tenants
+from notify_pipeline.core.ledger import keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.settings import Settings
@@ -93,7 +93,7 @@ class House:
         return tenants.create_organization(self.services.ledger, product.tenant, name, self.clock())
 
     def revoke(self, plaintext: str) -> None:
-        found = tenants.find_key(self.services.ledger, plaintext)
+        found = keys.find(self.services.ledger, plaintext)
         assert found is not None
         change(self.services.ledger, update(KEYS).where(KEYS.c.key_id == found.key_id).values(revoked_at=1))
 
@@ -118,7 +118,7 @@ def build(home: Path, **settings: Any) -> Iterator[House]:
     services = Services(Settings(home=home, **settings), clock)
     app = create_app(services=services)
     # A bug shall fail a test with its traceback's own words in the log, not stop the client.
-    tenants.create_admin_key(services.ledger, ADMIN, clock())
+    keys.create_admin(services.ledger, ADMIN, clock())
     mine = tenants.create_product(services.ledger, "mine", ("branch",), clock())
     other = tenants.create_product(services.ledger, "other", (), clock())
     yield House(services, clock, app.test_client(), mine, other)

@@ -16,7 +16,7 @@ from notify_pipeline.commands.console import CONSOLE, failing_clearly
 from notify_pipeline.commands.up import home, stack
 from notify_pipeline.commands.up.processes import Guard, adopt_orphans
 from notify_pipeline.commands.up.supervisor import StartError, Supervisor
-from notify_pipeline.core.ledger import leases, tenants
+from notify_pipeline.core.ledger import keys, leases
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 
@@ -74,7 +74,7 @@ def _run(settings: Settings, ledger: Ledger, guard: Guard, key: str) -> None:
 
 def _admin_key(settings: Settings, ledger: Ledger) -> str:
     key, made = home.admin_key(settings)
-    tenants.create_admin_key(ledger, key, datetime.now(UTC))
+    keys.create_admin(ledger, key, datetime.now(UTC))
     if made:
         CONSOLE.print(f"admin key (shown once, kept in {settings.home / 'admin-key'}): {key}", soft_wrap=True)
     return key

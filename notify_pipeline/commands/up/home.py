@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from notify_pipeline.core.ledger import tenants
+from notify_pipeline.core.ledger import keys
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -106,7 +106,7 @@ def admin_key(settings: Settings) -> tuple[str, bool]:
     path = settings.home / "admin-key"
     if path.exists():
         return path.read_text().strip(), False
-    key = tenants.new_key(KeyScope.ADMIN)
+    key = keys.new_key(KeyScope.ADMIN)
     write_private(path, key.encode() + b"\n")
     return key, True
 

@@ -1,32 +1,22 @@
-"""Tenants and their keys.
+"""Tenants: products, and the organizations that a product sends on behalf of.
 
-Belongs here: products, organizations, keys: making and finding them. Does not belong here: what a key allows on which
-route (``ingest_api``).
-
-A key is 256 random bits behind a prefix that tells its scope; only its SHA-256 is stored. A plain digest is enough:
-nobody can try out 2^256 keys, unlike passwords.
+Belongs here: making, finding and changing them. Does not belong here: their keys (``keys``), who may do what
+(``ingest_api``).
 """
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from notify_pipeline.core.ids import from_micros, new_id, to_micros
-from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger import audit, keys
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.statements import Prepared, insert_for
-from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
+from notify_pipeline.core.ledger.tenant_tables import TENANTS
 from notify_pipeline.core.vocabulary import KeyScope
-
-_PREFIXES = {KeyScope.ADMIN: "nak_", KeyScope.SECRET: "nsk_", KeyScope.PUBLISHABLE: "npk_"}
-_KEY_BYTES = 32
 
 
 class NameTaken(Exception):
@@ -53,63 +43,47 @@ class Tenant:
     name: str
     active: bool
     created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class KeyInfo:
-    """Whose key it is and whether it still counts; admin keys have no tenant."""
-
-    key_id: str
-    tenant: str | None
+class _Creation:
+    new: NewTenant
     parent: str | None
-    scope: KeyScope
-    active: bool
-    revoked: bool
+    actor: str
+    now: datetime
 
 
-_FIND_KEY = Prepared(
-    lambda _: (
-        select(
-            KEYS.c.sha256,
-            KEYS.c.key_id,
-            KEYS.c.tenant,
-            TENANTS.c.parent,
-            KEYS.c.scope,
-            TENANTS.c.active,
-            KEYS.c.revoked_at,
-        )
-        .select_from(KEYS.outerjoin(TENANTS, TENANTS.c.tenant == KEYS.c.tenant))
-        .where(KEYS.c.sha256 == bindparam("sha256"))
-    ),
-    ("sha256",),
-)
+@dataclass(frozen=True, slots=True)
+class _Change:
+    tenant: str
+    name: str | None
+    active: bool | None
+    actor: str
+    now: datetime
 
 
-def new_key(scope: KeyScope) -> str:
-    """Return a fresh key: the scope's prefix and 256 random bits."""
-    return _PREFIXES[scope] + secrets.token_urlsafe(_KEY_BYTES)
-
-
-def create_product(ledger: Ledger, name: str, organizations: Sequence[str], now: datetime) -> NewTenant:
+def create_product(
+    ledger: Ledger, name: str, organizations: Sequence[str], now: datetime, actor: str = "admin"
+) -> NewTenant:
     """Make a product and its organizations, each with a secret and a publishable key.
 
     Raises:
         NameTaken: A product has the name, or two of the organizations share one. Nothing is made then.
     """
-    parts = tuple(_fresh(part) for part in organizations)
-    product = _fresh(name, parts)
-    ledger.write(_create, (product, None, now))
+    product = _fresh(name, tuple(_fresh(part) for part in organizations))
+    ledger.write(_create, _Creation(product, None, actor, now))
     return product
 
 
-def create_organization(ledger: Ledger, product: str, name: str, now: datetime) -> NewTenant:
+def create_organization(ledger: Ledger, product: str, name: str, now: datetime, actor: str = "admin") -> NewTenant:
     """Make an organization of an existing product.
 
     Raises:
         NameTaken: The product has one of that name.
     """
     organization = _fresh(name)
-    ledger.write(_create, (organization, product, now))
+    ledger.write(_create, _Creation(organization, product, actor, now))
     return organization
 
 
@@ -117,9 +91,36 @@ def get(ledger: Ledger, tenant: str) -> Tenant | None:
     """Return a product or organization by id, or None."""
     with ledger.read() as conn:
         row = conn.execute(select(TENANTS).where(TENANTS.c.tenant == tenant)).one_or_none()
-    if row is None:
-        return None
-    return Tenant(row.tenant, row.parent, row.name, row.active, from_micros(row.created_at))
+    return None if row is None else _tenant(row)
+
+
+def change(
+    ledger: Ledger, tenant: str, actor: str, now: datetime, name: str | None = None, active: bool | None = None
+) -> Tenant | None:
+    """Rename, deactivate or reactivate a tenant; what is None stays. Return it as it is then; None when there is none.
+
+    A product that is not active takes its organizations with it, without changing what is stored of them.
+
+    Raises:
+        NameTaken: Its parent has another of that name.
+    """
+    return ledger.write(_change, _Change(tenant, name, active, actor, now))
+
+
+def list_page(ledger: Ledger, parent: str | None, limit: int = 100, after: str | None = None) -> list[Tenant]:
+    """Return products, or the organizations of one, oldest first.
+
+    Args:
+        ledger: The ledger.
+        parent: The product; None for products themselves.
+        limit: At most so many.
+        after: The id of the last one of the page before.
+    """
+    query = select(TENANTS).where(TENANTS.c.parent.is_(None) if parent is None else TENANTS.c.parent == parent)
+    if after is not None:
+        query = query.where(TENANTS.c.tenant > after)
+    with ledger.read() as conn:
+        return [_tenant(row) for row in conn.execute(query.order_by(TENANTS.c.tenant).limit(limit))]
 
 
 def organization_ids(ledger: Ledger, product: str) -> list[str]:
@@ -136,65 +137,66 @@ def is_active_organization(ledger: Ledger, product: str, organization: str) -> b
         return conn.execute(select(TENANTS.c.tenant).where(*this)).first() is not None
 
 
-def create_admin_key(ledger: Ledger, key: str, now: datetime) -> str:
-    """Store a key that may make products; harmless when it is stored already. Return its id."""
-    return ledger.write(_create_admin, (key, now))
-
-
-def find_key(ledger: Ledger, plaintext: str) -> KeyInfo | None:
-    """Return what is known of a key, revoked ones included; None for an unknown one. Any text is allowed."""
-    digest = _digest(plaintext)
-    with ledger.read() as conn:
-        found = _FIND_KEY.run_values(conn, (digest,)).first()
-    # The index compares digests, whose timing tells nothing of the key; the last word is constant-time all the same.
-    if found is None or not hmac.compare_digest(found[0], digest):
-        return None
-    _, key_id, tenant, parent, scope, active, revoked_at = found
-    return KeyInfo(key_id, tenant, parent, KeyScope(scope), tenant is None or bool(active), revoked_at is not None)
-
-
-def _digest(plaintext: str) -> str:
-    # Text from a header may hold lone surrogates; such a key is simply unknown.
-    return hashlib.sha256(plaintext.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _fresh(name: str, organizations: tuple[NewTenant, ...] = ()) -> NewTenant:
-    return NewTenant(new_id(), name, new_key(KeyScope.SECRET), new_key(KeyScope.PUBLISHABLE), organizations)
+    secret, publishable = keys.new_key(KeyScope.SECRET), keys.new_key(KeyScope.PUBLISHABLE)
+    return NewTenant(new_id(), name, secret, publishable, organizations)
 
 
-def _create(conn: Connection, items: Sequence[tuple[NewTenant, str | None, datetime]]) -> list[None | Exception]:
-    results: list[None | Exception] = []
-    for new, parent, now in items:
+def _create(conn: Connection, items: Sequence[_Creation]) -> list[None | Exception]:
+    return [_create_one(conn, item) for item in items]
+
+
+def _create_one(conn: Connection, item: _Creation) -> None | Exception:
+    try:
+        with conn.begin_nested():
+            _insert(conn, item.new, item.parent, item)
+            for part in item.new.organizations:
+                _insert(conn, part, item.new.tenant, item)
+    except IntegrityError:
+        return NameTaken("another product, or organization of it, has this name")
+    return None
+
+
+def _insert(conn: Connection, new: NewTenant, parent: str | None, item: _Creation) -> None:
+    at = to_micros(item.now)
+    conn.execute(insert(TENANTS).values(tenant=new.tenant, parent=parent, name=new.name, active=True, created_at=at))
+    _audit(conn, "tenant.created", new.tenant, {"name": new.name, "parent": parent}, item)
+    for scope, plaintext in ((KeyScope.SECRET, new.secret_key), (KeyScope.PUBLISHABLE, new.publishable_key)):
+        keys.add(conn, new.tenant, keys.NewKey(new_id(), plaintext, scope, None, item.now), item.actor)
+
+
+def _change(conn: Connection, items: Sequence[_Change]) -> list[Tenant | None | Exception]:
+    return [_change_one(conn, item) for item in items]
+
+
+def _change_one(conn: Connection, item: _Change) -> Tenant | None | Exception:
+    query = select(TENANTS).where(TENANTS.c.tenant == item.tenant).with_for_update()
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    if item.name is not None and item.name != row.name:
         try:
             with conn.begin_nested():
-                _insert_tenant(conn, new, parent, now)
-                for part in new.organizations:
-                    _insert_tenant(conn, part, new.tenant, now)
-            results.append(None)
+                _set(conn, item, name=item.name)
         except IntegrityError:
-            results.append(NameTaken("another product, or organization of it, has this name"))
-    return results
+            return NameTaken("another product, or organization of it, has this name")
+        _audit(conn, "tenant.renamed", item.tenant, {"from": row.name, "to": item.name}, item)
+    if item.active is not None and item.active != row.active:
+        _set(conn, item, active=item.active)
+        _audit(conn, "tenant.reactivated" if item.active else "tenant.deactivated", item.tenant, None, item)
+    return _tenant(conn.execute(query).one())
 
 
-def _insert_tenant(conn: Connection, new: NewTenant, parent: str | None, now: datetime) -> None:
-    at = to_micros(now)
-    conn.execute(insert(TENANTS).values(tenant=new.tenant, parent=parent, name=new.name, active=True, created_at=at))
-    for scope, key in ((KeyScope.SECRET, new.secret_key), (KeyScope.PUBLISHABLE, new.publishable_key)):
-        conn.execute(insert(KEYS).values(_key_values(new.tenant, scope, key, at)))
-    detail = {"name": new.name, "parent": parent}
-    audit.write(conn, [audit.Entry("tenant.created", "admin", at, tenant=new.tenant, detail=detail)], now)
+def _set(conn: Connection, item: _Change, **values: Any) -> None:
+    this = TENANTS.c.tenant == item.tenant
+    conn.execute(update(TENANTS).where(this).values(**values, updated_at=to_micros(item.now)))
 
 
-def _create_admin(conn: Connection, items: Sequence[tuple[str, datetime]]) -> list[str]:
-    key_ids = []
-    for key, now in items:
-        values = _key_values(None, KeyScope.ADMIN, key, to_micros(now))
-        conn.execute(
-            insert_for(conn.dialect.name)(KEYS).values(values).on_conflict_do_nothing(index_elements=["sha256"])
-        )
-        key_ids.append(conn.execute(select(KEYS.c.key_id).where(KEYS.c.sha256 == values["sha256"])).scalar_one())
-    return key_ids
+def _audit(conn: Connection, event: str, tenant: str, detail: dict[str, Any] | None, item: _Creation | _Change) -> None:
+    audit.write(conn, [audit.Entry(event, item.actor, to_micros(item.now), tenant=tenant, detail=detail)], item.now)
 
 
-def _key_values(tenant: str | None, scope: KeyScope, key: str, at: int) -> dict[str, Any]:
-    return {"key_id": new_id(), "tenant": tenant, "scope": str(scope), "sha256": _digest(key), "created_at": at}
+def _tenant(row: Row[Any]) -> Tenant:
+    made = from_micros(row.created_at)
+    changed = made if row.updated_at is None else from_micros(row.updated_at)
+    return Tenant(row.tenant, row.parent, row.name, row.active, made, changed)
