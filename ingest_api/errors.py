@@ -50,11 +50,16 @@ class ApiError(Exception):
         self.details = tuple(details)
         self.headers = dict(headers or {})
 
+    @property
+    def envelope(self) -> dict[str, object]:
+        """The answer's body."""
+        details = [{"field": d.field, "message": d.message} for d in self.details]
+        return {"error": {"code": self.code, "message": self.message, "details": details}}
+
     def response(self) -> Response:
         """Return the HTTP answer."""
-        details = [{"field": d.field, "message": d.message} for d in self.details]
         # What a caller sent may come back in a message; orjson refuses text that is not Unicode, so none is echoed raw.
-        body = orjson.dumps({"error": {"code": self.code, "message": self.message, "details": details}})
+        body = orjson.dumps(self.envelope)
         return LeanResponse(body, self.status, self.headers, content_type=JSON_TYPE)
 
 

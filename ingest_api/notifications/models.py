@@ -23,6 +23,7 @@ from ingest_api.fields import (
     UtcTime,
 )
 from ingest_api.notifications.content import Content, Override, PushChannel
+from ingest_api.openapi import ErrorBody
 from notify_pipeline.core import conditions
 from notify_pipeline.core.records import MAX_TTL_S
 from notify_pipeline.core.vocabulary import OnAmbiguous, Priority, QuietHours
@@ -31,6 +32,8 @@ AUDIENCES = ("topics", "users", "devices", "everyone")
 # FCM conditions know five topics; ours are a scan of partitions, and each topic is one more.
 MAX_TOPICS = 100
 MAX_CHANNELS = 6
+# One transaction of some 20 ms, which others wait for.
+MAX_BULK = 1_000
 
 
 def _readable(condition: str) -> str:
@@ -200,6 +203,28 @@ class SendEdit(Options):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+class NewBulk(Strict):
+    """Many sends."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "notifications": [
+                        {"id": "a-1", "type": "news", "users": ["user-42"], "content": {"title": "One"}},
+                        {"id": "a-2", "type": "news", "users": ["user-43"], "content": {"title": "Two"}},
+                    ]
+                }
+            ]
+        }
+    )
+
+    # Each is checked on its own, so that one that is wrong does not refuse the others.
+    notifications: list[Any] = Field(
+        min_length=1, max_length=MAX_BULK, description="Each as in the body of `POST /notifications`."
+    )
+
+
 class SendAccepted(Shown):
     """The answer to a send; a repetition gets the same, but for `duplicate`."""
 
@@ -208,6 +233,25 @@ class SendAccepted(Shown):
     state: Literal["accepted"]
     status_url: str = Field(description="Where to follow it.")
     duplicate: bool
+
+
+class BulkAccepted(SendAccepted):
+    """An item that was accepted, now or before."""
+
+    status: Literal[202]
+
+
+class BulkRefused(Shown):
+    """An item that was not accepted, with the status and error that it would have got alone."""
+
+    status: int
+    error: ErrorBody
+
+
+class BulkAnswer(Shown):
+    """What became of each item, in their order."""
+
+    results: list[BulkAccepted | BulkRefused]
 
 
 class SendChanged(Shown):

@@ -4,18 +4,22 @@ Belongs here: the routes that change something about sends. Does not belong here
 stored of them (``making``), dedup and storage (``core.ledger.accepting``), delivery.
 """
 
+import json
+from datetime import datetime
+
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import ApiError, FieldError, conflict, not_found, unavailable, unprocessable
-from ingest_api.fields import NotificationId
-from ingest_api.inputs import read_idempotency_key
+from ingest_api.fields import NOTIFICATION_ID_LENGTH, NotificationId
+from ingest_api.inputs import read_idempotency_key, read_json
 from ingest_api.keys import Access
 from ingest_api.limits.keeping import quota_exceeded
 from ingest_api.notifications.making import actor, edited, new_request
-from ingest_api.notifications.models import NewSend, SendAccepted, SendChanged, SendEdit
+from ingest_api.notifications.models import BulkAnswer, NewBulk, NewSend, SendAccepted, SendChanged, SendEdit
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import changing, requests
+from notify_pipeline.core.ledger.accepting import Accepted, NewRequest, accept_many
 from notify_pipeline.core.ledger.usage import QuotaExceeded
 from notify_pipeline.core.vocabulary import RequestState
 
@@ -54,11 +58,63 @@ def send_notification(call: Call, body: NewSend) -> Response:
     new = new_request(call, body, _notification_id(call, body), call.services.clock())
     try:
         accepted = requests.accept(call.services.ledger, new)
-    except requests.IdReused as error:
-        raise conflict("id_reused", "This id was used before, with another body.", "id") from error
-    except QuotaExceeded as error:
-        raise quota_exceeded(error, new.accepted_at) from error
-    return _accepted(accepted)
+    except (requests.IdReused, QuotaExceeded) as error:
+        raise _refused(error, new.accepted_at) from error
+    return answer(202, _shown(accepted), [_REPLAYED] if accepted.duplicate else ())
+
+
+@GROUP.endpoint(
+    "POST",
+    "/notifications/bulk",
+    access=Access.SECRET,
+    headers={
+        "Idempotency-Key": (NotificationId, "Names what has no `id` of its own: `<key>:<its place, counted from 0>`.")
+    },
+    answers={200: Answer("Each item has its own result, in their order; what was accepted is durable.", BulkAnswer)},
+)
+def send_bulk(call: Call, body: NewBulk) -> Response:
+    """Send many notifications.
+
+    All that are valid are stored in one transaction. Each gets the result that it would have got from
+    `POST /notifications`, had they been posted one after another: its `status` says which.
+    """
+    now, header = call.services.clock(), read_idempotency_key(call.request)
+    made: list[NewRequest | ApiError] = []
+    for place, item in enumerate(body.notifications):
+        try:
+            send = read_json(json.dumps(item).encode(), NewSend)
+            made.append(new_request(call, send, _item_id(send, header, place), now))
+        except ApiError as error:
+            made.append(error)
+    news = [each for each in made if isinstance(each, NewRequest)]
+    accepted = iter(accept_many(call.services.ledger, news))
+    results = [_result(each if isinstance(each, ApiError) else next(accepted), now) for each in made]
+    return answer(200, {"results": results})
+
+
+def _item_id(send: NewSend, header: str | None, place: int) -> str:
+    if send.id is not None or header is None:
+        return send.id or new_id()
+    made = f"{header}:{place}"
+    if len(made) > NOTIFICATION_ID_LENGTH:
+        raise unprocessable(FieldError("Idempotency-Key", f"must leave room for :{place}"))
+    return made
+
+
+def _result(found: Accepted | Exception, now: datetime) -> dict[str, object]:
+    if isinstance(found, Accepted):
+        return {"status": 202, **_shown(found)}
+    refused = found if isinstance(found, ApiError) else _refused(found, now)
+    return {"status": refused.status, **refused.envelope}
+
+
+def _refused(error: Exception, now: datetime) -> ApiError:
+    """Return what the caller is told of a send that was not accepted; what is none of their doing is raised."""
+    if isinstance(error, requests.IdReused):
+        return conflict("id_reused", "This id was used before, with another body.", "id")
+    if isinstance(error, QuotaExceeded):
+        return quota_exceeded(error, now)
+    raise error
 
 
 @GROUP.endpoint(
@@ -140,12 +196,11 @@ def _notification_id(call: Call, body: NewSend) -> str:
     return header
 
 
-def _accepted(accepted: requests.Accepted) -> Response:
-    payload = {
+def _shown(accepted: Accepted) -> dict[str, object]:
+    return {
         "request_id": accepted.request_id,
         "notification_id": accepted.notification_id,
         "state": "accepted",
         "status_url": f"/requests/{accepted.request_id}",
         "duplicate": accepted.duplicate,
     }
-    return answer(202, payload, [_REPLAYED] if accepted.duplicate else ())

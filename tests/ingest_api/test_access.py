@@ -36,6 +36,7 @@ SAMPLES: dict[tuple[str, str], Sample] = {
     ("DELETE", "/devices/{token}"): Sample("/devices/dGhl:APA91b", 204, owned=True),
     ("POST", "/notifications"): Sample("/notifications", 202, send(id="n-2")),
     ("GET", "/notifications/{notification_id}"): Sample("/notifications/n-1", 200, owned=True),
+    ("POST", "/notifications/bulk"): Sample("/notifications/bulk", 200, {"notifications": [send(id="n-3")]}),
     ("PATCH", "/notifications/{notification_id}"): Sample("/notifications/n-1", 200, {"ttl": 60}, owned=True),
     ("DELETE", "/notifications/{notification_id}"): Sample("/notifications/n-1", 200, owned=True),
     ("GET", "/notifications"): Sample("/notifications", 200),

@@ -1,5 +1,6 @@
 """Sends: dedup, replay, and what is stored."""
 
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -245,3 +246,28 @@ def test_everyone_overrides_and_local_time_become_the_notification(house: House)
     assert house.secret.ok("POST", "/notifications", body) == first | {"duplicate": True}
     without = {**body, "overrides": {"apns": {"title": "Short", "data": {"k": "v"}}}}
     assert house.secret.call("POST", "/notifications", without).status_code == 409
+
+
+def test_of_many_identical_posts_at_once_one_is_accepted(any_house: House) -> None:
+    answers: list[Any] = []
+
+    def post(number: int) -> None:
+        body = send() if number % 4 else send(type="sport")
+        client = any_house.client.application.test_client()
+        headers = {"Authorization": f"Bearer {any_house.mine.secret_key}", "Idempotency-Key": "n-1"}
+        answers.append((body["type"], client.post("/notifications", json=body, headers=headers)))
+
+    threads = [threading.Thread(target=post, args=(number,)) for number in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winner = stored(any_house)
+    assert len(answers) == 32
+    for kind, answered in answers:
+        if kind != winner.type:
+            assert (answered.status_code, answered.json["error"]["code"]) == (409, "id_reused")
+            continue
+        assert (answered.status_code, answered.json["request_id"]) == (202, winner.request_id)
+        assert (answered.headers.get("Idempotent-Replayed") == "true") is answered.json["duplicate"]
+    assert sum(answered.status_code == 202 and not answered.json["duplicate"] for _, answered in answers) == 1

@@ -138,6 +138,11 @@ def accept(ledger: Ledger, new: NewRequest) -> Accepted:
     return ledger.write(accept_all, prepare(new))
 
 
+def accept_many(ledger: Ledger, new: Sequence[NewRequest]) -> list[Accepted | Exception]:
+    """Store sends in one transaction, as if one after another; for each return what ``accept`` returns or raises."""
+    return ledger.write(_accept_bulks, [prepare(each) for each in new]) if new else []
+
+
 def prepare(new: NewRequest) -> Incoming:
     """Make a send ready for ``accept_all``."""
     body = orjson.dumps(new.body, option=orjson.OPT_SORT_KEYS)
@@ -241,6 +246,18 @@ def _accept_all(conn: Connection, items: Sequence[Incoming]) -> list[Accepted | 
         return [Accepted(item.request_id, item.notification_id, False, from_micros(item.accepted_at)) for item in items]
     mine = {item.request_id for item in fresh}
     return [_answer(conn, item, item.request_id in mine) for item in items]
+
+
+def _accept_bulks(conn: Connection, bulks: Sequence[Sequence[Incoming]]) -> list[list[Accepted | Exception]]:
+    items = [item for bulk in bulks for item in bulk]
+    order = list(range(len(items)))
+    if not any(item.quotas for item in items):
+        # In one order, so that two bulks with the same ids do not wait for each other; equal ids stay as they came.
+        # Where quotas count they are taken in the order that was asked for, and keep a tenant's bulks apart.
+        order.sort(key=lambda place: (items[place].tenant, items[place].notification_id))
+    found = dict(zip(order, accept_all(conn, [items[place] for place in order]), strict=True))
+    answers = (found[place] for place in range(len(items)))
+    return [[next(answers) for _ in bulk] for bulk in bulks]
 
 
 def _is_mine(conn: Connection, item: Incoming) -> bool:
