@@ -5,15 +5,18 @@ Belongs here: ids, times, and checks that need more than the models. Does not be
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ingest_api.endpoint import Call
-from ingest_api.errors import FieldError, unprocessable
+from ingest_api.errors import ApiError, FieldError, unprocessable
 from ingest_api.inputs import read_json
 from ingest_api.limits import keeping
-from ingest_api.notifications.models import AUDIENCES, NewSend, SendEdit
+from ingest_api.notifications.models import AUDIENCES, NewSend, SendEdit, TemplateUse
+from notify_pipeline.core import templating
+from notify_pipeline.core.ledger import requests, templates
 from notify_pipeline.core.ledger.requests import NewRequest, RequestRow
 from notify_pipeline.core.records import DEFAULT_TTL_S
 
@@ -41,7 +44,8 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
     if faults:
         raise unprocessable(*faults)
     due_at, expires_at = times_of(body, now)
-    stored, limits = body.canonical(), call.services.limits.of(call.tenant)
+    asked, limits = body.canonical(), call.services.limits.of(call.tenant)
+    stored = asked if body.template is None else _rendered_or_known(call, body.template, asked, notification_id)
     if too_large := list(keeping.faults(limits, stored)):
         raise unprocessable(*too_large)
     return NewRequest(
@@ -52,8 +56,46 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
         expires_at=expires_at,
         due_at=due_at,
         actor=actor(call),
+        compared=None if stored is asked else asked,
         quotas=limits.request_quotas,
     )
+
+
+def _rendered_or_known(
+    call: Call, use: TemplateUse, asked: Mapping[str, Any], notification_id: str
+) -> Mapping[str, Any]:
+    """Like ``_rendered``; a repetition shall find what was made of it before, whatever became of the template."""
+    try:
+        return _rendered(call, use, asked)
+    except ApiError:
+        row = requests.get_by_notification(call.services.ledger, call.tenant, notification_id)
+        if row is None:
+            raise
+        return row.body
+
+
+def _rendered(call: Call, use: TemplateUse, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a send's body with what its template makes of the fields, and the template's version.
+
+    Raises:
+        ApiError: 422 naming the template, the missing fields, or what is wrong with the content.
+    """
+    template = templates.find(call.services.ledger, call.tenant, use.name, use.version)
+    if template is None:
+        which = "template.name" if use.version is None else "template.version"
+        raise unprocessable(FieldError(which, "there is no such template"))
+    try:
+        made = templating.render(template, use.fields)
+    except templating.MissingFields as error:
+        raise unprocessable(*(FieldError(f"template.fields.{name}", "is required") for name in error.names)) from error
+    except templating.RenderFailed as error:
+        raise unprocessable(FieldError(f"template.{error.field or 'fields'}", str(error))) from error
+    whole = {**asked, "content": made.content, **({"overrides": made.overrides} if made.overrides else {})}
+    del whole["template"]
+    body = read_json(json.dumps(whole).encode(), NewSend)
+    if faults := list(body.faults(call.services.settings.max_audience_list)):
+        raise unprocessable(*faults)
+    return {**body.canonical(), "template": {**asked["template"], "version": template.version}}
 
 
 def edited(call: Call, row: RequestRow, edit: SendEdit, now: datetime) -> NewRequest:
@@ -67,16 +109,32 @@ def edited(call: Call, row: RequestRow, edit: SendEdit, now: datetime) -> NewReq
     for other in AUDIENCES:
         if other in changes and other != kind:
             raise unprocessable(FieldError(other, f"must not be given: the send has {kind}"))
+    before, kept = _unrendered(row.body, changes)
     # An override's nulls say something; at the top a null is absence.
-    whole = {name: value for name, value in {**row.body, **changes}.items() if value is not None}
+    whole = {name: value for name, value in {**before, **changes}.items() if value is not None}
     body = read_json(json.dumps(whole).encode(), NewSend)
     new = new_request(call, body, row.notification_id, now)
+    new = replace(new, body={**new.body, **kept})
     if not {"send_at", "send_at_local"} & changes.keys():
         due_at, expires_at = times_of(body, row.accepted_at)
         new = replace(new, due_at=due_at, expires_at=expires_at)
     else:
         new = replace(new, due_at=new.due_at or now)
     return replace(new, accepted_at=row.accepted_at)
+
+
+def _unrendered(body: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what an edit changes, and what it leaves in the dark: a template's name beside what was made of it.
+
+    Content that is given takes the place of a template and all that it made, and a template that of content.
+    """
+    before = dict(body)
+    if not {"content", "template"} & changes.keys():
+        return before, {"template": before.pop("template")} if "template" in before else {}
+    names = ("template", "content", "overrides") if "template" in {*before, *changes} else ()
+    for name in names:
+        before.pop(name, None)
+    return before, {}
 
 
 def actor(call: Call) -> str:

@@ -7,6 +7,7 @@ is made of a send (``making``), what is done with it (``routes``).
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
 from ingest_api.errors import FieldError
@@ -54,6 +55,26 @@ def _const_true(schema: dict[str, Any]) -> None:
 
 def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
+
+
+def _storable(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        orjson.dumps(fields)
+    except TypeError as error:
+        raise ValueError("must have whole numbers of at most 64 bits") from error
+    return fields
+
+
+class TemplateUse(Strict):
+    """A stored template and what fills it."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        default=None, description="By default the newest; the send keeps the one that it was made with."
+    )
+    fields: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(
+        default_factory=dict, description="What the template's variables stand for."
+    )
 
 
 class Options(Strict):
@@ -118,7 +139,10 @@ class NewSend(Options):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": [kind]} for kind in AUDIENCES],
+            "allOf": [
+                {"oneOf": [{"required": [kind]} for kind in AUDIENCES]},
+                {"oneOf": [{"required": ["content"]}, {"required": ["template"]}]},
+            ],
             "dependentRequired": {"condition": ["everyone"]},
             "examples": [
                 {
@@ -144,7 +168,8 @@ class NewSend(Options):
         " body is a conflict. Without one, an id is made, and a repetition is another send.",
     )
     type: Name = Field(description="The kind of notification, for reports and filters.")
-    content: Content
+    content: Content | None = None
+    template: TemplateUse | None = Field(default=None, description="Instead of `content` and `overrides`.")
 
     def faults(self, max_list: int) -> Iterator[FieldError]:
         """Yield what is wrong between fields.
@@ -155,9 +180,19 @@ class NewSend(Options):
         yield from self._audience_faults(max_list)
         if self.send_at is not None and self.send_at_local is not None:
             yield FieldError("send_at_local", "must not be given beside send_at")
-        yield from self.content.faults()
+        yield from self._content_faults()
         for channel, override in self.overrides.items():
             yield from override.faults(channel, self.content)
+
+    def _content_faults(self) -> Iterator[FieldError]:
+        if self.template is None:
+            if self.content is None:
+                yield FieldError("content", "is required, unless a template is named")
+            else:
+                yield from self.content.faults()
+        for other in ("content", "overrides"):
+            if "template" in self.model_fields_set and other in self.model_fields_set:
+                yield FieldError(other, "must not be given beside a template")
 
     def _audience_faults(self, max_list: int) -> Iterator[FieldError]:
         given = [kind for kind in AUDIENCES if kind in self.model_fields_set]
@@ -197,6 +232,7 @@ class SendEdit(Options):
 
     type: Name = Field(default="", description="The kind of notification.", json_schema_extra=_without_default)
     content: Content | None = None
+    template: TemplateUse | None = None
 
     def changes(self) -> dict[str, Any]:
         """Return what was given, as JSON values; nulls stay."""
