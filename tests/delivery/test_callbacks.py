@@ -1,19 +1,21 @@
 """A drain tells callbacks: signed, until they have been told, at least once, and nobody who should not be."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import logging
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import callback_claims, callback_messages, callbacks, devices, requests, tenants
@@ -22,11 +24,15 @@ from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.requests import NewRequest
 from notify_pipeline.core.ledger.tables import AUDIT
+from notify_pipeline.core.ledger.tenant_tables import TENANTS
+from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import CallbackEvent, Channel, MessageState, Outcome, Platform
+from notify_pipeline.delivery import callback_sending
 from notify_pipeline.delivery.callback_schedule import WAITS
 from notify_pipeline.delivery.drain import run_drain
 from tests.delivery.fakes import FakeSender, context
 from tests.delivery.receiver import Received, Receiver
+from tests.ingest_api.conftest import change
 from tests.waiting import wait_for
 
 ALL = list(CallbackEvent)
@@ -330,3 +336,90 @@ def test_what_is_long_over_is_forgotten(ledger: Ledger, folder_lake: Lake, tenan
         assert callback_claims.forget(ledger, utc_now() - timedelta(days=1)) == 0
         assert callback_claims.forget(ledger, utc_now() + timedelta(days=1)) == 3
         assert [each.message_id for each in messages(ledger, callback_id)] == [waiting.message_id]  # type: ignore[union-attr]
+
+
+def test_an_inactive_tenant_is_told_when_it_is_active_again(ledger: Ledger, folder_lake: Lake, tenant: str) -> None:
+    other = tenants.create_product(ledger, "Q", [], utc_now()).tenant
+    with Receiver() as receiver:
+        ids = [register(ledger, each, f"{receiver.url}/{each}")[0] for each in (tenant, other)]
+        for owner, callback_id in zip((tenant, other), ids, strict=True):
+            callback_messages.test(ledger, owner, callback_id, "k", utc_now())
+        for active in (False, True):
+            change(ledger, update(TENANTS).where(TENANTS.c.tenant == tenant).values(active=active))
+            with draining(ledger, folder_lake):
+                settled(ledger, ids[active is False])
+            assert messages(ledger, ids[0])[0].state == ("delivered" if active else "waiting")
+
+
+RAW = {
+    "garbage": (b"\x00\x01 what\r\n\r\n", "waiting", None, "no_http_answer"),
+    "silence": (b"", "waiting", None, "connection_lost"),
+    "half": (b"HTTP/1.1 200 O", "waiting", None, "connection_lost"),
+    "endless header": (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "waiting", None, "no_http_answer"),
+    "many headers": (b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 100_000, "waiting", None, "no_http_answer"),
+    "endless body": (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n" + b"x" * 500_000, "delivered", 200, None),
+    "body to the end": (b"HTTP/1.1 201 OK\r\n\r\nthanks", "delivered", 201, None),
+    "no body": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "delivered", 200, None),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_whatever_a_receiver_says_harms_nobody(sqlite_ledger: Ledger, folder_lake: Lake, name: str) -> None:
+    says, state, status, error = RAW[name]
+    ledger, tenant = sqlite_ledger, tenants.create_product(sqlite_ledger, "P", [], utc_now()).tenant
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            with suppress(OSError):
+                self.request.sendall(says)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        callback_id, _ = register(ledger, tenant, f"http://127.0.0.1:{server.server_address[1]}/")
+        callback_messages.test(ledger, tenant, callback_id, "k", utc_now())
+        with draining(ledger, folder_lake, callback_retry_base_s=900.0):
+            wait_for(lambda: messages(ledger, callback_id)[0].state in ("waiting", "delivered"))
+            wait_for(lambda: messages(ledger, callback_id)[0].status or messages(ledger, callback_id)[0].error)
+        server.shutdown()
+    (message,) = messages(ledger, callback_id)
+    assert (message.state, message.status, message.error) == (state, status, error)
+
+
+def test_a_proxy_of_the_environment_is_not_used(
+    sqlite_ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, tenant = sqlite_ledger, tenants.create_product(sqlite_ledger, "P", [], utc_now()).tenant
+    with Receiver() as receiver, Receiver() as proxy:
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        callback_id, _ = register(ledger, tenant, receiver.url)
+        callback_messages.test(ledger, tenant, callback_id, "k", utc_now())
+        with draining(ledger, folder_lake):
+            settled(ledger, callback_id)
+    assert (len(receiver.received), len(proxy.received)) == (1, 0)
+
+
+def test_a_name_that_resolves_to_something_else_at_the_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be arranged here is a name server that lies; the socket is asked for by the client itself."""
+    looks: list[str] = []
+
+    async def lying(_self: object, host: str, port: int = 0, family: object = None) -> list[dict[str, Any]]:
+        looks.append(host)
+        return [
+            {"hostname": host, "host": address, "port": port, "family": 2, "proto": 0, "flags": 0} for address in bad
+        ]
+
+    monkeypatch.setattr(callback_sending._Resolver, "resolve", lying)
+    bad = ["127.0.0.1", "169.254.169.254", "10.0.0.1"]
+    message = callback_claims.Claimed("m", "c", "t", "https://rebind.example/", (callbacks.new_secret(),), "{}", 1, "o")
+
+    async def attempt() -> list[callback_sending.Answer]:
+        async with callback_sending.CallbackClient(Settings()) as client:
+            return [await client.send(message, utc_now()) for _ in range(2)]
+
+    with Receiver() as receiver:
+        answers = asyncio.run(attempt())
+    assert {answer.error for answer in answers} == {"private_address"}
+    assert looks == ["rebind.example"] * 2 and receiver.received == []

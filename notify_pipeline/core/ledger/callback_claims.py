@@ -10,6 +10,7 @@ Leases are wall-clock times. One that ends further ahead than any lease lasts wa
 and counts as run out.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import audit, callbacks
 from notify_pipeline.core.ledger.callback_messages import AT_ONCE
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES, CALLBACKS
+from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES, CALLBACKS, TENANTS
 from notify_pipeline.core.vocabulary import MessageState
 
 ACTOR = "callbacks"
@@ -32,6 +33,8 @@ _UNSENT = text("callback_messages.state IN ('waiting', 'sending')")
 _M = CALLBACK_MESSAGES.c
 _WAITING, _SENDING = MessageState.WAITING.value, MessageState.SENDING.value
 _DELIVERED, _FAILED = MessageState.DELIVERED.value, MessageState.FAILED.value
+# What waits for an inactive tenant waits until it is active again: it could not switch a callback off either.
+_IS_TOLD = (CALLBACKS.c.active, TENANTS.c.active)
 # Forgotten in one transaction; each is a row and two index entries.
 _FORGET_BATCH = 1_000
 
@@ -89,7 +92,7 @@ class _Claim:
 
 
 def due(ledger: Ledger, owner: str, now: datetime, lease_s: float) -> list[Endpoint]:
-    """Return the active callbacks with something to be claimed, without writing.
+    """Return the active callbacks of active tenants with something to be claimed, without writing.
 
     Takes as long as there are callbacks with unsent messages, however many messages those have.
     """
@@ -102,7 +105,8 @@ def due(ledger: Ledger, owner: str, now: datetime, lease_s: float) -> list[Endpo
     query = (
         select(CALLBACKS.c.callback_id, CALLBACKS.c.tenant, CALLBACKS.c.url)
         .join_from(seen, CALLBACKS, CALLBACKS.c.callback_id == seen.c.callback_id)
-        .where(CALLBACKS.c.active, any_due)
+        .join(TENANTS, TENANTS.c.tenant == CALLBACKS.c.tenant)
+        .where(*_IS_TOLD, any_due)
     )
     with ledger.read() as conn:
         return [Endpoint(*row) for row in conn.execute(query)]
@@ -142,8 +146,9 @@ def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[Claimed]]:
 
 def _claim_one(conn: Connection, item: _Claim) -> list[Claimed]:
     # Whoever switches a callback off waits for this, or is seen by it.
-    query = select(CALLBACKS).where(CALLBACKS.c.callback_id.in_(sorted(item.rooms)), CALLBACKS.c.active)
-    found = conn.execute(query.order_by(CALLBACKS.c.callback_id).with_for_update(read=True)).all()
+    whose = select(CALLBACKS).join(TENANTS, TENANTS.c.tenant == CALLBACKS.c.tenant)
+    query = whose.where(CALLBACKS.c.callback_id.in_(sorted(item.rooms)), *_IS_TOLD).order_by(CALLBACKS.c.callback_id)
+    found = conn.execute(query.with_for_update(read=True, of=CALLBACKS)).all()
     claimed = [each for callback in found for each in _claim_of(conn, item, callback)]
     if claimed:
         mine = {"state": _SENDING, "attempt_no": _M.attempt_no + 1, "due_at": AT_ONCE, "lease_owner": item.owner}
@@ -178,25 +183,37 @@ def _record(conn: Connection, items: Sequence[tuple[tuple[Told, ...], datetime]]
 
 def _record_batch(conn: Connection, told: Sequence[Told], now: datetime) -> None:
     # Callbacks before messages, everywhere: whoever locks both does so in this order.
-    ids = sorted({each.claimed.callback_id for each in told})
-    query = select(CALLBACKS.c.callback_id).where(CALLBACKS.c.callback_id.in_(ids), CALLBACKS.c.active)
-    ends_any = any(each.error == GONE for each in told)
-    locked = query.order_by(CALLBACKS.c.callback_id).with_for_update(read=not ends_any, key_share=ends_any)
-    active = set(conn.execute(locked).scalars())
+    active = _active(conn, told)
     stored = _stored(conn, told)
-    entries = []
+    at, entries = to_micros(now), []
+    together: dict[tuple[tuple[str, Any], ...], list[str]] = defaultdict(list)
     for each in told:
         row = stored.get(each.claimed.message_id)
         if row is None or not _counts(each, row):
             continue
-        ended = _ending(each, each.claimed.callback_id in active)
-        at = None if ended["state"] == _WAITING else to_micros(now)
-        conn.execute(update(CALLBACK_MESSAGES).where(_M.message_id == row.message_id).values(**ended, ended_at=at))
+        ended = _ending(each, each.claimed.callback_id in active, at)
+        together[tuple(ended.items())].append(row.message_id)
         if ended["state"] == _FAILED:
-            entries.append(_failure(each, row, ended, to_micros(now)))
+            entries.append(_failure(each, row, ended, at))
+    # Mostly all were delivered, with one status: one statement for all.
+    for values, ids in together.items():
+        conn.execute(update(CALLBACK_MESSAGES).where(_M.message_id.in_(ids)).values(dict(values)))
     audit.write(conn, entries, now)
-    for callback_id, tenant in sorted({(t.claimed.callback_id, t.claimed.tenant) for t in told if t.error == GONE}):
-        callbacks.deactivate(conn, callback_id, tenant, GONE, ACTOR, now)
+    # What an old URL said does not concern a new one.
+    gone = {(t.claimed.callback_id, t.claimed.tenant, t.claimed.url) for t in told if t.error == GONE}
+    for callback_id, tenant, url in sorted(gone):
+        if active.get(callback_id) == url:
+            callbacks.deactivate(conn, callback_id, tenant, GONE, ACTOR, now)
+
+
+def _active(conn: Connection, told: Sequence[Told]) -> dict[str, str]:
+    """Lock the callbacks that are active, and return their URLs."""
+    ids = sorted({each.claimed.callback_id for each in told})
+    columns = (CALLBACKS.c.callback_id, CALLBACKS.c.url)
+    query = select(*columns).where(CALLBACKS.c.callback_id.in_(ids), CALLBACKS.c.active)
+    ends_any = any(each.error == GONE for each in told)
+    locked = query.order_by(CALLBACKS.c.callback_id).with_for_update(read=not ends_any, key_share=ends_any)
+    return {callback_id: url for callback_id, url in conn.execute(locked)}
 
 
 def _stored(conn: Connection, told: Sequence[Told]) -> dict[str, Row[Any]]:
@@ -214,14 +231,22 @@ def _counts(told: Told, row: Row[Any]) -> bool:
     return (row.state, row.attempt_no, row.lease_owner) == held
 
 
-def _ending(told: Told, active: bool) -> dict[str, Any]:
+def _ending(told: Told, active: bool, at: int) -> dict[str, Any]:
     free = {"lease_owner": None, "lease_until": None}
     if not told.counts and active:
         return {**free, "state": _WAITING, "due_at": AT_ONCE, "attempt_no": told.claimed.attempt_no - 1}
     state, error = told.state.value, told.error
     if state == _WAITING and not active:
         state, error = _FAILED, callbacks.INACTIVE
-    return {**free, "state": state, "status": told.status, "error": error, "due_at": told.again_at}
+    ended_at = None if state == _WAITING else at
+    return {
+        **free,
+        "state": state,
+        "status": told.status,
+        "error": error,
+        "due_at": told.again_at,
+        "ended_at": ended_at,
+    }
 
 
 def _failure(told: Told, row: Row[Any], ended: Mapping[str, Any], at: int) -> audit.Entry:
