@@ -25,6 +25,7 @@ from ingest_api.services import Services
 from ingest_api.tenants.key_routes import GROUP as KEYS
 from ingest_api.tenants.routes import GROUP as TENANTS
 from ingest_api.tracking.routes import GROUP as TRACKING
+from ingest_api.users.routes import GROUP as USERS
 from notify_pipeline.core.settings import Settings
 
 GROUPS: tuple[Group, ...] = (
@@ -33,6 +34,7 @@ GROUPS: tuple[Group, ...] = (
     POLICIES,
     LIMITS,
     DEVICES,
+    USERS,
     NOTIFICATIONS,
     TRACKING,
     DEAD_LETTERS,

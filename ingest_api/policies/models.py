@@ -65,7 +65,8 @@ class QuietHoursPolicy(Strict):
     from_: TimeOfDay = Field(alias="from", description="Local time, included.")
     until: TimeOfDay = Field(description="Local time, excluded; before `from`: of the next day.")
     timezone: Timezone | None = Field(
-        default=None, description="Whose local time: a name from the IANA database; null: each recipient's own."
+        default=None,
+        description="Local time is each recipient's own; this zone is for those whose is not known. Null: UTC.",
     )
 
     @model_validator(mode="after")

@@ -11,9 +11,11 @@ import orjson
 import pytest
 import requests as http
 from dagster import DagsterRunStatus
+from sqlalchemy import Connection, update
 
-from notify_pipeline.core.ledger import broadcasts, leases, shards, tenants
+from notify_pipeline.core.ledger import broadcasts, devices, leases, shards, tenants
 from notify_pipeline.core.ledger.engine import utc_now
+from notify_pipeline.core.ledger.tables import SHARDS
 from notify_pipeline.defs import lanes
 from notify_pipeline.defs.delivery.drain_watch import LEASE
 from notify_pipeline.defs.delivery.work import REQUEST_TAG
@@ -171,3 +173,40 @@ def test_launches_broadcasts_and_their_successors(make_world: MakeWorld, sandbox
 
     shards.hold_request(world.ledger, high, "somebody", utc_now(), 3600.0)
     assert {r.run_key for r in world.tick("launch_broadcasts").run_requests} == {f"{low}:1"}
+
+
+def test_a_broadcast_in_waves_is_run_again_for_each_and_ends_with_the_last(
+    make_world: MakeWorld, sandbox_url: str
+) -> None:
+    world = make_world(sandbox_url=sandbox_url, inline_limit=1)
+    world.register(4)
+    request_id = world.send("waves", topics=[TOPIC], send_at_local=_wall(0))
+    assert world.run("drain").success
+    # Two devices' nine o'clock has come, the others' comes tomorrow.
+    for number, zone in ((0, "UTC"), (1, "UTC"), (2, "Etc/GMT+2"), (3, "Etc/GMT+2")):
+        device = devices.find_by_users(world.ledger, world.tenant, [f"user-{number}"])[0]
+        registration = devices.Registration(device.token, device.platform, device.user_id, device.topics, timezone=zone)
+        devices.register(world.ledger, world.tenant, registration, utc_now())
+    world.land()
+    (first,) = world.tick("launch_broadcasts").run_requests
+    assert world.run("broadcast", tags=dict(first.tags)).success
+    assert (world.state(request_id), len(pushes(sandbox_url))) == ("sending", 2)
+    assert world.tick("launch_broadcasts").run_requests == []
+    world.ledger.write(_move_waves, request_id)
+    (second,) = world.tick("launch_broadcasts").run_requests
+    assert second.run_key == f"{request_id}:2"
+    assert world.run("broadcast", tags=dict(second.tags)).success
+    assert (world.state(request_id), len(pushes(sandbox_url))) == ("done", 4)
+    assert world.tick("launch_broadcasts").run_requests == []
+
+
+def _wall(hours: float) -> str:
+    return (utc_now() + timedelta(hours=hours)).replace(tzinfo=None, microsecond=0).isoformat()
+
+
+def _move_waves(conn: Connection, request_ids: list[str]) -> list[None]:
+    """Let time pass: what was due later is due now."""
+    for request_id in request_ids:
+        later = (SHARDS.c.request_id == request_id, SHARDS.c.due_at.isnot(None))
+        conn.execute(update(SHARDS).where(*later).values(due_at=0))
+    return [None] * len(request_ids)

@@ -110,6 +110,10 @@ SAMPLES |= {
     ("GET", _LIMITS): Sample("/tenants/{tenant}/limits", 200),
     ("DELETE", _LIMITS): Sample("/tenants/{tenant}/limits", 204),
     ("GET", "/limits"): Sample("/limits", 200),
+    ("PUT", "/users/{user_id}"): Sample("/users/u-1", 200, {"timezone": "Asia/Tokyo"}),
+    ("PUT", "/users/{user_id}/quiet-hours"): Sample("/users/u-1/quiet-hours", 200, _QUIET_HOURS),
+    ("GET", "/users/{user_id}/quiet-hours"): Sample("/users/u-1/quiet-hours", 200, owned=True),
+    ("DELETE", "/users/{user_id}/quiet-hours"): Sample("/users/u-1/quiet-hours", 204, owned=True),
 }
 
 
@@ -127,6 +131,7 @@ def ask(house: House) -> Callable[[tuple[str, str], str | None], Any]:
     # Not by the admin's key: a key that was seen is remembered for a moment.
     limits, now = {"max_audience": 9_000}, house.clock()
     policies.put(house.services.ledger, house.mine.tenant, PolicyKind.LIMITS, limits, "admin", now)
+    house.secret.ok("PUT", "/users/u-1/quiet-hours", _QUIET_HOURS)
     callback = house.secret.ok("POST", "/callbacks", {"url": "https://example.com/"})["callback_id"]
     message = house.secret.ok("POST", f"/callbacks/{callback}/test")["message_id"]
     sister = house.organization(house.mine, "sister").tenant

@@ -1,4 +1,4 @@
-"""Removing what nobody needs any more: scratch files of dead processes, Dagster's record of routine runs, old letters.
+"""Removing what nobody needs any more: scratch files, Dagster's record of routine runs, old letters, uses of caps.
 
 Belongs here: job and schedule. Does not belong here: deciding what a scratch file is (``core.lake``), which runs go
 (``history``).
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import dead_letters
+from notify_pipeline.core.ledger import caps, dead_letters
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
@@ -20,7 +20,7 @@ from notify_pipeline.defs.process import yield_to_delivery
 SCRATCH_AGE = timedelta(hours=6)
 
 
-@dg.op(description="Deletes scratch files, old routine runs and old dead letters.")
+@dg.op(description="Deletes scratch files, old routine runs, old dead letters and uses that no cap counts any more.")
 def remove_leftovers(
     context: dg.OpExecutionContext,
     settings: dg.ResourceParam[Settings],
@@ -33,13 +33,14 @@ def remove_leftovers(
     files = lake.delete_tmp(SCRATCH_AGE, now)
     runs = forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours))
     letters = dead_letters.forget(ledger, now - timedelta(days=settings.dead_letter_days))
-    context.add_output_metadata({"scratch_files": files, "runs": runs, "dead_letters": letters})
+    uses = caps.forget(ledger, now)
+    context.add_output_metadata({"scratch_files": files, "runs": runs, "dead_letters": letters, "cap_uses": uses})
 
 
 @dg.job(
     executor_def=dg.in_process_executor,
     tags=lanes.tag(lanes.MAINTENANCE),
-    description="Removes scratch files of processes that died, routine runs from Dagster's storage, dead letters.",
+    description="Removes scratch files, routine runs from Dagster's storage, dead letters and uses of caps that are old.",
 )
 def tidy() -> None:
     """One op."""

@@ -1,0 +1,67 @@
+"""What a tenant tells of its users: time zones and quiet hours.
+
+Belongs here: the user routes. Does not belong here: storing (``core.ledger.users``), the tenant's own quiet hours
+(``policies``), what follows for a send (``delivery``).
+"""
+
+from flask import Response
+
+from ingest_api.endpoint import Answer, Call, Group, answer, empty
+from ingest_api.errors import ApiError, not_found
+from ingest_api.keys import Access
+from ingest_api.users.models import UserInPath, UserProfile, UserQuietHours, UserQuietHoursShown, UserShown
+from notify_pipeline.core.ledger import users
+
+GROUP = Group("users", "What is told of users, beyond their devices.")
+_NONE = {404: "The user has no quiet hours of their own."}
+_QUIET = {200: Answer("The user's own quiet hours.", UserQuietHoursShown)}
+
+
+@GROUP.endpoint("PUT", "/users/{user_id}", access=Access.SECRET, answers={200: Answer("The stored user.", UserShown)})
+def replace_user(call: Call, user_id: UserInPath, body: UserProfile) -> Response:
+    """Tell of a user.
+
+    The user need not have been told of before, nor have a device. Quiet hours stay as they are.
+    """
+    stored = users.put(call.services.ledger, call.tenant, user_id, body.timezone, _actor(call), call.services.clock())
+    shown = {"user_id": stored.user_id, "timezone": stored.timezone, "updated_at": stored.updated_at}
+    return answer(200, shown)
+
+
+@GROUP.endpoint("PUT", "/users/{user_id}/quiet-hours", access=Access.SECRET, answers=_QUIET)
+def set_user_quiet_hours(call: Call, user_id: UserInPath, body: UserQuietHours) -> Response:
+    """Set a user's own quiet hours.
+
+    They take the place of the tenant's for this user. Sends wait for their end, unless they say otherwise.
+    """
+    ledger, now = call.services.ledger, call.services.clock()
+    stored = users.put_quiet_hours(ledger, call.tenant, user_id, body.stored(), _actor(call), now)
+    return answer(200, stored.quiet_hours)
+
+
+@GROUP.endpoint("GET", "/users/{user_id}/quiet-hours", access=Access.SECRET, answers=_QUIET, errors=_NONE)
+def show_user_quiet_hours(call: Call, user_id: UserInPath) -> Response:
+    """Show a user's own quiet hours."""
+    found = users.get(call.services.ledger, call.tenant, user_id)
+    if found is None or found.quiet_hours is None:
+        raise _none()
+    return answer(200, found.quiet_hours)
+
+
+@GROUP.endpoint(
+    "DELETE", "/users/{user_id}/quiet-hours", access=Access.SECRET, answers={204: Answer("Removed.")}, errors=_NONE
+)
+def remove_user_quiet_hours(call: Call, user_id: UserInPath) -> Response:
+    """Remove a user's own quiet hours; the tenant's apply again."""
+    ledger, now = call.services.ledger, call.services.clock()
+    if not users.remove_quiet_hours(ledger, call.tenant, user_id, _actor(call), now):
+        raise _none()
+    return empty()
+
+
+def _actor(call: Call) -> str:
+    return "api" if call.key is None else call.key.key_id
+
+
+def _none() -> ApiError:
+    return not_found("The user has no quiet hours of their own.")
