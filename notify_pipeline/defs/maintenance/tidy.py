@@ -40,7 +40,7 @@ def remove_leftovers(
 @dg.job(
     executor_def=dg.in_process_executor,
     tags=lanes.tag(lanes.MAINTENANCE),
-    description="Removes scratch files, routine runs from Dagster's storage, dead letters and uses of caps that are old.",
+    description="Removes scratch files, routine runs from Dagster's storage, old dead letters and uses of caps.",
 )
 def tidy() -> None:
     """One op."""
