@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from notify_pipeline.channels.base import ChannelSender
-from notify_pipeline.core.ledger import leases
+from notify_pipeline.core.ledger import leases, set_back
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import Lease
 from notify_pipeline.core.vocabulary import Channel
@@ -111,6 +111,7 @@ class _Drain:
         self._lanes: dict[Channel, Lane] = {}
         self._past: list[Lane] = []
         self._failures = 0
+        self._most_ahead = self._ahead()
         self._closing = asyncio.Event()
         self._lost = False
 
@@ -119,6 +120,7 @@ class _Drain:
             asyncio.get_running_loop().set_default_executor(threads)
             keeper = asyncio.create_task(self._keep())
             try:
+                await asyncio.to_thread(self._mend)
                 async with self._ctx.open_channels() as senders:
                     return await self._work(senders)
             finally:
@@ -197,11 +199,30 @@ class _Drain:
         for lane in self._lanes.values():
             lane.wake.set()
 
+    def _ahead(self) -> float:
+        """Return how far the clock is ahead of one that is never set."""
+        return self._ctx.clock().timestamp() - time.monotonic()
+
+    def _mend(self) -> None:
+        """Mend what a clock that was set back has left; this one's, or that of a drain before."""
+        try:
+            mended = set_back.mend(self._ctx.ledger, self._ctx.clock(), self._ctx.settings.lease_seconds)
+        except LedgerError:
+            log.exception("what a clock that was set back may have left is not mended")
+            return
+        if mended:
+            log.warning("%d leases and due times lay ahead of the clock", mended)
+            self._wake()
+
     async def _keep(self) -> None:
         """Extend the drain's lease; another drain that took over ends this one."""
         while not self._lost:
             await asyncio.sleep(self._ctx.settings.lease_seconds / 3)
             lease_s, now = self._ctx.settings.lease_seconds, self._ctx.clock()
+            if self._ahead() < self._most_ahead - lease_s:
+                log.warning("the clock was set back by %.0f s", self._most_ahead - self._ahead())
+                self._most_ahead = self._ahead()
+                await asyncio.to_thread(self._mend)
             try:
                 renewed = await asyncio.to_thread(leases.renew, self._ctx.ledger, self._lease, lease_s, now)
             except LedgerError:

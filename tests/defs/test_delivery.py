@@ -119,7 +119,7 @@ def test_a_drain_that_dagster_takes_for_alive_is_replaced_when_its_lease_is_gone
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_run(world, "drain", DagsterRunStatus.STARTED)
-    lease = leases.acquire(world.ledger, LEASE, "it", 3600, utc_now())
+    lease = leases.acquire(world.ledger, LEASE, "it", 300, utc_now())
     assert lease is not None
     monkeypatch.setattr("notify_pipeline.defs.delivery.drain_watch.WARM_UP", timedelta(0))
     assert world.tick("keep_drain_alive").run_requests == []

@@ -18,6 +18,11 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.statements import insert_for
 from notify_pipeline.core.ledger.tables import LEASES
 
+# No lease is set further ahead than this (the longest, compaction's, is half of it). One that lies further ahead was
+# set before a clock was set back: it is reined in, so that a holder who died is not waited for until the clock is back
+# where it was.
+LONGEST_US = 600_000_000
+
 
 class LeaseLost(Exception):
     """The caller's lease was taken over; what it was about to write is not written."""
@@ -57,8 +62,9 @@ def release(ledger: Ledger, lease: Lease) -> bool:
 
 
 def holder(ledger: Ledger, name: str, now: datetime) -> str | None:
-    """Return who holds the role, or None when it is free or expired."""
-    query = select(LEASES.c.owner).where(LEASES.c.name == name, LEASES.c.until > to_micros(now))
+    """Return who holds the role; None when it is free, expired, or not extended since a clock was set back."""
+    at = to_micros(now)
+    query = select(LEASES.c.owner).where(LEASES.c.name == name, LEASES.c.until.between(at + 1, at + LONGEST_US))
     with ledger.read() as conn:
         return conn.execute(query).scalar()
 
@@ -87,6 +93,9 @@ def _acquire(conn: Connection, items: Sequence[tuple[str, str, int, int]]) -> li
             where=or_(mine, free),
         ).returning(LEASES.c.fence)
         fence = conn.execute(upsert).scalar()
+        if fence is None:
+            ahead = (LEASES.c.name == name, LEASES.c.until > now + LONGEST_US)
+            conn.execute(update(LEASES).where(*ahead).values(until=until))
         results.append(None if fence is None else Lease(name, owner, fence, until))
     return results
 

@@ -1,0 +1,192 @@
+"""A clock that is set an hour forward or back at any moment: nothing is sent twice, nothing waits for that hour."""
+
+import random
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import broadcasts, deliveries, leases, routing, set_back, shards
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.shards import HeldBy
+from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.vocabulary import Channel, Outcome, RequestState
+from notify_pipeline.delivery import broadcast, drain, notifications, planning
+from notify_pipeline.delivery.context import DeliveryContext
+from tests.delivery.clocks import NOON, Clock, accept_at
+from tests.delivery.fakes import FakeSender, context
+from tests.delivery.lakes import Landing, row
+from tests.delivery.test_broadcast import SIZES
+from tests.delivery.test_broadcast_schedule import routed
+from tests.delivery.test_drain import drain_to_end, found, register
+
+HOUR = timedelta(hours=1)
+
+
+class Jumping:
+    """The real clock, but for an offset that a test changes."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+def flaky(recipient: Recipient, number: int) -> Outcome:
+    return Outcome.TRANSIENT if recipient.address.endswith("7") and number == 1 else Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drain_whose_clock_jumps_sends_everything_once(ledger: Ledger, folder_lake: Lake, seed: int) -> None:
+    dice, clock = random.Random(seed), Jumping()
+    fcm = FakeSender(Channel.FCM, flaky, delay_s=0.002)
+    ctx = context(ledger, folder_lake, fcm, clock=clock, lease_seconds=1.5, drain_batch=32)
+    ids: list[str] = []
+    for number in range(60):
+        register(ledger, f"d{number}", user_id=f"u{number}")
+    over = threading.Event()
+
+    def jump() -> None:
+        for number in range(60):
+            ids.append(accept_at(ledger, clock(), users=[f"u{number}"]))
+            if dice.random() < 0.08:
+                clock.offset += dice.choice([-HOUR, HOUR])
+            time.sleep(0.01)
+        over.set()
+
+    jumper = threading.Thread(target=jump)
+    jumper.start()
+    while not over.is_set():
+        drain.run_drain(ctx, _stop_after(dice.uniform(0.05, 1.0), over))
+    jumper.join()
+    drain_to_end(ctx, *ids)
+    assert {found(ledger, each).state for each in ids} == {RequestState.DONE}
+    calls = Counter(call[0] for call in fcm.calls)
+    assert calls == {f"d{number}": 2 if number % 10 == 7 else 1 for number in range(60)}
+
+
+def _stop_after(seconds: float, over: threading.Event) -> threading.Event:
+    stop = threading.Event()
+
+    def wait() -> None:
+        over.wait(seconds)
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return stop
+
+
+@pytest.fixture
+def fcm() -> FakeSender:
+    return FakeSender(Channel.FCM)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, clock: Clock) -> DeliveryContext:
+    return context(ledger, folder_lake, fcm, clock=clock, **SIZES)
+
+
+def test_work_of_the_dead_does_not_wait_for_the_clock_to_come_back(
+    ctx: DeliveryContext, fcm: FakeSender, clock: Clock
+) -> None:
+    ledger = ctx.ledger
+    register(ledger, "a", user_id="u")
+    planned, claimed, queued, fresh = (accept_at(ledger, NOON, users=["u"]) for _ in range(4))
+    rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "dead")
+    rows = {each.request_id: each for each in routing.claim(ledger, "dead/1", NOON, 6.0, 3)}
+    for request_id in (claimed, queued):
+        notification = notifications.parse(rows[request_id])
+        known = planning.find_known(ledger, [notification])[request_id]
+        assert routing.store(ledger, "dead/1", [planning.plan(notification, known, rules, NOON)], NOON) == [True]
+        if request_id == claimed:
+            assert len(deliveries.claim(ledger, "fcm", "dead/1", NOON, 6.0, 10)) == 1
+    assert leases.acquire(ledger, drain.LEASE, "dead/1", 6.0, NOON)
+    clock.advance(hours=-1)
+    stop = threading.Event()
+    ticking = threading.Thread(target=_tick, args=(clock, stop))
+    ticking.start()
+    drain_to_end(ctx, planned, claimed, queued, fresh)
+    stop.set()
+    ticking.join()
+    assert clock() < NOON - timedelta(minutes=30)
+    assert len(fcm.calls) == 4
+
+
+def _tick(clock: Clock, stop: threading.Event) -> None:
+    """Let the clock run, as fast as it does."""
+    while not stop.wait(0.01):
+        clock.advance(seconds=0.01)
+
+
+def test_a_dead_broadcast_s_leases_are_reined_in(ctx: DeliveryContext, fcm: FakeSender, clock: Clock) -> None:
+    Landing(ctx.lake, ctx.ledger).land(*(row(f"a{n}", 1, ["t"]) for n in range(10)))
+    request_id = routed(ctx, topics=["t"])
+    shards.hold_request(ctx.ledger, request_id, "dead/1", clock(), 6.0)
+    clock.advance(hours=-1)
+    assert set_back.mend(ctx.ledger, clock(), 2.0) == 1
+    clock.advance(seconds=2)
+    broadcast.snapshot(ctx, request_id)
+    shards.hold_shard(ctx.ledger, request_id, 0, "dead/1", clock(), 6.0)
+    clock.advance(hours=-1)
+    (due,) = broadcasts.due(ctx.ledger, clock())
+    assert due.lease_alive
+    with pytest.raises(HeldBy):
+        shards.hold_shard(ctx.ledger, request_id, 0, "next/1", clock(), 6.0)
+    assert set_back.mend(ctx.ledger, clock(), 2.0) == 1
+    clock.advance(seconds=2)
+    assert broadcast.send_shard(ctx, request_id, 0).done
+    assert broadcast.finish(ctx, request_id) is RequestState.DONE
+    assert set_back.mend(ctx.ledger, clock(), 2.0) == 0
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_a_broadcast_whose_clock_jumps_sends_everything_once(
+    ctx: DeliveryContext, fcm: FakeSender, clock: Clock, jump: timedelta
+) -> None:
+    Landing(ctx.lake, ctx.ledger).land(*(row(f"a{n:03d}", 1, ["t"]) for n in range(95)))
+
+    def answer(recipient: Recipient, number: int) -> Outcome:
+        if len(fcm.calls) in (20, 60):
+            clock.set(clock() + jump)
+        return Outcome.ACCEPTED
+
+    fcm.answer = answer
+    request_id = routed(ctx, topics=["t"])
+    for ref in broadcast.snapshot(ctx, request_id):
+        assert broadcast.send_shard(ctx, request_id, ref.shard).done
+    assert broadcast.finish(ctx, request_id) is RequestState.DONE
+    assert Counter(call[0] for call in fcm.calls) == {f"a{n:03d}": 1 for n in range(95)}
+
+
+def test_what_has_a_time_of_its_own_keeps_it(ctx: DeliveryContext, fcm: FakeSender, clock: Clock) -> None:
+    body: dict[str, Any] = {"send_at": (NOON + HOUR).isoformat()}
+    request_id = accept_at(ctx.ledger, NOON, users=["u"], **body)
+    clock.advance(hours=-1)
+    assert set_back.mend(ctx.ledger, clock(), 2.0) == 0
+    assert to_micros(found(ctx.ledger, request_id).due_at) == to_micros(NOON + HOUR)
+
+
+def test_the_holder_who_lives_keeps_a_role_and_the_dead_one_loses_it(ledger: Ledger) -> None:
+    now = NOON - HOUR
+    for alive in (True, False):
+        lease = leases.acquire(ledger, f"role-{alive}", "first", 6.0, NOON)
+        assert lease is not None
+        assert leases.holder(ledger, lease.name, now) is None
+        assert leases.acquire(ledger, lease.name, "second", 6.0, now) is None
+        assert leases.holder(ledger, lease.name, now) == "first"
+        later = now + timedelta(seconds=5)
+        if alive:
+            assert leases.renew(ledger, lease, 6.0, later) is not None
+        taken = leases.acquire(ledger, lease.name, "second", 6.0, now + timedelta(seconds=6))
+        assert (taken is None) == alive
