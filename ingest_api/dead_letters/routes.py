@@ -39,19 +39,20 @@ _REPEATED = ("Idempotent-Replayed", "true")
     "GET", "/dead-letters", access=Access.SECRET, answers={200: Answer("A page, newest first.", LetterPage)}
 )
 def list_dead_letters(call: Call, query: ListQuery) -> Response:
-    """List dead letters."""
+    """List dead letters.
+
+    A filter that hardly anything fits can give a page that is short, or empty, and yet has a `next_cursor`.
+    """
     after = unpack(query.cursor, int, str)
-    found = letters.page(
+    page = letters.page(
         call.services.ledger,
         call.reads(query.include_organizations),
         query.wanted(query.replayed),
-        query.limit + 1,
-        None if after is None else (moment(after[0]), str(after[1])),
+        query.limit,
+        None if after is None else (to_micros(moment(after[0])), str(after[1])),
     )
-    page = found[: query.limit]
-    more = len(found) > len(page)
-    cursor = pack(to_micros(page[-1].died_at), page[-1].delivery_id) if more else None
-    return answer(200, {"items": [_shown(letter) for letter in page], "next_cursor": cursor})
+    following = None if page.following is None else pack(*page.following)
+    return answer(200, {"items": [_shown(letter) for letter in page.rows], "next_cursor": following})
 
 
 @GROUP.endpoint(

@@ -144,7 +144,9 @@ def asked(ids: Sequence[str] | None = None, **more: Any) -> Replay:
 
 
 def replayed_as(ledger: Ledger) -> dict[str, str | None]:
-    return {each.address: each.replayed_as for each in letters.page(ledger, [TENANT], Filter(replayed=True), 5_000)}
+    return {
+        each.address: each.replayed_as for each in letters.page(ledger, [TENANT], Filter(replayed=True), 5_000).rows
+    }
 
 
 def test_letters_become_new_requests_linked_to_their_originals(ledger: Ledger) -> None:
@@ -212,6 +214,9 @@ def test_whoever_replays_at_the_same_time_each_letter_is_sent_again_once(ledger:
     one = asked(most=7, limit=25) if by_filter else asked(ids, most=7)
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: replays.replay(ledger, one).answer, range(8)))
+    # Those who look at the same time choose the same letters, and some then find that nothing is left of theirs.
+    while by_filter and (rest := replays.replay(ledger, one).answer)["requests"]:
+        answers.append(rest)
     made = [each for answer in answers for each in answer["requests"]]
     rows = [requests.get(ledger, TENANT, each["request_id"]) for each in made]
     got = Counter((row.replay_of, token) for row in rows if row is not None for token in row.body["devices"])

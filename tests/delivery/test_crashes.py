@@ -122,7 +122,7 @@ def test_a_drain_killed_at_random_moments_under_load(
         found is not None and found.state.is_final for found in (requests.get(ledger, TENANT, i) for i in accepted)
     )
     land(ledger, lake)
-    check(lake, crasher.calls(), recipients, letters.page(ledger, [TENANT], Filter(), 10_000))
+    check(lake, crasher.calls(), recipients, letters.page(ledger, [TENANT], Filter(), 10_000).rows)
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -151,4 +151,4 @@ def test_a_broadcast_killed_at_random_moments(ledger: Ledger, ledger_url: str, t
     counts = found.counts["fcm"]
     assert counts["audience"] == len(recipients) and counts["pending"] == 0
     assert sum(number for name, number in counts.items() if name not in ("audience", "pending")) == len(recipients)
-    assert check(lake, crasher.calls(), recipients, letters.page(ledger, [TENANT], Filter(), 10_000)) > 0
+    assert check(lake, crasher.calls(), recipients, letters.page(ledger, [TENANT], Filter(), 10_000).rows) > 0

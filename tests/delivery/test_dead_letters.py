@@ -25,7 +25,7 @@ SIZES = {"inline_limit": 3, "shard_min": 40, "chunk_size": 10}
 
 
 def dead(ctx: DeliveryContext, **wanted: Any) -> list[Letter]:
-    return letters.page(ctx.ledger, [TENANT], Filter(**wanted), 1_000)
+    return letters.page(ctx.ledger, [TENANT], Filter(**wanted), 1_000).rows
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_delivery_dies_once(ledger: Ledger) -> None:
 
     ledger.write(add, [one])
     ledger.write(add, [one._replace(provider_code="again"), one._replace(delivery_id="d2")])
-    found = letters.page(ledger, [TENANT], Filter(), 10)
+    found = letters.page(ledger, [TENANT], Filter(), 10).rows
     assert {letter.delivery_id: letter.provider_code for letter in found} == {"d1": "first", "d2": "first"}
 
 
@@ -201,7 +201,7 @@ def test_dead_letters_are_found_by_what_they_are_and_page_by_page(ledger: Ledger
     ledger.write(add, [(first, permanent), (second, exhausted), (first, exhausted), (second, permanent)])
 
     def found(**wanted: Any) -> list[str]:
-        return [letter.delivery_id for letter in letters.page(ledger, [TENANT], Filter(**wanted), 10)]
+        return [letter.delivery_id for letter in letters.page(ledger, [TENANT], Filter(**wanted), 10).rows]
 
     assert found() == ["d3", "d2", "d1", "d0"]
     assert found(request_id=first) == found(notification_id="n1") == found(category="a") == ["d2", "d0"]
@@ -211,13 +211,13 @@ def test_dead_letters_are_found_by_what_they_are_and_page_by_page(ledger: Ledger
     assert found(provider_code="code2") == found(user_id="u2") == ["d2"]
     assert found(since=from_micros(1_000)) == ["d3", "d2"] and found(until=from_micros(1_000)) == ["d1", "d0"]
     assert found(replayed=True) == [] and len(found(replayed=False)) == 4
-    assert letters.page(ledger, ["t2"], Filter(), 10) == []
+    assert letters.page(ledger, ["t2"], Filter(), 10).rows == []
     paged: list[str] = []
     after = None
-    while here := letters.page(ledger, [TENANT, "t2"], Filter(), 1, after):
-        paged += [letter.delivery_id for letter in here]
-        after = (here[-1].died_at, here[-1].delivery_id)
-    assert paged == found()
+    while (here := letters.page(ledger, [TENANT, "t2"], Filter(), 1, after)).following:
+        paged += [letter.delivery_id for letter in here.rows]
+        after = here.following
+    assert paged + [letter.delivery_id for letter in here.rows] == found()
 
 
 def test_a_replay_is_not_counted_again_by_a_frequency_cap(ctx: DeliveryContext, fcm: FakeSender) -> None:
@@ -235,7 +235,7 @@ def test_a_replay_is_not_counted_again_by_a_frequency_cap(ctx: DeliveryContext, 
     assert found(ctx.ledger, third).counts["fcm"] == {"audience": 1, "pending": 0, "skipped": 1}
 
 
-def test_old_letters_are_forgotten(ledger: Ledger) -> None:
+def test_a_page_is_bounded_and_old_letters_are_forgotten(ledger: Ledger) -> None:
     request_id = accept(ledger, devices=["x"])
 
     def add(conn: Any, items: Any) -> list[None]:
@@ -245,6 +245,10 @@ def test_old_letters_are_forgotten(ledger: Ledger) -> None:
         return [None]
 
     ledger.write(add, range(6_000))
+    pages = [letters.page(ledger, [TENANT], Filter(user_id="nobody", replayed=False), 10)]
+    while following := pages[-1].following:
+        pages.append(letters.page(ledger, [TENANT], Filter(user_id="nobody"), 10, following))
+    assert len(pages) > 1 and all(page.rows == [] for page in pages), "one page looks at so many and no more"
     assert dead_letters.forget(ledger, from_micros(5_500)) == 5_500
     assert dead_letters.forget(ledger, from_micros(5_500)) == 0
-    assert len(letters.page(ledger, [TENANT], Filter(), 10_000)) == 500
+    assert len(letters.page(ledger, [TENANT], Filter(), 10_000).rows) == 500

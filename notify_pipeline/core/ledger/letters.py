@@ -4,18 +4,23 @@ Belongs here: those queries, and what a filter means. Does not belong here: addi
 sending them again (``replays``).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, select
 
 from notify_pipeline.core.ids import from_micros, to_micros
+from notify_pipeline.core.ledger import walks
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import DEAD_LETTERS
+from notify_pipeline.core.ledger.tables import DEAD_LETTERS, REQUESTS
+from notify_pipeline.core.ledger.walks import Key, Order, Walked
 from notify_pipeline.core.vocabulary import DeadLetterReason, Outcome
 
+# As the partial index has it: only then does SQLite know that it covers the query.
+WAITING = DEAD_LETTERS.c.replayed_at.is_(None)
+_ORDER = Order(DEAD_LETTERS.c.died_at, DEAD_LETTERS.c.delivery_id)
 _TIMES = ("died_at", "replayed_at")
 
 
@@ -63,18 +68,28 @@ class Filter:
     replayed: bool | None = None
 
     @property
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """What it means to SQL."""
-        columns = DEAD_LETTERS.c
+    def span(self) -> list[ColumnElement[bool]]:
+        """The condition on when they died."""
+        at = DEAD_LETTERS.c.died_at
+        since = [] if self.since is None else [at >= to_micros(self.since)]
+        return since if self.until is None else [*since, at < to_micros(self.until)]
+
+    @property
+    def rest(self) -> list[ColumnElement[bool]]:
+        """The conditions on anything else."""
         equal = {name: getattr(self, name) for name in _EQUAL}
-        found = [columns[name] == str(value) for name, value in equal.items() if value is not None]
-        if self.since is not None:
-            found.append(columns.died_at >= to_micros(self.since))
-        if self.until is not None:
-            found.append(columns.died_at < to_micros(self.until))
-        if self.replayed is not None:
-            found.append(columns.replayed_at.isnot(None) if self.replayed else columns.replayed_at.is_(None))
-        return found
+        found = [DEAD_LETTERS.c[name] == str(value) for name, value in equal.items() if value is not None]
+        if self.replayed is None:
+            return found
+        return [*found, ~WAITING if self.replayed else WAITING]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """A page; ``following`` is where the next one begins, None at the end. A page may be short, or empty, before it."""
+
+    rows: Sequence[Letter]
+    following: Key | None
 
 
 _EQUAL = (
@@ -98,30 +113,54 @@ def get(ledger: Ledger, tenants: Collection[str], delivery_id: str) -> Letter | 
     return None if found is None else to_letter(found)
 
 
-def page(
-    ledger: Ledger,
-    tenants: Collection[str],
-    wanted: Filter,
-    limit: int,
-    after: tuple[datetime, str] | None = None,
-) -> list[Letter]:
-    """Return dead letters of these tenants, newest first.
+def page(ledger: Ledger, tenants: Sequence[str], wanted: Filter, limit: int, after: Key | None = None) -> LetterPage:
+    """Return dead letters of these tenants, newest first; looks at ``walks.MOST_ROWS`` rows at most.
 
     Args:
         ledger: The ledger.
-        tenants: Whose.
+        tenants: Whose; at least one.
         wanted: Which.
         limit: At most so many.
-        after: (died_at, delivery_id) of the last one of the page before.
+        after: ``following`` of the page before.
     """
-    columns = DEAD_LETTERS.c
-    query = select(DEAD_LETTERS).where(columns.tenant.in_(tenants), *wanted.conditions)
-    if after is not None:
-        key = tuple_(columns.died_at, columns.delivery_id)
-        query = query.where(key < tuple_(literal(to_micros(after[0])), literal(after[1])))
-    query = query.order_by(columns.died_at.desc(), columns.delivery_id.desc()).limit(limit)
+    most_rows = max(walks.MOST_ROWS // len(tenants), limit + 1)
     with ledger.read() as conn:
-        return [to_letter(row) for row in conn.execute(query).mappings()]
+        found = [_of_tenant(conn, tenant, wanted, limit + 1, after, most_rows) for tenant in tenants]
+        keys, following = walks.merge(found, _ORDER.newest_first, limit)
+        query = select(DEAD_LETTERS).where(DEAD_LETTERS.c.delivery_id.in_([key[1] for key in keys]))
+        rows = {row["delivery_id"]: to_letter(row) for row in conn.execute(query).mappings()} if keys else {}
+    return LetterPage([rows[key[1]] for key in keys], following)
+
+
+def oldest_waiting(ledger: Ledger, tenant: str, wanted: Filter, limit: int) -> list[str]:
+    """Return the deliveries of a tenant's dead letters that were not replayed, longest dead first."""
+    columns = DEAD_LETTERS.c
+    query = select(columns.delivery_id).where(columns.tenant == tenant, WAITING, *wanted.span, *wanted.rest)
+    with ledger.read() as conn:
+        return list(conn.execute(query.order_by(columns.died_at, columns.delivery_id).limit(limit)).scalars())
+
+
+def _of_tenant(conn: Connection, tenant: str, wanted: Filter, limit: int, after: Key | None, most_rows: int) -> Walked:
+    mine, filters = DEAD_LETTERS.c.tenant == tenant, wanted.rest
+    request_id = wanted.request_id
+    if request_id is None and wanted.notification_id is not None:
+        this = (REQUESTS.c.tenant == tenant, REQUESTS.c.notification_id == wanted.notification_id)
+        request_id = conn.execute(select(REQUESTS.c.request_id).where(*this)).scalar()
+        if request_id is None:
+            return Walked([])
+    if request_id is not None:
+        # The request first: SQLite weighs conditions in their order, and would take the index of all letters.
+        return walks.walk(
+            conn,
+            _ORDER,
+            [DEAD_LETTERS.c.request_id == request_id, *wanted.span],
+            [mine, *filters],
+            after,
+            limit,
+            most_rows,
+        )
+    where = [WAITING, mine, *wanted.span] if wanted.replayed is False else [mine, *wanted.span]
+    return walks.walk(conn, _ORDER, where, filters, after, limit, most_rows)
 
 
 def to_letter(values: Mapping[Any, Any]) -> Letter:

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, select, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import accepting, audit, progress, replay_bodies
+from notify_pipeline.core.ledger import accepting, audit, letters, progress, replay_bodies
 from notify_pipeline.core.ledger.accepting import Accepted, IdReused, Incoming, NewRequest
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.letters import Filter, Letter, to_letter
+from notify_pipeline.core.ledger.letters import WAITING, Filter, Letter, to_letter
 from notify_pipeline.core.ledger.statements import insert_for
 from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DEVICES, REQUESTS
 from notify_pipeline.core.ledger.tenant_tables import REPLAYS
@@ -28,7 +28,6 @@ from notify_pipeline.core.records import DEFAULT_TTL_S
 
 # What is left is counted up to this many; counting more would take longer than replaying.
 MOST_COUNTED = 10_000
-_WAITING = DEAD_LETTERS.c.replayed_at.is_(None)
 _ORIGINAL = ("request_id", "tenant", "notification_id", "body")
 
 
@@ -94,6 +93,15 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Which letters are asked for; ``left`` is how many more there are."""
+
+    asked: Replay
+    ids: Sequence[str]
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Made:
     """A replay of some letters of one request on one channel."""
 
@@ -110,18 +118,23 @@ def replay(ledger: Ledger, asked: Replay) -> Replayed:
         IdReused: The tenant itself used a notification id that a replay would get, on purpose.
         QuotaExceeded: The new requests would be more than a day's quota allows; nothing was replayed.
     """
-    return ledger.write(_replay, asked)
+    if asked.ids is not None:
+        return ledger.write(_replay, _Chosen(asked, asked.ids, 0))
+    # Searched before the transaction: a filter that hardly anything fits reads them all, and nobody else could write.
+    fit = letters.oldest_waiting(ledger, asked.tenant, asked.wanted, asked.limit + MOST_COUNTED)
+    return ledger.write(_replay, _Chosen(asked, fit[: asked.limit], max(0, len(fit) - asked.limit)))
 
 
-def _replay(conn: Connection, items: Sequence[Replay]) -> list[Replayed | Exception]:
+def _replay(conn: Connection, items: Sequence[_Chosen]) -> list[Replayed | Exception]:
     return [_replay_one(conn, item) for item in items]
 
 
-def _replay_one(conn: Connection, item: Replay) -> Replayed | Exception:
+def _replay_one(conn: Connection, chosen: _Chosen) -> Replayed | Exception:
+    item = chosen.asked
     before = _claim_key(conn, item)
     if before is not None:
         return before
-    found = _take(conn, item)
+    found = _take(conn, chosen)
     if unknown := sorted(set(item.ids or ()) - {letter.delivery_id for letter in found}):
         _forget_key(conn, item)
         return UnknownLetters(unknown)
@@ -142,7 +155,7 @@ def _replay_one(conn: Connection, item: Replay) -> Replayed | Exception:
             if letter.replayed_at is not None
         ],
         "left_out": [letter.delivery_id for letter in strangers],
-        "left": _left(conn, item),
+        "left": chosen.left,
     }
     if item.key is not None:
         mine = (REPLAYS.c.tenant == item.tenant, REPLAYS.c.replay_key == item.key)
@@ -171,19 +184,20 @@ def _forget_key(conn: Connection, item: Replay) -> None:
         conn.execute(REPLAYS.delete().where(REPLAYS.c.tenant == item.tenant, REPLAYS.c.replay_key == item.key))
 
 
-def _take(conn: Connection, item: Replay) -> list[Letter]:
-    """Lock the letters that are meant, always in one order; of a filter, those that were not replayed."""
-    columns = DEAD_LETTERS.c
-    query = select(DEAD_LETTERS).where(columns.tenant == item.tenant).order_by(columns.died_at, columns.delivery_id)
-    if item.ids is not None:
-        query = query.where(columns.delivery_id.in_(item.ids))
-    else:
-        query = query.where(_WAITING, *item.wanted.conditions).limit(item.limit)
-    return [to_letter(row) for row in conn.execute(query.with_for_update()).mappings()]
+def _take(conn: Connection, chosen: _Chosen) -> list[Letter]:
+    """Lock the letters that are meant, always in one order; of a filter's, those that nobody replayed meanwhile."""
+    columns, asked, found = DEAD_LETTERS.c, chosen.asked, list[Letter]()
+    query = select(DEAD_LETTERS).where(columns.tenant == asked.tenant).order_by(columns.died_at, columns.delivery_id)
+    if asked.ids is None:
+        query = query.where(WAITING)
+    for start in range(0, len(chosen.ids), progress.PIECE):
+        piece = query.where(columns.delivery_id.in_(chosen.ids[start : start + progress.PIECE]))
+        found.extend(to_letter(row) for row in conn.execute(piece.with_for_update()).mappings())
+    return found
 
 
-def _originals(conn: Connection, letters: Sequence[Letter]) -> dict[str, RowMapping]:
-    ids = sorted({letter.request_id for letter in letters})
+def _originals(conn: Connection, fresh: Sequence[Letter]) -> dict[str, RowMapping]:
+    ids = sorted({letter.request_id for letter in fresh})
     found: dict[str, RowMapping] = {}
     for start in range(0, len(ids), progress.PIECE):
         mine = REQUESTS.c.request_id.in_(ids[start : start + progress.PIECE])
@@ -192,12 +206,12 @@ def _originals(conn: Connection, letters: Sequence[Letter]) -> dict[str, RowMapp
     return found
 
 
-def _of_others_now(conn: Connection, tenant: str, letters: Sequence[Letter]) -> list[Letter]:
+def _of_others_now(conn: Connection, tenant: str, fresh: Sequence[Letter]) -> list[Letter]:
     """Return the letters to a user's device that has been registered for somebody else, or for nobody, since.
 
     What was meant for one person must not reach the next one who signs in there.
     """
-    asked = [letter for letter in letters if letter.user_id is not None]
+    asked = [letter for letter in fresh if letter.user_id is not None]
     tokens = sorted({letter.address for letter in asked})
     whose: dict[str, str | None] = {}
     for start in range(0, len(tokens), progress.PIECE):
@@ -258,14 +272,6 @@ def _mark(conn: Connection, delivery_ids: Sequence[str], now: datetime, replayed
         mine = DEAD_LETTERS.c.delivery_id.in_(delivery_ids[start : start + progress.PIECE])
         values = {"replayed_at": to_micros(now), "replayed_as": replayed_as}
         conn.execute(update(DEAD_LETTERS).where(mine).values(values))
-
-
-def _left(conn: Connection, item: Replay) -> int:
-    if item.ids is not None:
-        return 0
-    mine = (DEAD_LETTERS.c.tenant == item.tenant, _WAITING, *item.wanted.conditions)
-    counted = select(DEAD_LETTERS.c.delivery_id).where(*mine).limit(MOST_COUNTED).subquery()
-    return int(conn.execute(select(func.count()).select_from(counted)).scalar_one())
 
 
 def _shown(made: _Made) -> dict[str, Any]:
