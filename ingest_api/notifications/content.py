@@ -89,8 +89,15 @@ def _faults(where: str, texts: _Texts, data: Mapping[str, str]) -> Iterator[Fiel
     for key in data:
         if key in RESERVED_DATA or key.startswith(RESERVED_DATA_PREFIXES):
             yield FieldError(f"{where}.data.{key}", "is a reserved key")
-    given = {f"{where}.title": texts.title, f"{where}.body": texts.body}
-    for field, text in [*given.items(), *((f"{where}.data.{key}", text) for key, text in data.items())]:
-        for name in unknown_in(text or ""):
-            known = ", ".join(PERSONAL_FIELDS)
-            yield FieldError(field, f"has the personal field {name}, which is unknown; known are {known}")
+    for name, text in (("title", texts.title), ("body", texts.body)):
+        if text is not None and "[[[" in text:
+            yield from _unknown_fields(f"{where}.{name}", text)
+    for key, text in data.items():
+        if "[[[" in text:
+            yield from _unknown_fields(f"{where}.data.{key}", text)
+
+
+def _unknown_fields(field: str, text: str) -> Iterator[FieldError]:
+    for name in unknown_in(text):
+        known = ", ".join(PERSONAL_FIELDS)
+        yield FieldError(field, f"has the personal field {name}, which is unknown; known are {known}")

@@ -180,19 +180,15 @@ class NewSend(Options):
         yield from self._audience_faults(max_list)
         if self.send_at is not None and self.send_at_local is not None:
             yield FieldError("send_at_local", "must not be given beside send_at")
-        yield from self._content_faults()
+        if self.content is not None:
+            yield from self.content.faults()
+        elif self.template is None:
+            yield FieldError("content", "is required, unless a template is named")
+        if "template" in self.model_fields_set:
+            for other in sorted(self.model_fields_set & {"content", "overrides"}):
+                yield FieldError(other, "must not be given beside a template")
         for channel, override in self.overrides.items():
             yield from override.faults(channel, self.content)
-
-    def _content_faults(self) -> Iterator[FieldError]:
-        if self.template is None:
-            if self.content is None:
-                yield FieldError("content", "is required, unless a template is named")
-            else:
-                yield from self.content.faults()
-        for other in ("content", "overrides"):
-            if "template" in self.model_fields_set and other in self.model_fields_set:
-                yield FieldError(other, "must not be given beside a template")
 
     def _audience_faults(self, max_list: int) -> Iterator[FieldError]:
         given = [kind for kind in AUDIENCES if kind in self.model_fields_set]
