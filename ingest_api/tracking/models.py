@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ingest_api.fields import Cursor, Limit, Loose, Name, RequestId, Shown, UtcTime
+from ingest_api.fields import Cursor, Limit, Loose, Name, RequestId, Shown, UserId, UtcTime
 from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Priority, RequestState
 
 
@@ -128,6 +128,43 @@ class RecipientQuery(Loose):
     cursor: Cursor | None = None
 
 
+class MessageShown(Shown):
+    """One delivery to a user."""
+
+    request_id: str
+    notification_id: str
+    type: str
+    category: str | None
+    title: str | None
+    channel: str | None
+    platform: str | None
+    recipient: str = Field(description="The address, such as a device token.")
+    delivery_id: str
+    outcome: Outcome | None = Field(description="Of the last attempt; null while there may be another.")
+    provider_code: str | None = Field(description="What the provider said last, or why it was skipped.")
+    attempts: int
+    first_attempt_at: datetime = Field(description="When the first attempt began, or when it was skipped.")
+    last_attempt_at: datetime
+
+
+class MessagePage(Shown):
+    """A page of what a user was sent, newest first."""
+
+    items: list[MessageShown]
+    complete: bool = Field(description="False while attempts are still on their way to the lake: ask again.")
+    next_cursor: str | None
+
+
+class MessageQuery(Loose):
+    """Which part of a user's history."""
+
+    from_: UtcTime | None = Field(default=None, alias="from", description="First attempted then or later.")
+    until: UtcTime | None = Field(default=None, description="First attempted before.")
+    channel: Channel | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
 class ListQuery(Loose):
     """Which sends to list; every filter that is given must fit."""
 
@@ -138,6 +175,9 @@ class ListQuery(Loose):
         default=None, description="Only those with recipients on this channel, which is known once they are routed."
     )
     priority: Priority | None = None
+    user: UserId | None = Field(
+        default=None, description="Only those that sent to this user, by the newest delivery; not with organizations'."
+    )
     from_: UtcTime | None = Field(default=None, alias="from", description="Accepted then or later.")
     until: UtcTime | None = Field(default=None, description="Accepted before.")
     include_organizations: bool = Field(default=False, description="A product's organizations' too.")

@@ -4,36 +4,37 @@ Belongs here: the routes that only look. Does not belong here: those that change
 of receipts (``reports``).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer
-from ingest_api.errors import not_found
-from ingest_api.fields import NotificationId, RequestId
+from ingest_api.errors import FieldError, not_found, unprocessable
+from ingest_api.fields import NotificationId, RequestId, UserId
 from ingest_api.keys import Access
 from ingest_api.paging import moment, pack, unpack
+from ingest_api.tracking import shown
 from ingest_api.tracking.models import (
     AuditOrder,
     AuditPage,
     AuditQuery,
-    AuditShown,
     ListQuery,
+    MessagePage,
+    MessageQuery,
     NotificationShown,
     PageQuery,
     RecipientOutcome,
     RecipientPage,
     RecipientQuery,
-    RecipientShown,
     RequestPage,
     RequestShown,
 )
-from notify_pipeline.core.ledger import audit, request_lists, requests
+from notify_pipeline.core.ledger import audit, request_lists, requests, walks
 from notify_pipeline.core.ledger.request_lists import RequestFilter
-from notify_pipeline.core.vocabulary import KeyScope, Outcome
-from notify_pipeline.reports import reading_recipients
+from notify_pipeline.core.vocabulary import Outcome
+from notify_pipeline.reports import reading_messages, reading_recipients
 from notify_pipeline.reports.reading_attempts import RecipientFilter
+from notify_pipeline.reports.reading_messages import Asked
 
 GROUP = Group("tracking", "What became of sends, and everything that happened.")
 
@@ -50,8 +51,8 @@ def show_notification(call: Call, notification_id: NotificationId) -> Response:
     row = requests.get_by_notification(call.services.ledger, call.tenant, notification_id)
     if row is None:
         raise not_found("There is no such notification.")
-    (shown,) = _shown(call, [row])
-    return answer(200, {**shown, "request": row.body})
+    (send,) = shown.sends(call, [row])
+    return answer(200, {**send, "request": row.body})
 
 
 @GROUP.endpoint(
@@ -65,23 +66,23 @@ def list_notifications(call: Call, query: ListQuery) -> Response:
     `next_cursor`.
     """
     after = unpack(query.cursor, int, str)
-    page = request_lists.page(
-        call.services.ledger,
-        call.reads(query.include_organizations),
-        RequestFilter(
-            state=query.state,
-            type=query.type,
-            category=query.category,
-            priority=query.priority,
-            channel=query.channel,
-            since=query.from_,
-            until=query.until,
-        ),
-        query.limit,
-        None if after is None else _key(after),
-    )
-    following = None if page.following is None else pack(*page.following)
-    return answer(200, {"items": _shown(call, page.rows), "next_cursor": following})
+    place = None if after is None else _key(after)
+    services, where = call.services, _filter(query)
+    following: walks.Key | None
+    if query.user is None:
+        page = request_lists.page(services.ledger, call.reads(query.include_organizations), where, query.limit, place)
+        rows, following = page.rows, page.following
+    else:
+        if query.include_organizations:
+            raise unprocessable(
+                FieldError("include_organizations", "must not be given beside user: a user has one tenant")
+            )
+        asked = Asked(call.tenant, query.user, since=query.from_, channel=query.channel)
+        rows, following = reading_messages.requests_page(
+            services.ledger, services.lake, asked, where, query.limit, place
+        )
+    cursor = None if following is None else pack(*following)
+    return answer(200, {"items": shown.sends(call, rows), "next_cursor": cursor})
 
 
 @GROUP.endpoint(
@@ -96,8 +97,8 @@ def show_request(call: Call, request_id: RequestId) -> Response:
 
     A product's key also sees what its organizations sent.
     """
-    (shown,) = _shown(call, [_request(call, request_id)])
-    return answer(200, shown)
+    (send,) = shown.sends(call, [_request(call, request_id)])
+    return answer(200, send)
 
 
 @GROUP.endpoint(
@@ -120,7 +121,7 @@ def show_audit(call: Call, request_id: RequestId, query: PageQuery) -> Response:
     )
     page = rows[: query.limit]
     cursor = pack(page[-1].audit_id) if len(rows) > len(page) else None
-    return answer(200, {"items": [_entry(each) for each in page], "next_cursor": cursor})
+    return answer(200, {"items": [shown.entry(each) for each in page], "next_cursor": cursor})
 
 
 @GROUP.endpoint(
@@ -151,7 +152,34 @@ def list_recipients(call: Call, request_id: RequestId, query: RecipientQuery) ->
         services.ledger, services.lake, request_id, where, query.limit, place, services.clock()
     )
     following = None if page.following is None else pack(*page.following)
-    items = [{name: getattr(row, name) for name in RecipientShown.model_fields} for row in page.rows]
+    items = [shown.recipient(row) for row in page.rows]
+    return answer(200, {"items": items, "complete": page.complete, "next_cursor": following})
+
+
+@GROUP.endpoint(
+    "GET",
+    "/users/{user_id}/messages",
+    access=Access.SECRET,
+    answers={200: Answer("A page, newest first.", MessagePage)},
+)
+def list_messages(call: Call, user_id: UserId, query: MessageQuery) -> Response:
+    """Show what a user was sent.
+
+    One item for each device or address that it went to, at its first attempt, with what its last one gave; whose it
+    was when it was sent counts. Skipped ones say why. A page looks through a bounded number of files, and may be
+    short: go on while there is a `next_cursor`.
+    """
+    after = unpack(query.cursor, int, str)
+    services = call.services
+    page = reading_messages.page(
+        services.ledger,
+        services.lake,
+        Asked(call.tenant, user_id, query.from_, query.until, query.channel),
+        query.limit,
+        None if after is None else _key(after),
+    )
+    following = None if page.following is None else pack(*page.following)
+    items = [shown.message(each) for each in page.rows]
     return answer(200, {"items": items, "complete": page.complete, "next_cursor": following})
 
 
@@ -180,12 +208,24 @@ def list_audit(call: Call, query: AuditQuery) -> Response:
         newest_first=query.order is AuditOrder.NEWEST,
     )
     cursor = None if following is None else pack(*following)
-    return answer(200, {"items": [_entry(each) for each in rows], "next_cursor": cursor})
+    return answer(200, {"items": [shown.entry(each) for each in rows], "next_cursor": cursor})
+
+
+def _filter(query: ListQuery) -> RequestFilter:
+    return RequestFilter(
+        state=query.state,
+        type=query.type,
+        category=query.category,
+        priority=query.priority,
+        channel=query.channel,
+        since=query.from_,
+        until=query.until,
+    )
 
 
 def _audited(call: Call, query: AuditQuery) -> Sequence[str] | None:
     """Return whose entries the caller asks for; None for everybody's."""
-    if call.key is None or call.key.scope is KeyScope.ADMIN:
+    if call.is_admin:
         return None if query.tenant is None else (query.tenant,)
     if query.tenant is None:
         return call.reads(query.include_organizations)
@@ -208,37 +248,3 @@ def _request(call: Call, request_id: str) -> requests.RequestRow:
     if row is None:
         raise not_found("There is no such request.")
     return row
-
-
-def _entry(row: audit.AuditRow) -> Mapping[str, Any]:
-    return {name: getattr(row, name) for name in AuditShown.model_fields}
-
-
-def _shown(call: Call, rows: Sequence[requests.RequestRow]) -> list[dict[str, Any]]:
-    times = request_lists.times(call.services.ledger, [row.request_id for row in rows]) if rows else {}
-    return [_shown_one(row, times[row.request_id]) for row in rows]
-
-
-def _shown_one(row: requests.RequestRow, times: request_lists.Times) -> dict[str, Any]:
-    return {
-        "tenant": row.tenant,
-        "request_id": row.request_id,
-        "notification_id": row.notification_id,
-        "state": row.state,
-        "reason": row.reason,
-        "mode": row.mode,
-        "replay_of": row.replay_of,
-        "type": row.type,
-        "category": row.category,
-        "priority": row.priority,
-        "dry_run": row.body.get("dry_run", False),
-        "accepted_at": row.accepted_at,
-        "send_at": row.body.get("send_at"),
-        "expires_at": row.expires_at,
-        "routed_at": times.routed_at,
-        "sending_at": times.sending_at,
-        "ended_at": times.ended_at,
-        "updated_at": row.updated_at,
-        "status_url": f"/requests/{row.request_id}",
-        "channels": row.counts,
-    }

@@ -1,9 +1,11 @@
 """Rows of the lake's attempts, by request, delivery or user, without reading what is of no concern.
 
-Belongs here: reading attempts files a row group at a time. Does not belong here: which files there are
-(``core.ledger.segments``), what the rows add up to (``reading_recipients``, ``reading_messages``).
+Belongs here: reading attempts files a row group at a time, and waiting for what has not landed. Does not belong here:
+which files there are (``core.ledger.segments``), what the rows add up to (``reading_recipients``,
+``reading_messages``).
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import outbox
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Channel, Outcome
 
 Row = dict[str, Any]
@@ -37,6 +42,7 @@ COLUMNS = (
 _READERS = 8
 # Files whose rows are handed over together.
 BATCH = 64
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +140,15 @@ def _may_hold(group: pq.RowGroupMetaData, names: list[str], where: Mapping[str, 
             continue
         if not any(statistics.min <= value <= statistics.max for value in values):
             return False
+    return True
+
+
+def wait_until_landed(ledger: Ledger, wait_s: float) -> bool:
+    """Wait for all attempts committed by now to be in the lake; False when that takes too long."""
+    mark = outbox.high_water(ledger, ATTEMPTS.name)
+    deadline = time.monotonic() + wait_s
+    while outbox.pending_through(ledger, ATTEMPTS.name, mark):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_S)
     return True

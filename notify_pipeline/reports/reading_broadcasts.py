@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from notify_pipeline.core.ids import DeliveryIds, from_micros
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import chunks, segments, shards
@@ -26,8 +28,8 @@ from notify_pipeline.reports.reading_attempts import COLUMNS, RecipientFilter, R
 
 # A shard, and a row of it.
 Place = tuple[int, int]
-# Rows looked at together where a filter is given, and how often for one page: then it is short.
-_WINDOW = 10_000
+# Rows looked at together where a filter is given, at first and at most, and how often for one page: then it is short.
+_FIRST_WINDOW, _WINDOW = 500, 10_000
 _MOST_WINDOWS = 20
 _INTENDED = "intended"
 
@@ -71,7 +73,8 @@ class BroadcastReader:
                 if windows >= _MOST_WINDOWS:
                     return found, (shard.shard, start - 1)
                 narrow = where.outcome is not None or where.pending
-                end = min(start + (_WINDOW if narrow else limit - len(found)), shard.recipients)
+                size = min(_FIRST_WINDOW << 2 * windows, _WINDOW) if narrow else limit - len(found)
+                end = min(start + size, shard.recipients)
                 found += [((shard.shard, at), row) for at, row in self._window(shard, start, end, where)]
                 start, windows = end, windows + 1
         return found[:limit], None
@@ -125,7 +128,8 @@ class BroadcastReader:
                 size = file.metadata.row_group(number).num_rows
                 if first < end and first + size > start:
                     mine = [at for at in wanted if first <= at < first + size]
-                    rows = file.read_row_group(number, names, use_threads=False).take([at - first for at in mine])
+                    numbers = pa.array([at - first for at in mine], pa.int64())
+                    rows = file.read_row_group(number, names, use_threads=False).take(numbers)
                     found.update(zip(mine, rows.to_pylist(), strict=True))
                 first += size
         return found

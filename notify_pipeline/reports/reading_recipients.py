@@ -7,7 +7,6 @@ A small send's recipients are in the ledger's queue until it ends, and their att
 each. A recipient counts once, with its last attempt.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from sqlalchemy import select
 
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import deliveries, outbox, request_lists, routing, segments, shards
+from notify_pipeline.core.ledger import deliveries, request_lists, routing, segments, shards
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING
 from notify_pipeline.core.ledger.requests import RequestRow
@@ -35,7 +34,6 @@ _LOOSE = -1
 _NO_ID = "-"
 # What ended within this long may still be on its way to the lake.
 _LANDS_WITHIN = timedelta(seconds=30)
-_LOOK_S = 0.05
 # Clocks of the processes that route and send may differ by this much.
 _SKEW = timedelta(minutes=1)
 # ... and a clock that is set moves rows into another hour.
@@ -128,22 +126,11 @@ def _loose(
     long_ago = times.ended_at is not None and times.ended_at < now - _LANDS_WITHIN
     if _agrees(standing, rows) and (long_ago or not _is_doubtful(standing, rows)):
         return _merged(standing, rows), True
-    landed = _wait_until_landed(ledger, wait_s)
+    landed = reading_attempts.wait_until_landed(ledger, wait_s)
     rows = _recorded(ledger, lake, standing, (first - _SKEW, last + _SKEW))
     if landed and not _agrees(standing, rows):
         rows = _recorded(ledger, lake, standing, (first - _JUMP, last + _JUMP))
     return _merged(standing, rows), landed and _agrees(standing, rows)
-
-
-def _wait_until_landed(ledger: Ledger, wait_s: float) -> bool:
-    """Wait for all attempts committed by now to be in the lake; False when that takes too long."""
-    mark = outbox.high_water(ledger, ATTEMPTS.name)
-    deadline = time.monotonic() + wait_s
-    while outbox.pending_through(ledger, ATTEMPTS.name, mark):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_LOOK_S)
-    return True
 
 
 def _recorded(ledger: Ledger, lake: Lake, standing: _Standing, span: tuple[datetime, datetime]) -> dict[str, Row]:

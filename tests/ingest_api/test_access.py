@@ -41,6 +41,7 @@ SAMPLES: dict[tuple[str, str], Sample] = {
     ("DELETE", "/notifications/{notification_id}"): Sample("/notifications/n-1", 200, owned=True),
     ("GET", "/notifications"): Sample("/notifications", 200),
     ("GET", "/requests/{request_id}"): Sample("/requests/{request}", 200, owned=True),
+    ("GET", "/users/{user_id}/messages"): Sample("/users/u-1/messages", 200),
     ("GET", "/audit"): Sample("/audit", 200),
     ("GET", "/requests/{request_id}/recipients"): Sample("/requests/{request}/recipients", 200, owned=True),
     ("GET", "/requests/{request_id}/audit"): Sample("/requests/{request}/audit", 200, owned=True),

@@ -140,3 +140,19 @@ def test_the_whole_history_is_shown_to_whom_it_concerns(any_house: House) -> Non
     for key in (house.other.secret_key, branch.secret_key):
         answered = house.api(key).call("GET", f"/audit?tenant={mine}")
         assert (answered.status_code, b"mine" in answered.data) == (404, False)
+
+
+def test_recipients_and_messages_are_shown(any_house: House) -> None:
+    house = any_house
+    request_id = house.secret.ok("POST", "/notifications", send())["request_id"]
+    for path in (f"/requests/{request_id}/recipients?outcome=pending&channel=fcm", "/users/u-1/messages?channel=apns"):
+        assert house.secret.ok("GET", path) == {"items": [], "complete": True, "next_cursor": None}
+    assert house.secret.ok("GET", "/notifications?user=u-1")["items"] == []
+    for path, field in {
+        f"/requests/{request_id}/recipients?outcome=lost": "outcome",
+        f"/requests/{request_id}/recipients?cursor=WzFd": "cursor",
+        "/users/u-1/messages?from=now": "from",
+        "/notifications?user=u-1&include_organizations=true": "include_organizations",
+    }.items():
+        answered = house.secret.call("GET", path)
+        assert (answered.status_code, fields_of(answered)) == (422, {field})

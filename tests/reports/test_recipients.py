@@ -1,32 +1,23 @@
 """Recipients of sends, read while they are sent and afterwards: each once, and in sum what the ledger has counted."""
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from notify_pipeline.core.compaction import compact
-from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, broadcasts, deliveries, devices, requests, routing, shards
-from notify_pipeline.core.ledger.chunk_rows import NewChunk
-from notify_pipeline.core.ledger.devices import Registration
-from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger import audit, deliveries, requests, routing
 from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING
-from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
 from notify_pipeline.delivery import broadcast, notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
-from notify_pipeline.delivery.drain import run_drain
 from notify_pipeline.reports import reading_broadcasts, reading_recipients
 from notify_pipeline.reports.reading_attempts import RecipientFilter, RecipientRow
-from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
-from tests.delivery.lakes import Landing, row
+from tests.delivery.fakes import TENANT, FakeSender, accept, land, rows_of
+from tests.reports.sends import broadcast_of, drained, flaky, hold, register
 
-SIZES = {"inline_limit": 3, "shard_min": 40, "chunk_size": 10}
 EVERYBODY = RecipientFilter()
 
 
@@ -78,53 +69,6 @@ def check(ctx: DeliveryContext, request_id: str) -> list[RecipientRow]:
     apns = [each for each in everybody if each.channel == "apns"]
     assert listed(ctx, request_id, RecipientFilter(channel=Channel.APNS)) == apns
     return everybody
-
-
-def register(ledger: Ledger, token: str, platform: Platform = Platform.ANDROID, **more: Any) -> None:
-    devices.register(ledger, TENANT, Registration(token, platform, **more), datetime.now(UTC))
-
-
-def drained(ctx: DeliveryContext, request_id: str) -> None:
-    """Run the drain until the request has ended."""
-
-    def over() -> bool:
-        request = requests.get(ctx.ledger, TENANT, request_id)
-        return request is not None and request.state.is_final
-
-    stop = threading.Event()
-    thread = threading.Thread(target=lambda: run_drain(ctx, stop))
-    thread.start()
-    while not over():
-        assert thread.is_alive()
-        stop.wait(0.02)
-    stop.set()
-    thread.join()
-
-
-@pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
-@pytest.fixture
-def small(ledger: Ledger, lake: Lake, fcm: FakeSender) -> DeliveryContext:
-    return context(ledger, lake, fcm, FakeSender(Channel.APNS))
-
-
-@pytest.fixture
-def large(ledger: Ledger, folder_lake: Lake, fcm: FakeSender) -> DeliveryContext:
-    landing = Landing(folder_lake, ledger)
-    phones = [row(f"a{n:03d}", 1, ["t"], user_id=f"u{n}") for n in range(95)]
-    landing.land(*phones, *(row(f"i{n:03d}", 1, ["t"], platform="ios") for n in range(15)))
-    return context(ledger, folder_lake, fcm, FakeSender(Channel.APNS), **SIZES)
-
-
-def flaky(recipient: Recipient, number: int) -> Outcome:
-    """Let a recipient's answers depend on its name: most at once, some after retries, some never."""
-    kind = int(recipient.address[1:]) % 10
-    if kind < 3:
-        return Outcome.TRANSIENT if number <= kind else Outcome.ACCEPTED
-    return {3: Outcome.TRANSIENT, 4: Outcome.INVALID_RECIPIENT, 5: Outcome.PERMANENT}.get(kind, Outcome.ACCEPTED)
 
 
 def test_a_small_send_is_followed_from_the_queue_into_the_lake(small: DeliveryContext, fcm: FakeSender) -> None:
@@ -234,22 +178,3 @@ def test_a_page_of_a_filter_that_hardly_fits_is_short(
     where = RecipientFilter(outcome=Outcome.PERMANENT)
     first = reading_recipients.page(large.ledger, large.lake, request_id, where, 100, None, large.clock())
     assert first.following is not None and len(first.rows) < 10
-
-
-def broadcast_of(ctx: DeliveryContext) -> str:
-    """Accept a send to the topic and route it as a broadcast."""
-    request_id = accept(ctx.ledger, topics=["t"])
-    (claimed,) = routing.claim(ctx.ledger, "planner", datetime.now(UTC), 5, 10)
-    rules = planning.Rules(frozenset(Channel), 0, ctx.delivery_secret, "plan")
-    plan = planning.broadcast(notifications.parse(claimed), (), rules, datetime.now(UTC))
-    assert routing.store(ctx.ledger, "planner", [plan], datetime.now(UTC)) == [True]
-    return request_id
-
-
-def hold(ctx: DeliveryContext, request_id: str, shard: int) -> None:
-    """Intend the first chunk of a shard as a process that then dies."""
-    now = datetime.now(UTC)
-    shards.hold_shard(ctx.ledger, request_id, shard, "dead", now, 0.01)
-    path = f"attempts/{now:date=%Y-%m-%d/hour=%H}/bc-{request_id}-{shard:05d}-000000.parquet"
-    new = NewChunk(request_id, shard, 0, range(10), [1] * 10, round(now.timestamp() * 1e6), "dead", path)
-    broadcasts.intend(ctx.ledger, "dead", new)

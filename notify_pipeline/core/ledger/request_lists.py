@@ -63,6 +63,21 @@ class RequestFilter:
             found.append(REQUESTS.c.counts.contains(f'"{self.channel.value}":', autoescape=True))
         return found
 
+    def fits(self, row: RequestRow) -> bool:
+        """Tell whether a request that was found in another way is one of those."""
+        equal = [
+            (self.state, row.state),
+            (self.type, row.type),
+            (self.category, row.category),
+            (self.priority, row.priority),
+            (self.channel, self.channel if self.channel in row.counts else None),
+        ]
+        return (
+            all(asked is None or asked == has for asked, has in equal)
+            and (self.since is None or row.accepted_at >= self.since)
+            and (self.until is None or row.accepted_at < self.until)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RequestPage:
