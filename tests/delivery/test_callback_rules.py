@@ -3,13 +3,17 @@
 import base64
 import hashlib
 import hmac
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import callbacks
 from notify_pipeline.core.ledger.callback_claims import GONE, Claimed, Endpoint
 from notify_pipeline.core.vocabulary import MessageState
 from notify_pipeline.delivery.callback_room import MOST, MOST_PER_HOST, Room
@@ -33,6 +37,27 @@ def test_the_specifications_example() -> None:
         "webhook-timestamp": str(SPEC_AT),
         "webhook-signature": SPEC_SIGNATURE,
     }
+
+
+def test_the_guides_receiver_believes_us_and_nobody_else() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - it is our own guide
+    verify, now = names["verify"], datetime.now(UTC)
+    other = callbacks.new_secret()
+    headers = signed_headers("id", SPEC_BODY, [other, SPEC_SECRET], now)
+    verify(SPEC_SECRET, headers, SPEC_BODY)
+    verify(other, headers, SPEC_BODY)
+    stale = signed_headers("id", SPEC_BODY, [SPEC_SECRET], now - timedelta(minutes=6))
+    for secret, given_headers, body in (
+        (callbacks.new_secret(), headers, SPEC_BODY),
+        (SPEC_SECRET, headers, SPEC_BODY + b" "),
+        (SPEC_SECRET, {**headers, "webhook-id": "other"}, SPEC_BODY),
+        (SPEC_SECRET, stale, SPEC_BODY),
+    ):
+        with pytest.raises(ValueError, match=r"not from us|too old"):
+            verify(secret, given_headers, body)
 
 
 @given(st.binary(min_size=24, max_size=64), st.binary(min_size=24, max_size=64), st.binary(max_size=500))
