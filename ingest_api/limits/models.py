@@ -4,12 +4,13 @@ Belongs here: models, and the bounds of what a limit may be. Does not belong her
 holding callers to them (``keeping``).
 """
 
-from datetime import datetime
-from typing import Annotated, Any
+import re
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from ingest_api.fields import Shown, Strict
+from ingest_api.fields import Loose, Shown, Strict
 from notify_pipeline.core.ledger.policies import Policy
 
 # A request every hundred seconds, and more a second than any number of hosts here takes.
@@ -18,6 +19,20 @@ MAX_BURST = 1_000_000
 # Beyond any day's work, and still exact in every client's numbers (2^53).
 MAX_DAILY = 10**12
 
+# As many days as a figure by day is still read by people; each is a scan of that day's sends.
+MAX_DAYS = 31
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _day_text(value: object) -> object:
+    # Pydantic would read 1700000000 as a date too.
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        raise ValueError("must be a day such as 2026-11-21")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day_text)]
 _PerS = Annotated[float, Field(ge=MIN_PER_S, le=MAX_PER_S, allow_inf_nan=False)]
 _Daily = Annotated[int, Field(ge=0, le=MAX_DAILY)]
 
@@ -64,6 +79,50 @@ class LimitsShown(Shown):
     max_content_bytes: int | None
     inherited: bool = Field(description="True where they are the product's, and the organization has none of its own.")
     updated_at: datetime | None = Field(description="Null where none were ever set.")
+
+
+class UsageQuery(Loose):
+    """Which days."""
+
+    from_: Day | None = Field(default=None, alias="from", description="The first day; by default six before the last.")
+    until: Day | None = Field(default=None, description="The last day, included; by default today (UTC).")
+    include_organizations: bool = Field(default=False, description="A product's organizations' use too.")
+
+
+class DayUsed(Shown):
+    """The sends that were accepted on a day (UTC), and what has become of them by now."""
+
+    day: date
+    requests: int
+    recipients: int = Field(description="Of those planned by now, skipped ones included.")
+    channels: dict[str, dict[str, int]] = Field(
+        description="Counts by channel: `audience`, `pending`, and one per outcome."
+    )
+
+
+class QuotaUsed(Shown):
+    """What is left of a day's quota."""
+
+    of: Literal["own", "product"] = Field(description="Whose quota it is.")
+    limit: int
+    used: int | None = Field(description="Null for an organization that may not know what its product uses.")
+    left: int | None
+
+
+class TodayUsed(Shown):
+    """Today's quotas (UTC); empty lists: none."""
+
+    day: date
+    resets_at: datetime
+    daily_requests: list[QuotaUsed]
+    daily_recipients: list[QuotaUsed]
+
+
+class UsageShown(Shown):
+    """What was used."""
+
+    days: list[DayUsed] = Field(description="Every day asked for, oldest first.")
+    today: TodayUsed
 
 
 def shown(tenant: str, found: Policy | None) -> LimitsShown:

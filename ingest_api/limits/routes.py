@@ -1,21 +1,26 @@
-"""What a tenant may use: set by an admin, shown to the tenant.
+"""What a tenant may use: set by an admin, shown to the tenant beside what it has used.
 
 Belongs here: the limit routes. Does not belong here: holding callers to their limits (``keeping``, ``core.ledger``).
 """
 
+from typing import Annotated
+
 from flask import Response
+from pydantic import Field
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import not_found
-from ingest_api.fields import TenantId
 from ingest_api.keys import Access
-from ingest_api.limits.models import LimitsShown, TenantLimits, shown
+from ingest_api.limits.models import LimitsShown, TenantLimits, UsageQuery, UsageShown, shown
+from ingest_api.limits.usage import usage_of
 from notify_pipeline.core.ledger import policies, tenants
 from notify_pipeline.core.vocabulary import PolicyKind
 
 GROUP = Group("limits", "What a tenant may use.")
 _SET = {200: Answer("The limits.", LimitsShown)}
 _NO_TENANT = {404: "There is no such tenant."}
+
+TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
 
 
 @GROUP.endpoint("PUT", "/tenants/{tenant_id}/limits", access=Access.ADMIN, answers=_SET, errors=_NO_TENANT)
@@ -58,6 +63,16 @@ def remove_limits(call: Call, tenant_id: TenantId) -> Response:
 def show_limits(call: Call) -> Response:
     """Show what the caller may use."""
     return _answer(call, call.tenant)
+
+
+@GROUP.endpoint("GET", "/usage", access=Access.SECRET, answers={200: Answer("By day, and today.", UsageShown)})
+def show_usage(call: Call, query: UsageQuery) -> Response:
+    """Show what was used, by day (UTC), and what is left of today's quotas.
+
+    A day's figures are about the sends accepted on it. Quotas count a send's recipients on the day that it is planned,
+    since the quota took effect: the same figure, but for sends that are planned on another day.
+    """
+    return answer(200, usage_of(call, query))
 
 
 def _checked(call: Call, tenant_id: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, policies
+from notify_pipeline.core.ledger import audit, figures, policies, usage
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tenant_tables import TENANTS, USAGE
 from notify_pipeline.core.vocabulary import Channel, PolicyKind, RequestState
@@ -69,6 +69,12 @@ def test_recipients_of_a_day_are_exactly_the_quota(ctx: DeliveryContext, fcm: Fa
     assert states.count(RequestState.DONE) == 3
     assert found(ctx.ledger, over).reason == "quota_exceeded"
     assert (len(fcm.calls), recipients_used(ctx)) == (6, 6)
+    today = usage.day_of(datetime.now(UTC))
+    with ctx.ledger.read() as conn:
+        (day,) = figures.by_day(conn, [TENANT], today - 1, today)
+        assert figures.recipients_counted(conn, TENANT, today) == 6
+    assert (day.requests, day.recipients) == (5, 6), "what people see is what the quota counts"
+    assert day.channels == {"fcm": {"audience": 6, "pending": 0, "accepted": 6}}
 
 
 @pytest.mark.parametrize("limits", [{"max_audience": 4}, {"daily_recipients": 4}])

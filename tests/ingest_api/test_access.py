@@ -115,6 +115,7 @@ SAMPLES |= {
     ("PUT", "/users/{user_id}/quiet-hours"): Sample("/users/u-1/quiet-hours", 200, _QUIET_HOURS),
     ("GET", "/users/{user_id}/quiet-hours"): Sample("/users/u-1/quiet-hours", 200, owned=True),
     ("DELETE", "/users/{user_id}/quiet-hours"): Sample("/users/u-1/quiet-hours", 204, owned=True),
+    ("GET", "/usage"): Sample("/usage", 200),
 }
 
 

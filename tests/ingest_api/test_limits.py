@@ -6,10 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from sqlalchemy import func, select
 
+from ingest_api.limits.models import UsageShown
 from notify_pipeline.core.ledger import policies, tenants
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
+from notify_pipeline.core.ledger.tables import REQUESTS
+from notify_pipeline.core.ledger.tenant_tables import USAGE
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import PolicyKind
 from tests.ingest_api.conftest import ADMIN, House, build, copied, fields_of, send
@@ -145,3 +150,95 @@ def test_content_and_lists_that_are_too_large_are_refused(house: House) -> None:
         assert refused.status_code == 422
         assert fields_of(refused) == {kind}
     house.stranger.ok("POST", "/notifications", send())
+
+
+def test_usage_by_day_and_what_is_left_agree_with_each_other_and_the_counter(any_house: House) -> None:
+    house = any_house
+    branch = house.api(house.mine.organizations[0].secret_key)
+    house.secret.ok("POST", "/notifications", send(id="yesterday"))
+    house.clock.advance(days=1)
+    house.secret.ok("POST", "/notifications", send(id="before"))
+    limit(house, house.mine.tenant, daily_requests=10, daily_recipients=7)
+    house.secret.ok("POST", "/notifications", send(id="a"))
+    branch.ok("POST", "/notifications", send(id="b"))
+    used = house.secret.ok("GET", "/usage?from=2026-11-20&until=2026-11-22")
+    UsageShown.model_validate_json(orjson.dumps(used))
+    none = {"requests": 0, "recipients": 0, "channels": {}}
+    assert used["days"] == [
+        none | {"day": "2026-11-20"},
+        none | {"day": "2026-11-21", "requests": 1},
+        none | {"day": "2026-11-22", "requests": 2},
+    ]
+    assert used["today"] == {
+        "day": "2026-11-22",
+        "resets_at": "2026-11-23T00:00:00Z",
+        "daily_requests": [{"of": "own", "limit": 10, "used": 3, "left": 7}],
+        "daily_recipients": [{"of": "own", "limit": 7, "used": 0, "left": 7}],
+    }
+    together = house.secret.ok("GET", "/usage?include_organizations=true")
+    assert [day["requests"] for day in together["days"]] == [0, 0, 0, 0, 0, 1, 3]
+    with house.services.ledger.read() as conn:
+        counted = conn.execute(select(USAGE.c.requests).where(USAGE.c.tenant == house.mine.tenant)).scalar_one()
+    assert counted == together["today"]["daily_requests"][0]["used"] == together["days"][-1]["requests"]
+    seen = branch.ok("GET", "/usage")
+    assert seen["days"][-1]["requests"] == 1
+    unknown = {"of": "product", "used": None, "left": None}
+    assert seen["today"]["daily_requests"] == [unknown | {"limit": 10}], "what its siblings do is none of its business"
+    assert house.stranger.ok("GET", "/usage")["today"]["daily_requests"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("from=2026-11-22&until=2026-11-21", "from"),
+        ("from=2026-01-01", "from"),
+        ("until=20261121", "until"),
+        ("from=1700000000", "from"),
+        ("days=3", "days"),
+    ],
+)
+def test_days_that_make_no_sense_are_refused(house: House, query: str, field: str) -> None:
+    refused = house.secret.call("GET", f"/usage?{query}")
+    assert refused.status_code == 422
+    assert fields_of(refused) == {field}
+
+
+@pytest.mark.long
+def test_a_quota_set_under_load_is_exact_in_all_processes(
+    tmp_path: Path, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four processes accept while the quota comes: what passed before they all know of it counts, too."""
+    monkeypatch.setenv("NOTIFY_LEDGER_URL", ledger_url)
+    # Eight callers, 40 ms apart at best, accept at most 200 a second, so fewer than this before the quota counts.
+    daily, pause_s = 1_000, 0.04
+    servers = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        servers.append(Server(tmp_path / name, threads=8).start())
+    with Ledger.open(ledger_url) as ledger:
+        product = tenants.create_product(ledger, "product", ("organization",), utc_now())
+        keys = (product.secret_key, product.organizations[0].secret_key)
+
+        def post(n: int) -> int:
+            accepted = refused = number = 0
+            while refused < 3:
+                number += 1
+                url, key = servers[n % 2].url, keys[n // 2 % 2]
+                status = call(url, "POST", "/notifications", key, send(id=f"{n}-{number}")).status
+                assert status in (202, 429)
+                accepted, refused = accepted + (status == 202), refused + (status == 429)
+                time.sleep(pause_s)
+            return accepted
+
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                running = [pool.submit(post, n) for n in range(8)]
+                limits = {"daily_requests": daily}
+                policies.put(ledger, product.tenant, PolicyKind.LIMITS, limits, "test", utc_now())
+                assert sum(each.result() for each in running) == daily
+        finally:
+            for server in servers:
+                server.stop()
+        with ledger.read() as conn:
+            assert conn.execute(select(USAGE.c.requests)).scalars().all() == [daily]
+            assert conn.execute(select(func.count()).select_from(REQUESTS)).scalar_one() == daily
