@@ -101,6 +101,8 @@ def furnish(house: House, owner: Owner) -> None:
     for name in ("later_id", "doomed_id"):
         api.ok("POST", "/notifications", send(id=refs[name], send_at=at, **body))
     _, (refs["delivery_id"],) = died(house, api, f"{mark}-dead", [f"{mark}-dead-token"], **body)
+    api.ok("PUT", f"/users/{refs['user_id']}", {"timezone": "Asia/Tokyo"})
+    api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)
