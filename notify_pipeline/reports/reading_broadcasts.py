@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from notify_pipeline.core.ids import DeliveryIds, from_micros
 from notify_pipeline.core.lake import Lake
@@ -23,6 +24,7 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.partitions import partition_of
 from notify_pipeline.core.schemas import ATTEMPTS
+from notify_pipeline.core.vocabulary import Outcome
 from notify_pipeline.reports import reading_attempts
 from notify_pipeline.reports.reading_attempts import COLUMNS, RecipientFilter, RecipientRow, Row
 
@@ -65,6 +67,8 @@ class BroadcastReader:
         for shard in shards.shards(self._ledger, self._request.request_id):
             if (after is not None and shard.shard < after[0]) or where.channel not in (None, shard.channel):
                 continue
+            if where.pending and shard.done_at is not None:
+                continue
             start = after[1] + 1 if after is not None and shard.shard == after[0] else 0
             hopeful = self._hopeful(shard, where)
             while (start := _next(hopeful, start)) < shard.recipients:
@@ -95,16 +99,14 @@ class BroadcastReader:
         """Yield the recipients of some rows that fit, with the number of their row."""
         last = self._last(shard, start, end)
         wanted = [at for at in range(start, end) if _may_fit(last.get(at), where)]
-        if not wanted:
-            return
-        people = self._people(shard, start, end, wanted)
-        attempts = self._attempts(shard, {at: last[at] for at in wanted if at in last}, people)
+        attempts = self._attempts(shard, {at: last[at] for at in wanted if at in last}, where.outcome)
+        if where.outcome is not None:
+            wanted = [at for at in wanted if at in attempts]
+        people = self._people(shard, wanted, ("recipient", "platform", "user_id"))
         ids = DeliveryIds(self._secret, self._request.tenant, self._request.notification_id, shard.channel)
         delivery_ids = ids.of_all(people[at]["recipient"] for at in wanted)
         for at, delivery_id in zip(wanted, delivery_ids, strict=True):
-            row = _row(shard, people[at], delivery_id, last.get(at), attempts.get(at, {}))
-            if row.fits(where):
-                yield at, row
+            yield at, _row(shard, people[at], delivery_id, last.get(at), attempts.get(at, {}))
 
     def _last(self, shard: ShardRow, start: int, end: int) -> dict[int, _Last]:
         found: dict[int, _Last] = {}
@@ -118,24 +120,28 @@ class BroadcastReader:
                 break
         return found
 
-    def _people(self, shard: ShardRow, start: int, end: int, wanted: Sequence[int]) -> dict[int, Row]:
-        """Return the shard's rows of these numbers."""
+    def _people(self, shard: ShardRow, wanted: Sequence[int], columns: Sequence[str]) -> dict[int, Row]:
+        """Return the shard's rows of these ascending numbers."""
         found: dict[int, Row] = {}
-        names = ["recipient", "platform", "user_id"]
+        if not wanted:
+            return found
         with self._lake.open_parquet(shard.path) as file:
             first = 0
             for number in range(file.metadata.num_row_groups):
                 size = file.metadata.row_group(number).num_rows
-                if first < end and first + size > start:
-                    mine = [at for at in wanted if first <= at < first + size]
+                mine = wanted[bisect_left(wanted, first) : bisect_left(wanted, first + size)]
+                if mine:
                     numbers = pa.array([at - first for at in mine], pa.int64())
-                    rows = file.read_row_group(number, names, use_threads=False).take(numbers)
+                    rows = file.read_row_group(number, list(columns), use_threads=False).take(numbers)
                     found.update(zip(mine, rows.to_pylist(), strict=True))
                 first += size
         return found
 
-    def _attempts(self, shard: ShardRow, last: Mapping[int, _Last], people: Mapping[int, Row]) -> dict[int, Row]:
-        """Return the last recorded attempt of rows whose last chunk was settled."""
+    def _attempts(self, shard: ShardRow, last: Mapping[int, _Last], outcome: Outcome | None) -> dict[int, Row]:
+        """Return the last recorded attempt of rows whose last chunk was settled; only of this outcome if one is given.
+
+        Rows of other outcomes are dropped before they are taken out of their columns, which is what costs.
+        """
         by_chunk: dict[int, list[int]] = {}
         for at, mine in last.items():
             if mine.chunk.state != _INTENDED:
@@ -148,26 +154,33 @@ class BroadcastReader:
                 table = self._lake.read(path, [name for name in COLUMNS if name != "user_id"])
             except FileNotFoundError:
                 gone.setdefault(path.rpartition("/")[0], []).extend(ats)
-            else:
-                rows = table.take([last[at].at for at in ats]).to_pylist()
-                found.update(zip(ats, rows, strict=True))
+                continue
+            rows = table.take(pa.array([last[at].at for at in ats], pa.int64()))
+            if outcome is not None:
+                fits = pc.equal(rows["outcome"], outcome.value)
+                ats = [at for at, mine in zip(ats, fits.to_pylist(), strict=True) if mine]
+                rows = rows.filter(fits)
+            found.update(zip(ats, rows.to_pylist(), strict=True))
         for ats in gone.values():
-            found.update(self._compacted(shard, {at: last[at] for at in ats}, people))
+            found.update(self._compacted(shard, {at: last[at] for at in sorted(ats)}, outcome))
         return found
 
-    def _compacted(self, shard: ShardRow, last: Mapping[int, _Last], people: Mapping[int, Row]) -> dict[int, Row]:
+    def _compacted(self, shard: ShardRow, last: Mapping[int, _Last], outcome: Outcome | None) -> dict[int, Row]:
         """Return the attempts of rows whose chunks, all of one hour, were compacted."""
+        people = self._people(shard, list(last), ("recipient",))
         by_key = {(people[at]["recipient"], mine.chunk.attempts[mine.at]): at for at, mine in last.items()}
         hour = partition_of(next(iter(last.values())).chunk.path)
         paths = segments.landed_between(self._ledger, ATTEMPTS.name, hour, hour, None)
         where = {"request_id": [shard.request_id], "recipient": sorted({recipient for recipient, _ in by_key})}
+        if outcome is not None:
+            where["outcome"] = [outcome.value]
         found: dict[int, Row] = {}
         for rows in reading_attempts.matching(self._lake, paths, where):
             for row in rows:
                 at = by_key.get((row["recipient"], row["attempt_no"]))
                 if at is not None and row["channel"] == shard.channel and row["shard"] is not None:
                     found[at] = row
-        if len(found) < len(last):
+        if outcome is None and len(found) < len(last):
             raise FileNotFoundError(f"attempts of request {shard.request_id} in {hour:%Y-%m-%d %H}")
         return found
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from notify_pipeline.core.ids import new_id, to_micros
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import audit, request_lists, requests, walks
 from notify_pipeline.core.ledger.audit import AuditFilter
 from notify_pipeline.core.ledger.engine import Ledger
@@ -20,6 +21,7 @@ from notify_pipeline.core.ledger.request_lists import RequestFilter
 from notify_pipeline.core.ledger.tables import REQUESTS
 from notify_pipeline.core.ledger.walks import Walked
 from notify_pipeline.core.vocabulary import Channel, Priority, RequestState
+from tests.delivery.fakes import land, rows_of
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 TENANTS = ("t1", "t2", "t3")
@@ -232,6 +234,18 @@ def test_the_audit_is_append_only(ledger: Ledger, statement: str) -> None:
     with pytest.raises(DBAPIError, match="audit rows are never changed"):
         ledger.write(handler, None)
     assert audit.timeline(ledger, None, AuditFilter(), 500) == before
+
+
+def test_every_entry_lands(ledger: Ledger, folder_lake: Lake) -> None:
+    entries(ledger)
+    land(ledger, folder_lake)
+    rows, _ = audit.timeline(ledger, None, AuditFilter(), 500)
+    landed = {row["audit_id"]: row for row in rows_of(folder_lake, "audit")}
+    assert set(landed) == {row.audit_id for row in rows}
+    for row in rows:
+        assert {name: landed[row.audit_id][name] for name in ("event", "actor", "tenant", "request_id", "at")} == {
+            name: getattr(row, name) for name in ("event", "actor", "tenant", "request_id", "at")
+        }
 
 
 def test_times_are_those_of_the_moves(ledger: Ledger) -> None:
