@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from notify_pipeline.core.vocabulary import Outcome, Platform
 from notify_pipeline.delivery import attempts, dead_letters, notifications, retry_policies, tokens
 from notify_pipeline.delivery.attempts import Results
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.late import Late
 from notify_pipeline.delivery.notifications import Messages
 from notify_pipeline.delivery.recipients import Recipients, pick
 from notify_pipeline.delivery.retry import RetryPolicy
@@ -88,6 +89,7 @@ class ChunkSender:
         self._sender = sender
         self._messages = None if sender is None else Messages(sender)
         self._wishes = notifications.wishes(shard.notification)
+        self._late = Late(ctx.ledger, shard.notification)
         self._guard = DropGuard(ctx.settings, whole_send=True)
         self._tables = tables
         self._stop = stop
@@ -171,8 +173,13 @@ class ChunkSender:
         if now >= self._shard.notification.expires_at:
             return attempts.by_column([_without_call(Outcome.EXPIRED, TTL, to_micros(now))] * size)
         results: list[AttemptResult | None] = [None] * size
-        platforms = recipients.by_platform()
-        await asyncio.gather(*(self._call_platform(name, where, recipients, results) for name, where in platforms))
+        platforms: Iterable[tuple[Platform, Sequence[int]]] = recipients.by_platform()
+        if self._late.may_be:
+            results = await asyncio.to_thread(self._late.results, recipients, to_micros(now))
+            platforms = [(name, [at for at in where if results[at] is None]) for name, where in platforms]
+        await asyncio.gather(
+            *(self._call_platform(name, where, recipients, results) for name, where in platforms if where)
+        )
         if unknown := sum(result is None for result in results):
             log.error("%s reported nothing for %d recipients", self._sender.name, unknown)
         lost = AttemptResult(Outcome.AMBIGUOUS, attempts.SENDER_FAILED, to_micros(now), None)
@@ -215,7 +222,9 @@ class ChunkSender:
 
     def _settle(self, new: NewChunk, chunk: Chunk, recipients: Recipients, results: Results) -> Settled:
         now = to_micros(self._ctx.clock())
-        settled = settle(chunk, results.outcome, results.retry_after_s, self._shard.policy, self._wishes, now)
+        settled = settle(
+            chunk, results.outcome, results.retry_after_s, self._shard.policy, self._wishes, now, results.provider_code
+        )
         dead = dead_letters.of_chunk(chunk, recipients, results.outcome, results.provider_code, settled)
         if not self._store(new, settled, dead, now, ambiguous=False):
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was settled by another process")
@@ -261,7 +270,7 @@ class ChunkSender:
             codes = written["provider_code"].to_pylist()
         now = to_micros(self._ctx.clock())
         chunk = Chunk(row.chunk, row.ordinals, row.attempts)
-        settled = settle(chunk, outcomes, results.retry_after_s, self._shard.policy, self._wishes, now)
+        settled = settle(chunk, outcomes, results.retry_after_s, self._shard.policy, self._wishes, now, codes)
         dead = dead_letters.of_chunk(chunk, recipients, outcomes, codes, settled)
         since = from_micros(row.intended_at).isoformat()
         if self._store(row, settled, dead, now, ambiguous=mine):

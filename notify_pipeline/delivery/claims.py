@@ -66,7 +66,7 @@ class Claims:
         """Yield what is to be sent now, and what is to be skipped; put off the rest."""
         notification = notifications.until(self._notifications[claims[0].request_id], claims[0].expires_at)
         schedule = self._schedules.without_users(notification)
-        if schedule is None or not schedule.timed:
+        if schedule is None or not schedule.quiet:
             yield Together(notification, claims)
             return
         recipients = [recipient_of(each.address, each.platform, each.recipient) for each in claims]

@@ -7,7 +7,7 @@ Belongs here: finding that out, at the cost of nothing for those who use none of
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from notify_pipeline.core.ids import to_micros
@@ -49,12 +49,14 @@ class Schedule:
     Attributes:
         timing: When its recipients are due.
         timed: Whether that may be anything but at once.
+        quiet: Whether quiet hours may apply.
         capped: Whether a frequency cap may apply.
         told: What is stored of users, by id, as far as it matters.
     """
 
     timing: Timing
     timed: bool
+    quiet: bool
     capped: bool
     told: Mapping[str, Person] = field(default_factory=dict)
 
@@ -74,7 +76,7 @@ class Schedule:
         """
         send = self.timing.notification
         # What has expired is sent on its way, to be recorded as expired.
-        if not self.timed or send.expires_at <= now or (until := self._quiet_until(recipient, now)) is None:
+        if not self.quiet or send.expires_at <= now or (until := self._quiet_until(recipient, now)) is None:
             return AT_ONCE
         if send.quiet_hours is QuietHours.SKIP or until >= send.expires_at:
             return Slot(skip=QUIET_HOURS)
@@ -120,7 +122,7 @@ class Schedules:
             return found
         ids = [recipient.user_id for recipient in recipients if recipient.user_id is not None]
         told = {name: person_of(row) for name, row in users.find(self._ledger, send.tenant, ids).items()}
-        return Schedule(found.timing, found.timed, found.capped, told)
+        return replace(found, told=told)
 
     def without_users(self, send: Notification) -> Schedule | None:
         """Return what applies to a send, but for what its users said; None when nothing does."""
@@ -130,7 +132,7 @@ class Schedules:
         counts = not send.dry_run and send.replay_of is None
         capped = counts and (caps.ALL in rules.capped or send.category in rules.capped)
         timed = quiet or send.send_at_local is not None
-        return Schedule(Timing(send, rules.quiet), timed, capped) if timed or capped else None
+        return Schedule(Timing(send, rules.quiet), timed, quiet, capped) if timed or capped else None
 
     def _rules(self, tenant: str) -> TenantRules:
         now = self._monotonic()

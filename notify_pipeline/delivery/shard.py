@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import chunks, routing, shards
+from notify_pipeline.core.ledger import chunks, later, routing, shards
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import HeldBy, ShardRow
@@ -30,6 +30,9 @@ from notify_pipeline.delivery.shard_state import Chunk, ShardState
 from notify_pipeline.delivery.yielding import Yielding
 
 log = logging.getLogger(__name__)
+
+# A shard of which all that is left is due later than this is given back: its process would wait for nothing.
+_PATIENCE_US = 300_000_000
 
 
 @dataclass
@@ -44,7 +47,8 @@ class ShardTotals:
         chunks: Chunks sent, retries included.
         ambiguous_chunks: Chunks that a dead process left without outcomes.
         done: True when every recipient is finished.
-        stopped_reason: ``done``, ``done before`` (by another execution), ``stopped`` or ``not due``.
+        stopped_reason: ``done``, ``done before`` (by another execution), ``stopped``, ``not due``
+            or ``later`` (all that are left wait long).
         seconds: How long this execution ran, with the shards that it sent beside this one.
     """
 
@@ -185,7 +189,7 @@ class _ShardRun:
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self) -> str:
-        """Return ``done`` or ``stopped``."""
+        """Return ``done``, ``later`` or ``stopped``."""
         keeper = asyncio.create_task(self._keep())
         looker = asyncio.create_task(self._yielding.run())
         work = asyncio.create_task(self._work())
@@ -207,6 +211,8 @@ class _ShardRun:
             while not self._state.is_finished and not self._stop.is_set():
                 if (chunk := self._next()) is not None:
                     self._in_flight.add(asyncio.create_task(self._run_chunk(chunk)))
+                elif (due_at := self._later()) is not None:
+                    return await self._put_off(due_at)
                 else:
                     await self._something_ends()
         finally:
@@ -225,6 +231,18 @@ class _ShardRun:
         )
         await self._chunks.drop_rest()
         return "done"
+
+    def _later(self) -> int | None:
+        """Return when the rest is due, where that is too long to wait for."""
+        due_at = self._state.next_due
+        if self._in_flight or self._state.has_fresh or due_at is None:
+            return None
+        return due_at if due_at > to_micros(self._ctx.clock()) + _PATIENCE_US else None
+
+    async def _put_off(self, due_at: int) -> str:
+        row, owner = self._row, self._ctx.owner
+        await asyncio.to_thread(later.put_off_shard, self._ctx.ledger, row.request_id, row.shard, owner, due_at)
+        return "later"
 
     def _next(self) -> Chunk | None:
         if len(self._in_flight) >= self._ctx.settings.chunks_in_flight or self._chunks.is_held:

@@ -19,6 +19,8 @@ from notify_pipeline.delivery.retry import MAY_DIE, Again, GaveUp, RetryPolicy, 
 
 # Retries due within this long go together: they would come one by one, where only retries are left.
 _TOGETHER_US = 50_000
+# provider_code of a recipient whom quiet hours kept from being called: no policy decides, it is due when they end.
+PUT_OFF = "not_processed:quiet_hours"
 # A chunk that took less is followed by larger ones, one that took more by smaller ones.
 _FAST_S, _SLOW_S = 0.5, 2.0
 
@@ -194,6 +196,7 @@ def settle(
     policy: RetryPolicy,
     wishes: Wishes,
     now: int,
+    codes: Sequence[str | None] = (),
 ) -> Settled:
     """Decide what the outcomes of a chunk mean.
 
@@ -204,6 +207,7 @@ def settle(
         policy: When to retry.
         wishes: What the send asks for.
         now: Microseconds since the epoch.
+        codes: The provider's word for each outcome, or ours.
     """
     counts = Counter(outcomes)
     result = Settled(counts)
@@ -212,14 +216,20 @@ def settle(
     for index, outcome in enumerate(outcomes):
         if outcome not in MAY_DIE:
             continue
-        decision = policy.after(outcome, chunk.attempts[index], now, wishes, waits[index])
+        wait_s, attempt_no = waits[index], chunk.attempts[index]
+        is_put_off = bool(codes) and codes[index] == PUT_OFF
+        decision = _put_off(now, wait_s) if is_put_off else policy.after(outcome, attempt_no, now, wishes, wait_s)
         if isinstance(decision, Again):
             result.retries.append((chunk.ordinals[index], decision.due_at))
             counts[outcome] -= 1
             continue
         if decision.reason is not None:
             result.gave_up[decision.reason] = result.gave_up.get(decision.reason, 0) + 1
-        if (why := decision.died_of(outcome, chunk.attempts[index])) is not None:
+        if (why := decision.died_of(outcome, attempt_no)) is not None:
             result.dead.append((index, why))
     result.counts = {outcome: number for outcome, number in counts.items() if number}
     return result
+
+
+def _put_off(now: int, wait_s: float | None) -> Again:
+    return Again(now + round((wait_s or 0.0) * 1e6))

@@ -288,3 +288,29 @@ def test_uses_are_the_same_by_rows_and_by_frames(sqlite_ledger: Ledger) -> None:
     other = Schedules(sqlite_ledger).without_users(send())
     assert other is not None
     assert [part.height for _, part in Assigner(sqlite_ledger, other, NOON).split(frame)] == [3]
+
+
+@pytest.mark.parametrize("wish", ["wait", "skip"])
+def test_a_broadcast_that_runs_into_quiet_hours_wakes_nobody(
+    ctx: DeliveryContext, fcm: FakeSender, clock: Clock, wish: str
+) -> None:
+    policy(ctx.ledger, PolicyKind.QUIET_HOURS, NIGHT)
+    request_id = routed(ctx, topics=["t"], channels=["fcm"], quiet_hours=wish, retry=False)
+    broadcast.snapshot(ctx, request_id)
+    clock.set(datetime(2026, 11, 21, 22, tzinfo=UTC))  # 23:00 in Berlin; 07:00 in Tokyo
+    states = [
+        broadcast.send_shard(ctx, request_id, ref.shard).stopped_reason for ref in broadcast.snapshot(ctx, request_id)
+    ]
+    asleep = {f"a{n:03d}" for n in range(95) if ZONES[n % 5] == "Europe/Berlin"}
+    early = {f"a{n:03d}" for n in range(95) if ZONES[n % 5] == "Asia/Tokyo"}
+    assert asleep.isdisjoint(call[0] for call in fcm.calls)
+    assert early <= {call[0] for call in fcm.calls}
+    if wish == "wait":
+        assert "later" in states
+        assert broadcast.finish(ctx, request_id) is RequestState.SENDING
+        clock.set(datetime(2026, 11, 22, 6, tzinfo=UTC))
+        assert run(ctx, request_id) in (RequestState.SENDING, RequestState.DONE)
+        assert asleep <= {call[0] for call in fcm.calls}
+    else:
+        assert found(ctx.ledger, request_id).counts["fcm"]["skipped"] >= len(asleep)
+    assert max(Counter(call[0] for call in fcm.calls).values()) == 1
