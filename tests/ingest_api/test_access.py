@@ -104,6 +104,16 @@ SAMPLES |= {
         "/organizations/{sister}/keys/{sisters_key}", 204, owned=True
     ),
 }
+_TEMPLATE = {"content": {"title": "Hi {{ name }}"}}
+SAMPLES |= {
+    ("PUT", "/templates/{name}"): Sample("/templates/hello", 200, _TEMPLATE),
+    ("GET", "/templates"): Sample("/templates", 200),
+    # An organization sees its product's.
+    ("GET", "/templates/{name}"): Sample("/templates/hello", 200),
+    ("GET", "/templates/{name}/versions"): Sample("/templates/hello/versions", 200),
+    ("DELETE", "/templates/{name}"): Sample("/templates/hello", 204, owned=True),
+    ("POST", "/templates/{name}/preview"): Sample("/templates/hello/preview", 200, {"fields": {"name": "Ann"}}),
+}
 _LIMITS = "/tenants/{tenant_id}/limits"
 SAMPLES |= {
     ("GET", "/policies"): Sample("/policies", 200),
@@ -130,6 +140,7 @@ def ask(house: House) -> Callable[[tuple[str, str], str | None], Any]:
     request_id = house.secret.ok("POST", "/notifications", send())["request_id"]
     for path, value in _POLICIES.items():
         house.secret.ok("PUT", path.replace("{channel}", "fcm").replace("{category}", "marketing"), value)
+    house.secret.ok("PUT", "/templates/hello", _TEMPLATE)
     # Not by the admin's key: a key that was seen is remembered for a moment.
     limits, now = {"max_audience": 9_000}, house.clock()
     policies.put(house.services.ledger, house.mine.tenant, PolicyKind.LIMITS, limits, "admin", now)
