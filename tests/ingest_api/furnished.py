@@ -24,6 +24,10 @@ CATEGORY = "marketing"  # the same for all: an organization sees its product's c
 CONTENT = {"title": "{mark} title", "body": "{mark} body", "link": "https://{mark}.example.com/"}
 
 
+# Without a word of its owner's: an organization has its product's.
+TEMPLATE = {"content": {"title": "Hello {{ who }}"}}
+
+
 @dataclass
 class Owner:
     """A tenant, its keys, and what paths and bodies name of it."""
@@ -83,6 +87,7 @@ def furnish(house: House, owner: Owner) -> None:
         "doomed_id": f"{mark}-doomed",
         "category": CATEGORY,
         "channel": "fcm",
+        "name": f"template-of-{owner.tenant}",
         "tenant_id": owner.tenant,
         "product_id": owner.product,
         "organization_id": owner.tenant,
@@ -103,6 +108,7 @@ def furnish(house: House, owner: Owner) -> None:
     _, (refs["delivery_id"],) = died(house, api, f"{mark}-dead", [f"{mark}-dead-token"], **body)
     api.ok("PUT", f"/users/{refs['user_id']}", {"timezone": "Asia/Tokyo"})
     api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
+    api.call("PUT", f"/templates/{refs['name']}", TEMPLATE)
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)
