@@ -188,9 +188,8 @@ def _assert_by_index(ledger: Ledger, statement: Any, bound: Mapping[str, Any]) -
 
 
 @pytest.mark.long
-def test_a_claim_from_a_thousand_tenants_takes_milliseconds(ledger: Ledger) -> None:
-    """1,000 tenants with 1,000 deliveries each: every tenant's first is claimed before anybody's second."""
-    ledger.write(_fill, [(1, f"t{number % 1_000:04d}", -number) for number in range(1_000_000)])
+def test_a_thousand_tenants_with_backlogs_are_each_served_before_any_is_served_twice(ledger: Ledger) -> None:
+    ledger.write(_fill, [(1, f"t{number % 1_000:04d}", -number) for number in range(50_000)])
     turns: dict[int, str] = {}
     seen: list[str] = []
     began = time.monotonic()
@@ -199,4 +198,4 @@ def test_a_claim_from_a_thousand_tenants_takes_milliseconds(ledger: Ledger) -> N
         turns.update((each.priority_rank, each.tenant) for each in claimed)
         seen += [each.tenant for each in claimed]
     print(f"{(time.monotonic() - began) / 4 * 1e3:.1f} ms per claim of 250")
-    assert len(set(seen)) == 1_000
+    assert len(set(seen)) == len(seen) == 1_000
