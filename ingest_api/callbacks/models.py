@@ -117,7 +117,7 @@ class CallbackList(Shown):
     items: list[CallbackShown]
 
 
-class MessageShown(Shown):
+class CallbackMessageShown(Shown):
     """A message to a callback."""
 
     message_id: str = Field(description="The `webhook-id` of every attempt.")
@@ -134,10 +134,10 @@ class MessageShown(Shown):
     payload: dict[str, Any] = Field(description="What is posted.")
 
 
-class MessagePage(Shown):
+class CallbackMessagePage(Shown):
     """A page of messages, newest first."""
 
-    items: list[MessageShown]
+    items: list[CallbackMessageShown]
     next_cursor: str | None
 
 

@@ -15,11 +15,11 @@ from ingest_api.callbacks.models import (
     CallbackId,
     CallbackList,
     CallbackMade,
+    CallbackMessagePage,
+    CallbackMessageShown,
     CallbackShown,
     MessageId,
-    MessagePage,
     MessageQuery,
-    MessageShown,
     NewCallback,
     Rotation,
 )
@@ -144,7 +144,7 @@ def rotate_secret(call: Call, callback_id: CallbackId, body: Rotation) -> Respon
     "POST",
     "/callbacks/{callback_id}/test",
     access=Access.SECRET,
-    answers={202: Answer("It will be sent.", MessageShown)},
+    answers={202: Answer("It will be sent.", CallbackMessageShown)},
     errors={404: _NONE, 409: _INACTIVE},
 )
 def test_callback(call: Call, callback_id: CallbackId) -> Response:
@@ -163,10 +163,10 @@ def test_callback(call: Call, callback_id: CallbackId) -> Response:
     "GET",
     "/callbacks/{callback_id}/messages",
     access=Access.SECRET,
-    answers={200: Answer("A page, newest first.", MessagePage)},
+    answers={200: Answer("A page, newest first.", CallbackMessagePage)},
     errors={404: _NONE},
 )
-def list_messages(call: Call, callback_id: CallbackId, query: MessageQuery) -> Response:
+def list_callback_messages(call: Call, callback_id: CallbackId, query: MessageQuery) -> Response:
     """List a callback's messages."""
     before = unpack(query.cursor, str)
     _found(call, callback_id)
@@ -186,7 +186,7 @@ def list_messages(call: Call, callback_id: CallbackId, query: MessageQuery) -> R
     "POST",
     "/callbacks/{callback_id}/messages/{message_id}/retry",
     access=Access.SECRET,
-    answers={202: Answer("It will be sent again.", MessageShown)},
+    answers={202: Answer("It will be sent again.", CallbackMessageShown)},
     errors={404: "This tenant has no such message.", 409: _INACTIVE},
 )
 def retry_message(call: Call, callback_id: CallbackId, message_id: MessageId) -> Response:
