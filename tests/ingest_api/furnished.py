@@ -108,7 +108,7 @@ def furnish(house: House, owner: Owner) -> None:
     _, (refs["delivery_id"],) = died(house, api, f"{mark}-dead", [f"{mark}-dead-token"], **body)
     api.ok("PUT", f"/users/{refs['user_id']}", {"timezone": "Asia/Tokyo"})
     api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
-    api.call("PUT", f"/templates/{refs['name']}", TEMPLATE)
+    api.ok("PUT", f"/templates/{refs['name']}", TEMPLATE)
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)
@@ -146,6 +146,9 @@ def _add_keys(house: House, owner: Owner) -> None:
         row = {"key_id": new_id(), "tenant": owner.tenant, "scope": "secret", "sha256": digest(plaintext)}
         change(house.services.ledger, insert(KEYS).values(row | {"created_at": at - 2} | ended))
     owner.refs["key_id"] = row["key_id"]
+    admins = owner.refs["revoked_admin"] = f"nak_revoked-{new_id()}"
+    row = {"key_id": new_id(), "scope": "admin", "sha256": digest(admins), "created_at": at - 2, "revoked_at": at - 1}
+    change(house.services.ledger, insert(KEYS).values(row))
 
 
 def digest(plaintext: str) -> str:
