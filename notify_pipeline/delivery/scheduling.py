@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import caps, policies, users
@@ -21,7 +22,8 @@ from notify_pipeline.delivery.timing import AT_ONCE, QUIET_HOURS, Person, Slot, 
 
 log = logging.getLogger(__name__)
 
-# A tenant's policies are read once in so long, not once per send; and so long a change may go unnoticed.
+# A tenant's policies are read once in so long, not once per send. A send that was accepted after they were read has
+# them read again: what was set before a send applies to it.
 KEPT_S = 1.0
 # Tenants remembered; each is some hundred bytes.
 _KEPT = 10_000
@@ -102,6 +104,12 @@ def nominal(send: Notification) -> datetime:
     return send.accepted_at if send.send_at is None else max(send.send_at, send.accepted_at)
 
 
+class _Kept(NamedTuple):
+    until: float  # monotonic
+    read_at: datetime
+    rules: TenantRules
+
+
 class Schedules:
     """Finds what applies, remembering tenants for a while; may be shared by threads.
 
@@ -113,7 +121,7 @@ class Schedules:
     def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._monotonic = monotonic
-        self._kept: dict[str, tuple[float, TenantRules]] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def find(self, send: Notification, recipients: Sequence[Recipient]) -> Schedule | None:
         """Return what applies to a send to these recipients; None when nothing does."""
@@ -126,7 +134,7 @@ class Schedules:
 
     def without_users(self, send: Notification) -> Schedule | None:
         """Return what applies to a send, but for what its users said; None when nothing does."""
-        rules = self._rules(send.tenant)
+        rules = self._rules(send.tenant, send.accepted_at)
         quiet = send.quiet_hours is not QuietHours.IGNORE and (rules.quiet is not None or rules.own)
         # A replay's original was counted, and did not reach these recipients.
         counts = not send.dry_run and send.replay_of is None
@@ -134,15 +142,15 @@ class Schedules:
         timed = quiet or send.send_at_local is not None
         return Schedule(Timing(send, rules.quiet), timed, quiet, capped) if timed or capped else None
 
-    def _rules(self, tenant: str) -> TenantRules:
+    def _rules(self, tenant: str, accepted_at: datetime) -> TenantRules:
         now = self._monotonic()
-        until, rules = self._kept.get(tenant, (now, TenantRules()))
-        if until <= now:
-            rules = read_rules(self._ledger, tenant)
+        kept = self._kept.get(tenant)
+        if kept is None or kept.until <= now or kept.read_at <= accepted_at:
+            kept = _Kept(now + KEPT_S, self._ledger.clock(), read_rules(self._ledger, tenant))
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
-            self._kept[tenant] = (now + KEPT_S, rules)
-        return rules
+            self._kept[tenant] = kept
+        return kept.rules
 
 
 def read_rules(ledger: Ledger, tenant: str) -> TenantRules:

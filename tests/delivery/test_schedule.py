@@ -11,7 +11,7 @@ import pytest
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import audit, deliveries, policies, users
-from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState
 from notify_pipeline.delivery import scheduling
@@ -19,6 +19,7 @@ from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.clocks import NOON, Clock, accept_at
 from tests.delivery.fakes import TENANT, FakeSender, context, land, rows_of
 from tests.delivery.test_drain import drain_to_end, drain_until, found, register
+from tests.delivery.test_timing import send
 
 NIGHT = {"from": "22:00", "until": "07:00", "timezone": None}
 # Where it is 09:00 on the 22nd, by hour of UTC.
@@ -282,16 +283,18 @@ def test_what_expires_on_its_way_ends_with_counts_that_add_up(
     assert deliveries.depths(ctx.ledger) == {}
 
 
-def test_tenants_without_rules_are_asked_about_once_in_a_while(sqlite_ledger: Ledger) -> None:
-    from tests.delivery.test_timing import send
-
+def test_a_tenant_is_asked_about_once_in_a_while_and_for_each_send_accepted_since(sqlite_ledger: Ledger) -> None:
     now = [0.0]
     schedules = scheduling.Schedules(sqlite_ledger, lambda: now[0])
-    assert schedules.find(send(), []) is None
+    before = replace(send(), accepted_at=utc_now())
+    assert schedules.find(before, []) is None
     policy(sqlite_ledger, PolicyKind.QUIET_HOURS, NIGHT)
-    assert schedules.find(send(), []) is None
+    assert schedules.find(before, []) is None
+    assert schedules.find(replace(send(), accepted_at=utc_now()), []) is not None
+    policies.remove(sqlite_ledger, TENANT, PolicyKind.QUIET_HOURS, "k", NOON)
+    assert schedules.find(before, []) is not None
     now[0] = scheduling.KEPT_S
-    assert schedules.find(send(), []) is not None
+    assert schedules.find(before, []) is None
 
 
 def test_a_policy_that_cannot_be_read_stops_nothing(ctx: DeliveryContext, fcm: FakeSender) -> None:
