@@ -12,6 +12,8 @@ import sys
 _PR_SET_NAME = 15  # linux/prctl.h
 # A process of niceness 0 gets about nine times as much of a busy core. See sched(7).
 _LESS_URGENT = 10
+# Three times as much: beside what yields to delivery altogether, this still comes first.
+_LATER = 5
 
 
 def name_process(name: str) -> None:
@@ -22,8 +24,12 @@ def name_process(name: str) -> None:
 
 def yield_to_delivery() -> None:
     """Let processes that send go first: receipts, reports and maintenance may take their time."""
-    if is_worker() and os.nice(0) < _LESS_URGENT:
-        os.nice(_LESS_URGENT - os.nice(0))
+    _be_as_nice_as(_LESS_URGENT)
+
+
+def yield_to_higher_priority() -> None:
+    """Let the ingress and processes that send with higher priority go first: a broadcast of low priority may wait."""
+    _be_as_nice_as(_LATER)
 
 
 def spare_imports() -> None:
@@ -35,3 +41,8 @@ def spare_imports() -> None:
 def is_worker() -> bool:
     """Tell whether this process was started for a run or a step; a run may also be executed in somebody else's."""
     return multiprocessing.parent_process() is not None
+
+
+def _be_as_nice_as(niceness: int) -> None:
+    if is_worker() and os.nice(0) < niceness:
+        os.nice(niceness - os.nice(0))

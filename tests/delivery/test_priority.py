@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,13 +12,13 @@ from notify_pipeline.channels.base import Message, Report
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import routing, shards
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.routing import Plan
+from notify_pipeline.core.ledger.plans import Plan
 from notify_pipeline.core.records import Audience, Recipient
 from notify_pipeline.core.vocabulary import Channel, Priority
 from notify_pipeline.delivery import broadcast, drain_planner, yielding
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.context import DeliveryContext
-from tests.delivery.fakes import FakeSender, accept, context, land
+from tests.delivery.fakes import FakeSender, accept, context, land, rows_of
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import routed
 from tests.delivery.test_drain import drain_until, found, register
@@ -62,6 +61,27 @@ def test_a_lane_full_of_slow_deliveries_has_room_for_high_priority(
     assert totals.outcomes == {"accepted": 64}
 
 
+def test_the_attempt_of_a_high_one_comes_before_those_of_low_ones_that_wait(ledger: Ledger, folder_lake: Lake) -> None:
+    """One process, a backlog being sent, and a high one that comes in the middle of it."""
+    fcm = FakeSender(Channel.FCM, delay_s=0.005)
+    for number in range(2):
+        register(ledger, f"d{number}", user_id=f"u{number}")
+    low = [accept(ledger, users=["u0"], priority="low") for _ in range(120)]
+    high: list[str] = []
+
+    def finished() -> bool:
+        if len(fcm.calls) >= 10 and not high:
+            high.append(accept(ledger, users=["u1"], priority="high"))
+        return bool(high) and all(found(ledger, each).state.is_final for each in (*low, *high))
+
+    drain_until(context(ledger, folder_lake, fcm, drain_batch=16), finished)
+    land(ledger, folder_lake)
+    rows = sorted(rows_of(folder_lake, "attempts"), key=lambda row: row["sent_at"])
+    recipients = [row["recipient"] for row in rows]
+    assert len(recipients) == 121
+    assert recipients.index("d1") < 100, "those in flight and planned may go before it, the rest not"
+
+
 def test_scans_that_take_long_hold_up_no_high_priority(
     ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,11 +122,11 @@ def test_what_is_claimed_and_not_planned_yet_is_overtaken(
     order: list[str] = []
     real = routing.store
 
-    def store(ledger: Ledger, owner: str, plans: Sequence[Plan], now: datetime) -> list[bool]:
+    def store(ledger: Ledger, owner: str, plans: Sequence[Plan], *more: Any) -> list[bool]:
         if not high:
             high.append(accept(ledger, users=["u1"], priority="high"))
         order.extend(plan.request_id for plan in plans)
-        return real(ledger, owner, plans, now)
+        return real(ledger, owner, plans, *more)
 
     monkeypatch.setattr(routing, "store", store)
     drain_until(

@@ -21,11 +21,12 @@ from notify_pipeline.defs import lanes, metadata, warm
 from notify_pipeline.defs.delivery.broadcast_watch import BroadcastRun, Running, Waiting, next_in_turn, next_number
 from notify_pipeline.defs.delivery.work import REQUEST_TAG, TENANT_TAG, delivery_context, errors_translated
 from notify_pipeline.defs.interrupts import run_stoppable
-from notify_pipeline.defs.process import name_process, spare_imports
+from notify_pipeline.defs.process import name_process, spare_imports, yield_to_higher_priority
 from notify_pipeline.defs.watching import patience
 
 JOB = "broadcast"
 # Dagster's queue starts higher numbers first.
+_PRIORITY_TAG = "dagster/priority"
 _QUEUE_PRIORITY = {Priority.HIGH: "10", Priority.NORMAL: "0", Priority.LOW: "-10"}
 # Runs that tell whose turn it is: more tenants than take turns within hours.
 _LATEST = 100
@@ -73,6 +74,8 @@ def send_shard(
     work = delivery_context(settings, ledger, lake, context.run_id)
     request_id = _request_id(context)
     spare_imports()
+    if context.run.tags.get(_PRIORITY_TAG) == _QUEUE_PRIORITY[Priority.LOW]:
+        yield_to_higher_priority()
     with errors_translated(settings.lease_seconds):
         totals = run_stoppable(lambda stop: broadcast.send_shards(work, request_id, shards, stop))
     context.add_output_metadata(
@@ -174,7 +177,7 @@ def _waiting(due: DueBroadcast) -> Waiting:
 
 
 def _request(due: DueBroadcast, lane: str, number: int) -> dg.RunRequest:
-    tags = {REQUEST_TAG: due.request_id, TENANT_TAG: due.tenant, "dagster/priority": _QUEUE_PRIORITY[due.priority]}
+    tags = {REQUEST_TAG: due.request_id, TENANT_TAG: due.tenant, _PRIORITY_TAG: _QUEUE_PRIORITY[due.priority]}
     return dg.RunRequest(run_key=f"{due.request_id}:{number}", tags={**tags, **lanes.tag(lane)})
 
 
