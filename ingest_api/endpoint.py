@@ -23,6 +23,8 @@ from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.ledger.keys import KeyInfo
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
+# Of every answer that shows a secret. RFC 9111 §5.2.2.5.
+NO_STORE = [("Cache-Control", "no-store")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ TOPIC_PATTERN = rf"^{TOPIC}$"
 # Visible ASCII but for the slash, and not of dots alone: URL clients resolve "." and ".." away.
 NOTIFICATION_ID_PATTERN = r"^[!-.0-~]*[!-\-0-~][!-.0-~]*$"
 NOTIFICATION_ID_LENGTH = 128
-REQUEST_ID_PATTERN = r"^[0-9a-f]{32}$"
+ID_PATTERN = r"^[0-9a-f]{32}$"
 NAME_PATTERN = r"^[A-Za-z0-9_.:/\-]{1,100}$"
 PLAIN_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 NO_NUL_PATTERN = r"^[^\x00]*$"
@@ -57,17 +57,31 @@ NotificationId = Annotated[
         examples=["7f1c2a34-0000-4000-8000-5a6b7c8d9e0f"],
     ),
 ]
-RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
-TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f7"])]
-KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f8"])]
+RequestId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
+TenantId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f7"])]
+KeyId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f8"])]
+# A user id that fits into a path: no slash, and not dots alone, which URL clients resolve away.
+UserInPath = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\x00-\x1f\x7f/]*[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]*$",
+        min_length=1,
+        max_length=256,
+        examples=["user-42"],
+    ),
+]
 UserId = Annotated[str, Field(pattern=PLAIN_PATTERN, min_length=1, max_length=256, examples=["user-42"])]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, examples=["news"])]
+# A segment of a path, and not of dots alone, as above.
+TemplateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:\-]{0,99}$", examples=["order-shipped"])]
 Label = Annotated[str, Field(pattern=PLAIN_PATTERN, min_length=1, max_length=200, examples=["The Daily"])]
 Locale = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]{1,35}$", examples=["en-GB"])]
 Limit = Annotated[int, Field(ge=1, le=500, description="Items per page.")]
 Cursor = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_\-]{1,400}$", description="`next_cursor` of the page before this one.")
 ]
+
+IncludeOrganizations = Annotated[bool, Field(description="With a product's key: its organizations' too.")]
 
 
 class Strict(BaseModel):
@@ -80,6 +94,13 @@ class Loose(BaseModel):
     """Base of query strings, where every value arrives as text; unknown parameters are errors all the same."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class PageQuery(Loose):
+    """Which part of a list; those with filters add to it."""
+
+    limit: Limit = 50
+    cursor: Cursor | None = None
 
 
 class Shown(BaseModel):

@@ -1,12 +1,14 @@
-"""Cursors: opaque to callers, a position in an order to us.
+"""Pages and their cursors: opaque to callers, a position in an order to us.
 
-Belongs here: packing and unpacking positions. Does not belong here: what the order is (the routes).
+Belongs here: packing and unpacking positions, cutting a page off. Does not belong here: what the order is (the routes).
 """
 
 import base64
 import binascii
 import re
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import orjson
 
@@ -17,6 +19,8 @@ from notify_pipeline.core.ids import from_micros
 _MAX_LENGTH = 400
 # Ids as we make them and tenants choose them; nothing that a store could choke on.
 _TEXT = re.compile(r"[ -~]{1,200}\Z")
+
+Row = TypeVar("Row")
 
 
 def pack(*position: str | int) -> str:
@@ -32,7 +36,7 @@ def unpack(cursor: str | None, *kinds: type) -> tuple[object, ...] | None:
     """
     if cursor is None:
         return None
-    fault = _foreign()
+    fault = foreign()
     if len(cursor) > _MAX_LENGTH:
         raise fault
     try:
@@ -46,6 +50,22 @@ def unpack(cursor: str | None, *kinds: type) -> tuple[object, ...] | None:
     return tuple(position)
 
 
+def unpack_text(cursor: str | None) -> str | None:
+    """Return the position that a cursor of one text stands for; None for None.
+
+    Raises:
+        ApiError: 422 naming ``cursor`` when it is none of ours.
+    """
+    position = unpack(cursor, str)
+    return None if position is None else str(position[0])
+
+
+def cut(rows: Sequence[Row], limit: int, position: Callable[[Row], str | int]) -> tuple[Sequence[Row], str | None]:
+    """Return a page of ``limit`` rows and its ``next_cursor``, from rows of which one more was asked for."""
+    page = rows[:limit]
+    return page, pack(position(page[-1])) if len(rows) > limit else None
+
+
 def moment(micros: object) -> datetime:
     """Return the time that a position names, in microseconds since the epoch.
 
@@ -55,8 +75,9 @@ def moment(micros: object) -> datetime:
     try:
         return from_micros(int(str(micros)))
     except (ValueError, OverflowError, OSError) as error:
-        raise _foreign() from error
+        raise foreign() from error
 
 
-def _foreign() -> ApiError:
+def foreign() -> ApiError:
+    """Return the 422 of a cursor that is none of the list's."""
     return unprocessable(FieldError("cursor", "is not a cursor of this list"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from ingest_api.fields import REQUEST_ID_PATTERN, Cursor, Limit, Loose, Shown, Strict
+from ingest_api.fields import ID_PATTERN, PageQuery, Shown, Strict
 from notify_pipeline.core.addresses import MAX_URL_LENGTH
 from notify_pipeline.core.ledger.callbacks import MAX_SECRET_BYTES, SECRET_PREFIX, secret_bytes
 from notify_pipeline.core.vocabulary import CallbackEvent, MessageState
@@ -18,8 +18,8 @@ from notify_pipeline.core.vocabulary import CallbackEvent, MessageState
 MAX_OVERLAP_S = 604_800
 _DAY_S = 86_400
 
-CallbackId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
-MessageId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f7"])]
+CallbackId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
+MessageId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f7"])]
 
 
 def _distinct(events: list[CallbackEvent]) -> list[CallbackEvent]:
@@ -115,6 +115,7 @@ class CallbackList(Shown):
     """A tenant's callbacks, oldest first."""
 
     items: list[CallbackShown]
+    next_cursor: None = Field(description="They are few: always the last page.")
 
 
 class CallbackMessageShown(Shown):
@@ -141,9 +142,7 @@ class CallbackMessagePage(Shown):
     next_cursor: str | None
 
 
-class MessageQuery(Loose):
+class MessageQuery(PageQuery):
     """Which messages to list."""
 
     state: MessageState | None = None
-    limit: Limit = 50
-    cursor: Cursor | None = None

@@ -23,10 +23,10 @@ from ingest_api.callbacks.models import (
     NewCallback,
     Rotation,
 )
-from ingest_api.endpoint import Answer, Call, Group, answer, empty
+from ingest_api.endpoint import NO_STORE, Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
 from ingest_api.keys import Access
-from ingest_api.paging import pack, unpack
+from ingest_api.paging import cut, unpack_text
 from notify_pipeline.core.addresses import url_fault
 from notify_pipeline.core.ledger import callback_messages, callbacks
 from notify_pipeline.core.ledger.callback_messages import Message
@@ -35,7 +35,6 @@ from notify_pipeline.core.ledger.callbacks import Callback
 GROUP = Group("callbacks", "Signed messages to your own server when a send has ended.")
 _NONE = "This tenant has no such callback."
 _INACTIVE = "`callback_inactive`: it is told nothing until it is active again."
-_ONCE = [("Cache-Control", "no-store")]
 
 
 @GROUP.endpoint(
@@ -56,18 +55,22 @@ def create_callback(call: Call, body: NewCallback) -> Response:
     services = call.services
     try:
         made = callbacks.create(
-            services.ledger, call.tenant, body.url, body.events, secret, _actor(call), services.clock()
+            services.ledger, call.tenant, body.url, body.events, secret, call.actor, services.clock()
         )
     except callbacks.TooManyCallbacks as error:
         message = f"A tenant has at most {callbacks.MAX_CALLBACKS} callbacks."
         raise conflict("too_many_callbacks", message, "url") from error
-    return answer(201, _shown(made) | {"secret": secret}, _ONCE)
+    return answer(201, _shown(made) | {"secret": secret}, NO_STORE)
 
 
 @GROUP.endpoint("GET", "/callbacks", access=Access.SECRET, answers={200: Answer("All of them.", CallbackList)})
 def list_callbacks(call: Call) -> Response:
-    """List callbacks."""
-    return answer(200, {"items": [_shown(each) for each in callbacks.list_of(call.services.ledger, call.tenant)]})
+    """List callbacks.
+
+    Those of the tenant itself: what an organization registered, its product's key sees when it acts for it.
+    """
+    found = callbacks.list_of(call.services.ledger, call.tenant)
+    return answer(200, {"items": [_shown(each) for each in found], "next_cursor": None})
 
 
 @GROUP.endpoint(
@@ -101,7 +104,7 @@ def change_callback(call: Call, callback_id: CallbackId, body: CallbackChange) -
     if body.url is not None:
         _check_url(call, body.url)
     services = call.services
-    changed = callbacks.change(services.ledger, call.tenant, callback_id, _actor(call), services.clock(), **changes)
+    changed = callbacks.change(services.ledger, call.tenant, callback_id, call.actor, services.clock(), **changes)
     if changed is None:
         raise _missing()
     return answer(200, _shown(changed))
@@ -113,7 +116,7 @@ def change_callback(call: Call, callback_id: CallbackId, body: CallbackChange) -
 def remove_callback(call: Call, callback_id: CallbackId) -> Response:
     """Remove a callback, and its messages with it."""
     services = call.services
-    if not callbacks.remove(services.ledger, call.tenant, callback_id, _actor(call), services.clock()):
+    if not callbacks.remove(services.ledger, call.tenant, callback_id, call.actor, services.clock()):
         raise _missing()
     return empty()
 
@@ -134,10 +137,10 @@ def rotate_secret(call: Call, callback_id: CallbackId, body: Rotation) -> Respon
     now = services.clock()
     secret = body.secret or callbacks.new_secret()
     until = now + timedelta(seconds=body.overlap_s)
-    changed = callbacks.rotate(services.ledger, call.tenant, callback_id, secret, until, _actor(call), now)
+    changed = callbacks.rotate(services.ledger, call.tenant, callback_id, secret, until, call.actor, now)
     if changed is None:
         raise _missing()
-    return answer(200, _shown(changed) | {"secret": secret}, _ONCE)
+    return answer(200, _shown(changed) | {"secret": secret}, NO_STORE)
 
 
 @GROUP.endpoint(
@@ -151,7 +154,7 @@ def test_callback(call: Call, callback_id: CallbackId) -> Response:
     """Send a test message, `callback.test`, whatever events the callback is told of."""
     services = call.services
     try:
-        queued = callback_messages.test(services.ledger, call.tenant, callback_id, _actor(call), services.clock())
+        queued = callback_messages.test(services.ledger, call.tenant, callback_id, call.actor, services.clock())
     except callback_messages.CallbackInactive as error:
         raise _inactive() from error
     if queued is None:
@@ -168,17 +171,16 @@ def test_callback(call: Call, callback_id: CallbackId) -> Response:
 )
 def list_callback_messages(call: Call, callback_id: CallbackId, query: MessageQuery) -> Response:
     """List a callback's messages."""
-    before = unpack(query.cursor, str)
+    before = unpack_text(query.cursor)
     _found(call, callback_id)
     rows = callback_messages.page(
         call.services.ledger,
         callback_id,
         None if query.state is None else str(query.state),
         query.limit + 1,
-        None if before is None else str(before[0]),
+        before,
     )
-    page = rows[: query.limit]
-    cursor = pack(page[-1].message_id) if len(rows) > len(page) else None
+    page, cursor = cut(rows, query.limit, lambda row: row.message_id)
     return answer(200, {"items": [_message(row) for row in page], "next_cursor": cursor})
 
 
@@ -197,7 +199,7 @@ def retry_message(call: Call, callback_id: CallbackId, message_id: MessageId) ->
     services = call.services
     try:
         queued = callback_messages.send_again(
-            services.ledger, call.tenant, callback_id, message_id, _actor(call), services.clock()
+            services.ledger, call.tenant, callback_id, message_id, call.actor, services.clock()
         )
     except callback_messages.CallbackInactive as error:
         raise _inactive() from error
@@ -225,10 +227,6 @@ def _missing() -> ApiError:
 
 def _inactive() -> ApiError:
     return conflict("callback_inactive", "The callback is not active.", "callback_id")
-
-
-def _actor(call: Call) -> str:
-    return "api" if call.key is None else call.key.key_id
 
 
 def _shown(found: Callback) -> dict[str, Any]:

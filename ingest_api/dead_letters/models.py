@@ -13,11 +13,10 @@ from ingest_api.errors import FieldError
 from ingest_api.fields import (
     NAME_PATTERN,
     PLAIN_PATTERN,
-    Cursor,
-    Limit,
-    Loose,
+    IncludeOrganizations,
     Name,
     NotificationId,
+    PageQuery,
     RequestId,
     Shown,
     Strict,
@@ -62,15 +61,13 @@ class LetterFilter(Strict):
 _SAME = ("request_id", "notification_id", "channel", "platform", "reason", "provider_code", "type", "category")
 
 
-class ListQuery(Loose, LetterFilter):
+class ListQuery(PageQuery, LetterFilter):
     """Which dead letters to list."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
     replayed: bool | None = Field(default=None, description="Only those that were sent again, or only the others.")
-    include_organizations: bool = Field(default=False, description="A product's key: its organizations' too.")
-    limit: Limit = 50
-    cursor: Cursor | None = None
+    include_organizations: IncludeOrganizations = False
 
 
 class LetterShown(Shown):

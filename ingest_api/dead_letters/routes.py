@@ -23,7 +23,6 @@ from ingest_api.inputs import MAX_DETAILS, read_idempotency_key
 from ingest_api.keys import Access
 from ingest_api.limits import keeping
 from ingest_api.limits.keeping import quota_exceeded
-from ingest_api.notifications.making import actor
 from ingest_api.paging import moment, pack, unpack
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import letters, replays
@@ -60,11 +59,14 @@ def list_dead_letters(call: Call, query: ListQuery) -> Response:
     "/dead-letters/{delivery_id}",
     access=Access.SECRET,
     answers={200: Answer("The dead letter.", LetterShown)},
-    errors={404: "This tenant has no such dead letter."},
+    errors={404: "Neither this tenant nor an organization of it has such a dead letter."},
 )
 def show_dead_letter(call: Call, delivery_id: DeliveryId) -> Response:
-    """Show a dead letter."""
-    found = letters.get(call.services.ledger, (call.tenant,), delivery_id)
+    """Show a dead letter.
+
+    A product's key also sees its organizations'.
+    """
+    found = letters.get(call.services.ledger, call.reads(True), delivery_id)
     if found is None:
         raise not_found("There is no such dead letter.")
     return answer(200, _shown(found))
@@ -102,7 +104,7 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
         raise unprocessable(*faults)
     asked = replays.Replay(
         tenant=call.tenant,
-        actor=actor(call),
+        actor=call.actor,
         now=services.clock(),
         ids=tuple(dict.fromkeys(body.ids)) or None,
         wanted=body.filter.wanted(),

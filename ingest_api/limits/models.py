@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from ingest_api.fields import Loose, Shown, Strict
+from ingest_api.fields import IncludeOrganizations, Loose, Shown, Strict
 from notify_pipeline.core.ledger.policies import Policy
 
 # A request every hundred seconds, and more a second than any number of hosts here takes.
@@ -86,7 +86,7 @@ class UsageQuery(Loose):
 
     from_: Day | None = Field(default=None, alias="from", description="The first day; by default six before the last.")
     until: Day | None = Field(default=None, description="The last day, included; by default today (UTC).")
-    include_organizations: bool = Field(default=False, description="A product's organizations' use too.")
+    include_organizations: IncludeOrganizations = False
 
 
 class DayUsed(Shown):

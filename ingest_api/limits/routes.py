@@ -3,13 +3,11 @@
 Belongs here: the limit routes. Does not belong here: holding callers to their limits (``keeping``, ``core.ledger``).
 """
 
-from typing import Annotated
-
 from flask import Response
-from pydantic import Field
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import not_found
+from ingest_api.fields import TenantId
 from ingest_api.keys import Access
 from ingest_api.limits.models import LimitsShown, TenantLimits, UsageQuery, UsageShown, shown
 from ingest_api.limits.usage import usage_of
@@ -19,8 +17,6 @@ from notify_pipeline.core.vocabulary import PolicyKind
 GROUP = Group("limits", "What a tenant may use.")
 _SET = {200: Answer("The limits.", LimitsShown)}
 _NO_TENANT = {404: "There is no such tenant."}
-
-TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
 
 
 @GROUP.endpoint("PUT", "/tenants/{tenant_id}/limits", access=Access.ADMIN, answers=_SET, errors=_NO_TENANT)
@@ -32,7 +28,7 @@ def set_limits(call: Call, tenant_id: TenantId, body: TenantLimits) -> Response:
     """
     _checked(call, tenant_id)
     services = call.services
-    policies.put(services.ledger, tenant_id, PolicyKind.LIMITS, body.stored(), _actor(call), services.clock())
+    policies.put(services.ledger, tenant_id, PolicyKind.LIMITS, body.stored(), call.actor, services.clock())
     return _answer(call, tenant_id)
 
 
@@ -54,7 +50,7 @@ def remove_limits(call: Call, tenant_id: TenantId) -> Response:
     """Remove a product's or organization's own limits."""
     _checked(call, tenant_id)
     services = call.services
-    if not policies.remove(services.ledger, tenant_id, PolicyKind.LIMITS, _actor(call), services.clock()):
+    if not policies.remove(services.ledger, tenant_id, PolicyKind.LIMITS, call.actor, services.clock()):
         raise not_found("The tenant has no limits of its own.")
     return empty()
 
@@ -78,10 +74,6 @@ def show_usage(call: Call, query: UsageQuery) -> Response:
 def _checked(call: Call, tenant_id: str) -> None:
     if tenants.get(call.services.ledger, tenant_id) is None:
         raise not_found("There is no such tenant.")
-
-
-def _actor(call: Call) -> str:
-    return "admin" if call.key is None else call.key.key_id
 
 
 def _answer(call: Call, tenant_id: str) -> Response:

@@ -55,7 +55,7 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
         accepted_at=now,
         expires_at=expires_at,
         due_at=due_at,
-        actor=actor(call),
+        actor=call.actor,
         compared=None if stored is asked else asked,
         quotas=limits.request_quotas,
     )
@@ -135,11 +135,6 @@ def _unrendered(body: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[di
     for name in names:
         before.pop(name, None)
     return before, {}
-
-
-def actor(call: Call) -> str:
-    """Return who did it, for the audit."""
-    return "api" if call.key is None else call.key.key_id
 
 
 def times_of(body: NewSend, now: datetime) -> Times:

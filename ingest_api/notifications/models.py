@@ -18,6 +18,7 @@ from ingest_api.fields import (
     NotificationId,
     Shown,
     Strict,
+    TemplateName,
     Token,
     Topic,
     UserId,
@@ -68,7 +69,7 @@ def _storable(fields: dict[str, Any]) -> dict[str, Any]:
 class TemplateUse(Strict):
     """A stored template and what fills it."""
 
-    name: Name
+    name: TemplateName
     version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         default=None, description="By default the newest; the send keeps the one that it was made with."
     )

@@ -15,7 +15,7 @@ from ingest_api.fields import NOTIFICATION_ID_LENGTH, NotificationId
 from ingest_api.inputs import read_idempotency_key, read_json
 from ingest_api.keys import Access
 from ingest_api.limits.keeping import quota_exceeded
-from ingest_api.notifications.making import actor, edited, new_request
+from ingest_api.notifications.making import edited, new_request
 from ingest_api.notifications.models import BulkAnswer, NewBulk, NewSend, SendAccepted, SendChanged, SendEdit
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import changing, requests
@@ -122,7 +122,11 @@ def _refused(error: Exception, now: datetime) -> ApiError:
     "/notifications/{notification_id}",
     access=Access.SECRET,
     answers={200: Answer("It is changed.", SendChanged)},
-    errors={404: _UNKNOWN, 409: _STARTED},
+    errors={
+        404: _UNKNOWN,
+        409: _STARTED,
+        503: "The ledger cannot take it now, or `edited_meanwhile`: others keep editing it. Ask again.",
+    },
 )
 def edit_notification(call: Call, notification_id: NotificationId, body: SendEdit) -> Response:
     """Edit a send that has not started.
@@ -162,7 +166,7 @@ def cancel_notification(call: Call, notification_id: NotificationId) -> Response
     """
     try:
         request_id = changing.cancel(
-            call.services.ledger, call.tenant, notification_id, actor(call), call.services.clock()
+            call.services.ledger, call.tenant, notification_id, call.actor, call.services.clock()
         )
     except changing.AlreadyStarted as error:
         raise _too_late(error.state) from error

@@ -150,8 +150,8 @@ _Form = Callable[[Call, Policy], Mapping[str, Any]]
 
 
 def _set(call: Call, kind: PolicyKind, name: str, body: Strict, form: _Form) -> Response:
-    value, actor, now = stored(body), "api" if call.key is None else call.key.key_id, call.services.clock()
-    policies.put(call.services.ledger, call.tenant, kind, value, actor, now, name=name)
+    services = call.services
+    policies.put(services.ledger, call.tenant, kind, stored(body), call.actor, services.clock(), name=name)
     # Read back: saying the same again changes nothing, the time included.
     return _show(call, kind, name, form)
 
@@ -164,8 +164,8 @@ def _show(call: Call, kind: PolicyKind, name: str, form: _Form) -> Response:
 
 
 def _remove(call: Call, kind: PolicyKind, name: str) -> Response:
-    actor, now = "api" if call.key is None else call.key.key_id, call.services.clock()
-    if not policies.remove(call.services.ledger, call.tenant, kind, actor, now, name=name):
+    services = call.services
+    if not policies.remove(services.ledger, call.tenant, kind, call.actor, services.clock(), name=name):
         raise _no_policy()
     return empty()
 

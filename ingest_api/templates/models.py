@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from ingest_api.errors import FieldError
-from ingest_api.fields import NO_NUL_PATTERN, Cursor, Limit, Loose, Shown, Strict
+from ingest_api.fields import NO_NUL_PATTERN, Loose, Shown, Strict
 from ingest_api.notifications.content import (
     MAX_DATA,
     RESERVED_DATA,
@@ -23,8 +23,6 @@ from ingest_api.notifications.content import (
 )
 from notify_pipeline.core import templating
 
-# A segment of a path, and not of dots alone: URL clients resolve "." and ".." away.
-TemplateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:\-]{0,99}$", examples=["order-shipped"])]
 Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Source = Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=templating.MAX_SOURCE)]
 DataSource = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=templating.MAX_SOURCE)]
@@ -169,10 +167,3 @@ class VersionQuery(Loose):
     """Which version."""
 
     version: Version | None = Field(default=None, description="By default the newest.")
-
-
-class TemplateQuery(Loose):
-    """Which part of a list."""
-
-    limit: Limit = 50
-    cursor: Cursor | None = None

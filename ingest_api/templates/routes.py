@@ -12,18 +12,17 @@ from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, FieldError, not_found, unprocessable
+from ingest_api.fields import PageQuery, TemplateName
 from ingest_api.inputs import read_json
 from ingest_api.keys import Access
 from ingest_api.notifications.content import PushChannel
-from ingest_api.paging import pack, unpack
+from ingest_api.paging import cut, foreign, unpack, unpack_text
 from ingest_api.templates.models import (
     NewPreview,
     NewTemplate,
     PreviewShown,
     Rendering,
-    TemplateName,
     TemplatePage,
-    TemplateQuery,
     TemplateShown,
     VersionPage,
     VersionQuery,
@@ -58,13 +57,10 @@ def put_template(call: Call, name: TemplateName, body: NewTemplate) -> Response:
 
 
 @GROUP.endpoint("GET", "/templates", access=Access.SECRET, answers={200: Answer("A page, by name.", TemplatePage)})
-def list_templates(call: Call, query: TemplateQuery) -> Response:
+def list_templates(call: Call, query: PageQuery) -> Response:
     """List the templates in use, an organization's and its product's."""
-    after = unpack(query.cursor, str)
-    last = None if after is None else str(after[0])
-    rows = templates.list_page(call.services.ledger, call.tenant, query.limit + 1, last)
-    page = rows[: query.limit]
-    cursor = pack(page[-1].name) if len(rows) > len(page) else None
+    rows = templates.list_page(call.services.ledger, call.tenant, query.limit + 1, unpack_text(query.cursor))
+    page, cursor = cut(rows, query.limit, lambda row: row.name)
     return answer(200, {"items": [_shown(call, row) for row in page], "next_cursor": cursor})
 
 
@@ -87,7 +83,7 @@ def show_template(call: Call, name: TemplateName, query: VersionQuery) -> Respon
     answers={200: Answer("A page of its history, newest first.", VersionPage)},
     errors={404: "There never was such a template."},
 )
-def list_versions(call: Call, name: TemplateName, query: TemplateQuery) -> Response:
+def list_versions(call: Call, name: TemplateName, query: PageQuery) -> Response:
     """List a template's versions, deletions included.
 
     An organization's own, if it ever had one by this name; else its product's.
@@ -95,13 +91,12 @@ def list_versions(call: Call, name: TemplateName, query: TemplateQuery) -> Respo
     after = unpack(query.cursor, int)
     before = None if after is None else int(str(after[0]))
     if before is not None and not 0 < before < 2**31:
-        raise unprocessable(FieldError("cursor", "is not a cursor of this list"))
+        raise foreign()
     found = templates.versions(call.services.ledger, call.tenant, name, query.limit + 1, before)
     if found is None:
         raise _no_template()
     owner, rows = found
-    page = rows[: query.limit]
-    cursor = pack(page[-1].version) if len(rows) > len(page) else None
+    page, cursor = cut(rows, query.limit, lambda row: row.version)
     items = [_version(row) for row in page]
     return answer(200, {"name": name, "inherited": owner != call.tenant, "items": items, "next_cursor": cursor})
 

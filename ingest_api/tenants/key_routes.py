@@ -8,13 +8,13 @@ from datetime import timedelta
 
 from flask import Response
 
-from ingest_api.endpoint import Answer, Call, Group, answer, empty
+from ingest_api.endpoint import NO_STORE, Answer, Call, Group, answer, empty
 from ingest_api.errors import FieldError, not_found, unprocessable
-from ingest_api.fields import KeyId, TenantId
+from ingest_api.fields import KeyId, PageQuery, TenantId
 from ingest_api.keys import Access
-from ingest_api.paging import pack, unpack
+from ingest_api.paging import cut, unpack_text
 from ingest_api.tenants import rights
-from ingest_api.tenants.models import DEFAULT_OVERLAP_S, KeyMade, KeyPage, KeyShown, NewKey, TenantQuery, fields_of
+from ingest_api.tenants.models import DEFAULT_OVERLAP_S, KeyMade, KeyPage, KeyShown, NewKey, fields_of
 from notify_pipeline.core.ledger import keys
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -48,13 +48,13 @@ def create_organization_key(call: Call, organization_id: TenantId, body: NewKey)
 
 
 @GROUP.endpoint("GET", _PRODUCT_KEYS, access=Access.OPERATOR, answers=_PAGE, errors=rights.NO_PRODUCT)
-def list_product_keys(call: Call, product_id: TenantId, query: TenantQuery) -> Response:
+def list_product_keys(call: Call, product_id: TenantId, query: PageQuery) -> Response:
     """List a product's keys, also those that are refused. The keys themselves cannot be read again."""
     return _page(call, rights.product(call, product_id).tenant, query)
 
 
 @GROUP.endpoint("GET", _ORGANIZATION_KEYS, access=Access.OPERATOR, answers=_PAGE, errors=rights.NO_ORGANIZATION)
-def list_organization_keys(call: Call, organization_id: TenantId, query: TenantQuery) -> Response:
+def list_organization_keys(call: Call, organization_id: TenantId, query: PageQuery) -> Response:
     """List an organization's keys, also those that are refused. The keys themselves cannot be read again."""
     return _page(call, rights.organization(call, organization_id).tenant, query)
 
@@ -93,7 +93,7 @@ def _create(call: Call, tenant: str, body: NewKey) -> Response:
         created_at=made.created_at,
         rotated=None if made.replaces is None else KeyShown(**fields_of(KeyShown, made.replaces)),
     )
-    return answer(201, shown, [("Cache-Control", "no-store")])
+    return answer(201, shown, NO_STORE)
 
 
 def _new(call: Call, tenant: str, body: NewKey) -> keys.NewKey:
@@ -113,11 +113,9 @@ def _rotated(call: Call, tenant: str, body: NewKey, old: str) -> keys.NewKey:
     return made
 
 
-def _page(call: Call, tenant: str, query: TenantQuery) -> Response:
-    after = unpack(query.cursor, str)
-    rows = keys.list_page(call.services.ledger, tenant, query.limit + 1, None if after is None else str(after[0]))
-    page = rows[: query.limit]
-    cursor = pack(page[-1].key_id) if len(rows) > len(page) else None
+def _page(call: Call, tenant: str, query: PageQuery) -> Response:
+    rows = keys.list_page(call.services.ledger, tenant, query.limit + 1, unpack_text(query.cursor))
+    page, cursor = cut(rows, query.limit, lambda row: row.key_id)
     return answer(200, {"items": [fields_of(KeyShown, row) for row in page], "next_cursor": cursor})
 
 

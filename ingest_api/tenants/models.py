@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from ingest_api.errors import FieldError
-from ingest_api.fields import Cursor, KeyId, Label, Limit, Loose, Shown, Strict
+from ingest_api.fields import KeyId, Label, Shown, Strict
 from notify_pipeline.core.vocabulary import KeyScope
 
 # An onboarding call, not an import: each organization is four rows in one transaction.
@@ -119,13 +119,6 @@ class OrganizationPage(Shown):
 
     items: list[OrganizationShown]
     next_cursor: str | None
-
-
-class TenantQuery(Loose):
-    """Which part of a list."""
-
-    limit: Limit = 100
-    cursor: Cursor | None = None
 
 
 class NewKey(Strict):

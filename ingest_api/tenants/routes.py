@@ -8,11 +8,11 @@ from typing import Any
 
 from flask import Response
 
-from ingest_api.endpoint import Answer, Call, Group, answer
+from ingest_api.endpoint import NO_STORE, Answer, Call, Group, answer
 from ingest_api.errors import ApiError, FieldError, conflict, unprocessable
-from ingest_api.fields import TenantId
+from ingest_api.fields import PageQuery, TenantId
 from ingest_api.keys import Access
-from ingest_api.paging import pack, unpack
+from ingest_api.paging import cut, unpack_text
 from ingest_api.tenants import rights
 from ingest_api.tenants.models import (
     NewOrganization,
@@ -24,7 +24,6 @@ from ingest_api.tenants.models import (
     ProductPage,
     ProductShown,
     TenantChange,
-    TenantQuery,
     TenantState,
 )
 from notify_pipeline.core.ledger import tenants
@@ -34,7 +33,6 @@ GROUP = Group("tenants", "Products, and the organizations that a product sends o
 _PRODUCT = {200: Answer("The product.", ProductShown)}
 _ORGANIZATION = {200: Answer("The organization.", OrganizationShown)}
 _NAME_TAKEN = "`name_taken`: another product, or another organization of the product, has this name."
-_NO_STORE = [("Cache-Control", "no-store")]
 
 
 @GROUP.endpoint(
@@ -62,11 +60,11 @@ def create_product(call: Call, body: NewProduct) -> Response:
         publishable_key=made.publishable_key,
         organizations=[_made(part) for part in made.organizations],
     )
-    return answer(201, shown, _NO_STORE)
+    return answer(201, shown, NO_STORE)
 
 
 @GROUP.endpoint("GET", "/products", access=Access.ADMIN, answers={200: Answer("A page, oldest first.", ProductPage)})
-def list_products(call: Call, query: TenantQuery) -> Response:
+def list_products(call: Call, query: PageQuery) -> Response:
     """List products, inactive ones included."""
     return _page(call, None, query)
 
@@ -126,7 +124,7 @@ def create_organization(call: Call, product_id: TenantId, body: NewOrganization)
         made = tenants.create_organization(services.ledger, product.tenant, body.name, services.clock(), call.actor)
     except tenants.NameTaken as error:
         raise _name_taken() from error
-    return answer(201, _made(made), _NO_STORE)
+    return answer(201, _made(made), NO_STORE)
 
 
 @GROUP.endpoint(
@@ -136,7 +134,7 @@ def create_organization(call: Call, product_id: TenantId, body: NewOrganization)
     answers={200: Answer("A page, oldest first.", OrganizationPage)},
     errors=rights.NO_PRODUCT,
 )
-def list_organizations(call: Call, product_id: TenantId, query: TenantQuery) -> Response:
+def list_organizations(call: Call, product_id: TenantId, query: PageQuery) -> Response:
     """List a product's organizations, inactive ones included."""
     return _page(call, rights.product(call, product_id).tenant, query)
 
@@ -202,12 +200,9 @@ def _change(call: Call, tenant: Tenant, name: str | None, active: bool | None) -
     return answer(200, _shown(changed or tenant))
 
 
-def _page(call: Call, parent: str | None, query: TenantQuery) -> Response:
-    after = unpack(query.cursor, str)
-    last = None if after is None else str(after[0])
-    rows = tenants.list_page(call.services.ledger, parent, query.limit + 1, last)
-    page = rows[: query.limit]
-    cursor = pack(page[-1].tenant) if len(rows) > len(page) else None
+def _page(call: Call, parent: str | None, query: PageQuery) -> Response:
+    rows = tenants.list_page(call.services.ledger, parent, query.limit + 1, unpack_text(query.cursor))
+    page, cursor = cut(rows, query.limit, lambda row: row.tenant)
     return answer(200, {"items": [_shown(row) for row in page], "next_cursor": cursor})
 
 

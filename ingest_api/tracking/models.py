@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ingest_api.fields import Cursor, Limit, Loose, Name, RequestId, Shown, UserId, UtcTime
+from ingest_api.fields import IncludeOrganizations, Name, PageQuery, RequestId, Shown, TenantId, UserId, UtcTime
 from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Priority, RequestState
 
 
@@ -30,6 +30,7 @@ class RequestShown(Shown):
     dry_run: bool
     accepted_at: datetime
     send_at: datetime | None
+    send_at_local: str | None = Field(description="The time on each recipient's own clock.")
     expires_at: datetime
     routed_at: datetime | None = Field(
         description="When its channels were chosen; null before, and where it ended first."
@@ -46,7 +47,9 @@ class RequestShown(Shown):
 class NotificationShown(RequestShown):
     """A notification with what was asked for."""
 
-    request: dict[str, Any] = Field(description="The send as it was accepted.")
+    request: dict[str, Any] = Field(
+        description="The send as it was accepted, or edited since; a template's content is filled in."
+    )
 
 
 class RequestPage(Shown):
@@ -119,13 +122,11 @@ class RecipientOutcome(StrEnum):
     PENDING = "pending"
 
 
-class RecipientQuery(Loose):
+class RecipientQuery(PageQuery):
     """Which recipients to list."""
 
     outcome: RecipientOutcome | None = None
     channel: Channel | None = None
-    limit: Limit = 100
-    cursor: Cursor | None = None
 
 
 class MessageShown(Shown):
@@ -155,17 +156,15 @@ class MessagePage(Shown):
     next_cursor: str | None
 
 
-class MessageQuery(Loose):
+class MessageQuery(PageQuery):
     """Which part of a user's history."""
 
     from_: UtcTime | None = Field(default=None, alias="from", description="First attempted then or later.")
     until: UtcTime | None = Field(default=None, description="First attempted before.")
     channel: Channel | None = None
-    limit: Limit = 50
-    cursor: Cursor | None = None
 
 
-class ListQuery(Loose):
+class ListQuery(PageQuery):
     """Which sends to list; every filter that is given must fit."""
 
     state: RequestState | None = None
@@ -180,16 +179,7 @@ class ListQuery(Loose):
     )
     from_: UtcTime | None = Field(default=None, alias="from", description="Accepted then or later.")
     until: UtcTime | None = Field(default=None, description="Accepted before.")
-    include_organizations: bool = Field(default=False, description="A product's organizations' too.")
-    limit: Limit = 50
-    cursor: Cursor | None = None
-
-
-class PageQuery(Loose):
-    """Which part of a list."""
-
-    limit: Limit = 100
-    cursor: Cursor | None = None
+    include_organizations: IncludeOrganizations = False
 
 
 class AuditOrder(StrEnum):
@@ -199,7 +189,7 @@ class AuditOrder(StrEnum):
     NEWEST = "newest"
 
 
-class AuditQuery(Loose):
+class AuditQuery(PageQuery):
     """Which part of the history to list; every filter that is given must fit."""
 
     from_: UtcTime | None = Field(default=None, alias="from", description="Then or later.")
@@ -207,10 +197,8 @@ class AuditQuery(Loose):
     event: Name | None = None
     actor: Name | None = None
     request_id: RequestId | None = None
-    tenant: RequestId | None = Field(
+    tenant: TenantId | None = Field(
         default=None, description="Only this one's: any for an admin key, oneself or one's organization for others."
     )
-    include_organizations: bool = Field(default=False, description="A product's organizations' too.")
+    include_organizations: IncludeOrganizations = False
     order: AuditOrder = Field(default=AuditOrder.NEWEST, description="Which end comes first.")
-    limit: Limit = 100
-    cursor: Cursor | None = None

@@ -10,9 +10,9 @@ from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import FieldError, not_found, unprocessable
-from ingest_api.fields import NotificationId, RequestId, UserId
+from ingest_api.fields import NotificationId, PageQuery, RequestId, UserInPath
 from ingest_api.keys import Access
-from ingest_api.paging import moment, pack, unpack
+from ingest_api.paging import cut, moment, pack, unpack, unpack_text
 from ingest_api.tracking import shown
 from ingest_api.tracking.models import (
     AuditOrder,
@@ -22,7 +22,6 @@ from ingest_api.tracking.models import (
     MessagePage,
     MessageQuery,
     NotificationShown,
-    PageQuery,
     RecipientOutcome,
     RecipientPage,
     RecipientQuery,
@@ -111,16 +110,14 @@ def show_request(call: Call, request_id: RequestId) -> Response:
 def show_audit(call: Call, request_id: RequestId, query: PageQuery) -> Response:
     """Show everything that happened to a send."""
     row = _request(call, request_id)
-    after = unpack(query.cursor, str)
     rows = audit.page(
         call.services.ledger,
         request_id,
         tenant=row.tenant,
         limit=query.limit + 1,
-        after=None if after is None else str(after[0]),
+        after=unpack_text(query.cursor),
     )
-    page = rows[: query.limit]
-    cursor = pack(page[-1].audit_id) if len(rows) > len(page) else None
+    page, cursor = cut(rows, query.limit, lambda row: row.audit_id)
     return answer(200, {"items": [shown.entry(each) for each in page], "next_cursor": cursor})
 
 
@@ -162,7 +159,7 @@ def list_recipients(call: Call, request_id: RequestId, query: RecipientQuery) ->
     access=Access.SECRET,
     answers={200: Answer("A page, newest first.", MessagePage)},
 )
-def list_messages(call: Call, user_id: UserId, query: MessageQuery) -> Response:
+def list_messages(call: Call, user_id: UserInPath, query: MessageQuery) -> Response:
     """Show what a user was sent.
 
     One item for each device or address that it went to, at its first attempt, with what its last one gave; whose it

@@ -61,6 +61,7 @@ def _send(row: requests.RequestRow, times: request_lists.Times) -> dict[str, Any
         "dry_run": row.body.get("dry_run", False),
         "accepted_at": row.accepted_at,
         "send_at": row.body.get("send_at"),
+        "send_at_local": row.body.get("send_at_local"),
         "expires_at": row.expires_at,
         "routed_at": times.routed_at,
         "sending_at": times.sending_at,

@@ -4,12 +4,16 @@ Belongs here: the user routes. Does not belong here: storing (``core.ledger.user
 (``policies``), what follows for a send (``delivery``).
 """
 
+from typing import Any
+
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, not_found
+from ingest_api.fields import UserInPath
 from ingest_api.keys import Access
-from ingest_api.users.models import UserInPath, UserProfile, UserQuietHours, UserQuietHoursShown, UserShown
+from ingest_api.policies.models import stored
+from ingest_api.users.models import UserProfile, UserQuietHours, UserQuietHoursShown, UserShown
 from notify_pipeline.core.ledger import users
 
 GROUP = Group("users", "What is told of users, beyond their devices.")
@@ -23,9 +27,23 @@ def replace_user(call: Call, user_id: UserInPath, body: UserProfile) -> Response
 
     The user need not have been told of before, nor have a device. Quiet hours stay as they are.
     """
-    stored = users.put(call.services.ledger, call.tenant, user_id, body.timezone, _actor(call), call.services.clock())
-    shown = {"user_id": stored.user_id, "timezone": stored.timezone, "updated_at": stored.updated_at}
-    return answer(200, shown)
+    stored = users.put(call.services.ledger, call.tenant, user_id, body.timezone, call.actor, call.services.clock())
+    return answer(200, _shown(stored))
+
+
+@GROUP.endpoint(
+    "GET",
+    "/users/{user_id}",
+    access=Access.SECRET,
+    answers={200: Answer("The stored user.", UserShown)},
+    errors={404: "Nothing was told of such a user; devices may name one all the same."},
+)
+def show_user(call: Call, user_id: UserInPath) -> Response:
+    """Show what was told of a user."""
+    found = users.get(call.services.ledger, call.tenant, user_id)
+    if found is None:
+        raise not_found("Nothing was told of such a user.")
+    return answer(200, _shown(found))
 
 
 @GROUP.endpoint("PUT", "/users/{user_id}/quiet-hours", access=Access.SECRET, answers=_QUIET)
@@ -35,8 +53,8 @@ def set_user_quiet_hours(call: Call, user_id: UserInPath, body: UserQuietHours) 
     They take the place of the tenant's for this user. Sends wait for their end, unless they say otherwise.
     """
     ledger, now = call.services.ledger, call.services.clock()
-    stored = users.put_quiet_hours(ledger, call.tenant, user_id, body.stored(), _actor(call), now)
-    return answer(200, stored.quiet_hours)
+    user = users.put_quiet_hours(ledger, call.tenant, user_id, stored(body), call.actor, now)
+    return answer(200, user.quiet_hours)
 
 
 @GROUP.endpoint("GET", "/users/{user_id}/quiet-hours", access=Access.SECRET, answers=_QUIET, errors=_NONE)
@@ -54,13 +72,18 @@ def show_user_quiet_hours(call: Call, user_id: UserInPath) -> Response:
 def remove_user_quiet_hours(call: Call, user_id: UserInPath) -> Response:
     """Remove a user's own quiet hours; the tenant's apply again."""
     ledger, now = call.services.ledger, call.services.clock()
-    if not users.remove_quiet_hours(ledger, call.tenant, user_id, _actor(call), now):
+    if not users.remove_quiet_hours(ledger, call.tenant, user_id, call.actor, now):
         raise _none()
     return empty()
 
 
-def _actor(call: Call) -> str:
-    return "api" if call.key is None else call.key.key_id
+def _shown(user: users.UserRow) -> dict[str, Any]:
+    return {
+        "user_id": user.user_id,
+        "timezone": user.timezone,
+        "quiet_hours": user.quiet_hours,
+        "updated_at": user.updated_at,
+    }
 
 
 def _none() -> ApiError:

@@ -31,7 +31,7 @@ def test_the_secret_is_shown_once(house: House) -> None:
     path = f"/callbacks/{made['callback_id']}"
     shown = house.secret.ok("GET", path)
     assert shown == {key: value for key, value in made.items() if key != "secret"}
-    assert house.secret.ok("GET", "/callbacks") == {"items": [shown]}
+    assert house.secret.ok("GET", "/callbacks") == {"items": [shown], "next_cursor": None}
     assert create(house, secret=SECRET)["secret"] == SECRET
 
 

@@ -163,6 +163,8 @@ def test_a_product_sees_its_organizations_letters_and_acts_for_one(any_house: Ho
     assert listed(any_house.secret) == set(ours)
     assert listed(any_house.secret, spanning) == {*ours, *theirs}
     assert listed(of_branch, spanning) == set(theirs) and listed(any_house.stranger, spanning) == set()
+    assert any_house.secret.ok("GET", f"/dead-letters/{theirs[0]}")["tenant"] == branch.tenant
+    assert of_branch.call("GET", f"/dead-letters/{ours[0]}").status_code == 404
     acting: dict[str, Any] = {"headers": {"Notify-Organization": branch.tenant}}
     assert listed(any_house.secret, **acting) == set(theirs)
     refused = any_house.secret.call("POST", "/dead-letters/replay", {"ids": [*ours, *theirs]})

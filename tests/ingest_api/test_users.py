@@ -11,6 +11,8 @@ def test_a_user_s_time_zone_and_quiet_hours(any_house: House) -> None:
     assert api.call("GET", "/users/u-1/quiet-hours").status_code == 404
     assert api.ok("PUT", "/users/u-1/quiet-hours", {"from": "23:00", "until": "08:00"}) == night
     assert api.ok("GET", "/users/u-1/quiet-hours") == night
+    assert api.ok("GET", "/users/u-1") == {**shown, "quiet_hours": night}
+    assert any_house.stranger.call("GET", "/users/u-1").status_code == 404
     assert api.ok("PUT", "/users/u-1", {})["timezone"] is None
     assert api.ok("GET", "/users/u-1/quiet-hours") == night
     assert any_house.stranger.call("GET", "/users/u-1/quiet-hours").status_code == 404
