@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ingest_api.endpoint import Answer, Endpoint, Group
 from ingest_api.errors import JSON_TYPE
-from ingest_api.fields import Shown
+from ingest_api.fields import ID_PATTERN, Shown
 from ingest_api.keys import ORGANIZATION_HEADER, Access
 
 _REF = "#/components/schemas/{model}"
@@ -19,7 +19,7 @@ _BEARER = "bearer"
 _HEADER_KEY = "apiKey"
 _ERRORS = {
     400: "It could not be read: malformed JSON or headers.",
-    401: "The key is missing, unknown or revoked.",
+    401: "The key is missing, unknown, revoked or expired, or its owner is not active.",
     403: "The key is good, but has not the right.",
     413: "The body is too large.",
     415: "The body is not application/json.",
@@ -27,9 +27,20 @@ _ERRORS = {
     429: "The key calls too fast, or a day's quota is used up; ask again after `Retry-After` seconds.",
     503: "The ledger cannot take it now; ask again after `Retry-After` seconds.",
 }
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
+_ERROR_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
 _ABOUT = """Everything is JSON in UTC. Every answer of 400 and above is the `Error` envelope.
 
-Lists are paged: hand `next_cursor` back as `cursor` until it is null.
+Lists have `items` and are paged: hand `next_cursor` back as `cursor` until it is null. A page may be short before the
+last one. What has happened (sends, dead letters, use, history) can be listed with the organizations' by
+`include_organizations=true`; what was set up (templates, policies, callbacks, keys) is each tenant's own.
+
+Answers that show a key or a secret have `Cache-Control: no-store`. What another tenant has is 404; 403 says that the
+kind of key is wrong.
 
 A product's key acts for one of the product's organizations with the header `Notify-Organization`: the call then is
 about that organization's data alone, as if one of its own keys had made it."""
@@ -37,7 +48,7 @@ _ORGANIZATION: dict[str, Any] = {
     "name": ORGANIZATION_HEADER,
     "in": "header",
     "description": "The id of an active organization of the key's product that this call acts for.",
-    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "schema": {"type": "string", "pattern": ID_PATTERN},
 }
 _NO_ORGANIZATION = f"`{ORGANIZATION_HEADER}` names no active organization of the key's product."
 
@@ -154,7 +165,10 @@ def _responses(endpoint: Endpoint) -> Iterator[tuple[int, dict[str, Any]]]:
     # Headers can be malformed on any route.
     statuses = {400, 503}
     if endpoint.access is not Access.PUBLIC:
-        statuses |= {401, 403, 429}
+        statuses |= {401, 403}
+    # An admin's key has no limits.
+    if endpoint.access.is_for_tenants:
+        statuses |= {429}
     if endpoint.body is not None:
         statuses |= {413, 415, 422}
     if endpoint.query is not None or endpoint.parameters:
@@ -163,7 +177,8 @@ def _responses(endpoint: Endpoint) -> Iterator[tuple[int, dict[str, Any]]]:
     if endpoint.access.is_for_tenants:
         meanings[404] = f"{meanings[404]} Or {_NO_ORGANIZATION}" if 404 in meanings else _NO_ORGANIZATION
     for status, meaning in meanings.items():
-        yield status, {"description": meaning, "content": {JSON_TYPE: {"schema": _reference(Error)}}}
+        shown: dict[str, Any] = {"description": meaning, "content": {JSON_TYPE: {"schema": _reference(Error)}}}
+        yield status, shown | ({"headers": _ERROR_HEADERS[status]} if status in _ERROR_HEADERS else {})
 
 
 def _answer(given: Answer) -> dict[str, Any]:

@@ -43,10 +43,12 @@ def test_an_operation_lists_its_errors_and_its_key(endpoint: Any) -> None:
     guarded = endpoint.access is not Access.PUBLIC
     assert ({"401", "403"} <= listed) == guarded
     assert bool(operation["security"]) == guarded
+    assert ("429" in listed) == endpoint.access.is_for_tenants
     assert ({"413", "415"} <= listed) == (endpoint.body is not None)
     for status, response in operation["responses"].items():
         if int(status) >= 400:
             assert response["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
+            assert ("Retry-After" in response.get("headers", {})) == (status in ("429", "503"))
 
 
 def test_examples_fit_their_schemas() -> None:
