@@ -110,7 +110,9 @@ class Options(Strict):
     )
     category: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
     priority: Priority = Priority.NORMAL
-    importance: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    importance: Annotated[str, Field(pattern=NAME_PATTERN)] | None = Field(
+        default=None, description="Kept with the send, for the tenant's own use."
+    )
     send_at: (
         Annotated[UtcTime, PlainSerializer(lambda t: t.isoformat().replace("+00:00", "Z"), return_type=str)] | None
     ) = Field(default=None, description="Not before this time; a time without an offset is refused.")
