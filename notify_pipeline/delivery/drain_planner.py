@@ -34,8 +34,10 @@ log = logging.getLogger(__name__)
 _CLAIM = 256
 # Sends claimed and not planned yet, at once; more wait in the ledger, where higher priority overtakes them.
 _HELD_SENDS = 512
-# Recipients named by the sends of one transaction; between two of these, sends of higher priority come first.
+# Recipients named by the sends of one transaction, and what a send costs besides them, in recipients: a few tens of
+# milliseconds. Between two transactions, sends of higher priority come first.
 _PIECE = 2_000
+_SEND = 32
 # Scans under way once one of that rank begins: each uses every core and a few hundred megabytes, and one of high
 # priority does not wait for others that may take seconds.
 _SCANS = (3, 2, 2)
@@ -228,9 +230,9 @@ def _pieces(rows: Sequence[RequestRow]) -> list[list[RequestRow]]:
     for row in rows:
         # As stored; whether they are what they should be is seen when the row is parsed.
         named = sum(len(found) for kind in ("users", "devices") if isinstance(found := row.body.get(kind), list))
-        if not pieces or named > room:
+        if not pieces or named + _SEND > room:
             pieces.append([])
             room = _PIECE
         pieces[-1].append(row)
-        room -= named
+        room -= named + _SEND
     return pieces

@@ -11,7 +11,7 @@ import pytest
 from notify_pipeline.channels.base import Message, Report
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import routing, shards
-from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.plans import Plan
 from notify_pipeline.core.records import Audience, Recipient
 from notify_pipeline.core.vocabulary import Channel, Priority
@@ -80,6 +80,16 @@ def test_the_attempt_of_a_high_one_comes_before_those_of_low_ones_that_wait(ledg
     recipients = [row["recipient"] for row in rows]
     assert len(recipients) == 121
     assert recipients.index("d1") < 100, "those in flight and planned may go before it, the rest not"
+
+
+def test_few_sends_are_planned_in_one_transaction(sqlite_ledger: Ledger) -> None:
+    """However few recipients they have: each costs something, and higher priority waits for all of it."""
+    for number in range(150):
+        accept(sqlite_ledger, users=[f"u{number}"])
+    rows = routing.claim(sqlite_ledger, "planner", utc_now(), 5, 150)
+    pieces = drain_planner._pieces(rows)
+    assert [row.request_id for piece in pieces for row in piece] == [row.request_id for row in rows]
+    assert 30 < max(map(len, pieces)) < 100
 
 
 def test_scans_that_take_long_hold_up_no_high_priority(
