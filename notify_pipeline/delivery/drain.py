@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core.ledger import leases, set_back
-from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import Lease
 from notify_pipeline.core.vocabulary import Channel
 from notify_pipeline.delivery import callbacks
@@ -119,12 +118,14 @@ class _Drain:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="drain") as threads:
             asyncio.get_running_loop().set_default_executor(threads)
             keeper = asyncio.create_task(self._keep())
+            # Beside the work: it reads all that is scheduled, which may take seconds.
+            mending = asyncio.create_task(asyncio.to_thread(self._mend))
             try:
-                await asyncio.to_thread(self._mend)
                 async with self._ctx.open_channels() as senders:
                     return await self._work(senders)
             finally:
                 keeper.cancel()
+                await mending
                 await asyncio.to_thread(leases.release, self._ctx.ledger, self._lease)
 
     async def _work(self, senders: Mapping[Channel, ChannelSender]) -> DrainTotals:
@@ -207,7 +208,7 @@ class _Drain:
         """Mend what a clock that was set back has left; this one's, or that of a drain before."""
         try:
             mended = set_back.mend(self._ctx.ledger, self._ctx.clock(), self._ctx.settings.lease_seconds)
-        except LedgerError:
+        except Exception:
             log.exception("what a clock that was set back may have left is not mended")
             return
         if mended:
@@ -219,13 +220,16 @@ class _Drain:
         while not self._lost:
             await asyncio.sleep(self._ctx.settings.lease_seconds / 3)
             lease_s, now = self._ctx.settings.lease_seconds, self._ctx.clock()
-            if self._ahead() < self._most_ahead - lease_s:
-                log.warning("the clock was set back by %.0f s", self._most_ahead - self._ahead())
-                self._most_ahead = self._ahead()
+            ahead = self._ahead()
+            if ahead < self._most_ahead - lease_s:
+                log.warning("the clock was set back by %.0f s", self._most_ahead - ahead)
                 await asyncio.to_thread(self._mend)
+                self._most_ahead = ahead
+            # It may be set forward first.
+            self._most_ahead = max(self._most_ahead, ahead)
             try:
                 renewed = await asyncio.to_thread(leases.renew, self._ctx.ledger, self._lease, lease_s, now)
-            except LedgerError:
+            except Exception:
                 # Whether it is lost is known when the ledger answers again.
                 log.exception("the drain's lease was not extended")
                 continue

@@ -4,26 +4,31 @@ import random
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import broadcasts, deliveries, leases, routing, set_back, shards
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.shards import HeldBy
+from notify_pipeline.core.ledger.tables import LEASES
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, RequestState
 from notify_pipeline.delivery import broadcast, drain, notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.scheduling import Schedules
 from tests.delivery.clocks import NOON, Clock, accept_at
 from tests.delivery.fakes import FakeSender, context
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import SIZES
 from tests.delivery.test_broadcast_schedule import routed
 from tests.delivery.test_drain import drain_to_end, found, register
+from tests.waiting import wait_for
 
 HOUR = timedelta(hours=1)
 
@@ -175,6 +180,52 @@ def test_what_has_a_time_of_its_own_keeps_it(ctx: DeliveryContext, fcm: FakeSend
     clock.advance(hours=-1)
     assert set_back.mend(ctx.ledger, clock(), 2.0) == 0
     assert to_micros(found(ctx.ledger, request_id).due_at) == to_micros(NOON + HOUR)
+
+
+def test_whose_own_clock_says_when_is_not_sent_an_hour_early(
+    ctx: DeliveryContext, fcm: FakeSender, clock: Clock
+) -> None:
+    register(ctx.ledger, "a", user_id="u", timezone="UTC")
+    local = (NOON + timedelta(seconds=30)).replace(tzinfo=None).isoformat()
+    request_id = accept_at(ctx.ledger, NOON, users=["u"], send_at_local=local)
+    (row,) = routing.claim(ctx.ledger, "planner", NOON, 6.0, 1)
+    notification = notifications.parse(row)
+    known = planning.find_known(ctx.ledger, [notification])[request_id]
+    rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "planner")
+    schedule = Schedules(ctx.ledger).find(notification, known.recipients)
+    plan = planning.plan(notification, known, rules, NOON, schedule)
+    assert routing.store(ctx.ledger, "planner", [plan], NOON) == [True]
+    clock.advance(hours=-1)
+    set_back.mend(ctx.ledger, clock(), 2.0)
+    assert deliveries.claim(ctx.ledger, "fcm", "lane", clock() + timedelta(minutes=30), 6.0, 10) == []
+    assert len(deliveries.claim(ctx.ledger, "fcm", "lane", NOON + timedelta(seconds=30), 6.0, 10)) == 1
+
+
+def test_a_retry_does_not_wait_for_an_hour_that_came_and_went(
+    ledger: Ledger, folder_lake: Lake, fcm: FakeSender
+) -> None:
+    """Within one drain, whose clock ends where it began."""
+    fcm.answer = lambda recipient, number: Outcome.TRANSIENT if number == 1 else Outcome.ACCEPTED
+    clock, stop = Jumping(), threading.Event()
+    ctx = context(ledger, folder_lake, fcm, clock=clock, lease_seconds=0.3, retry_base_s=4.0)
+    running = threading.Thread(target=drain.run_drain, args=(replace(ctx, draw=lambda: 0.5), stop))
+    register(ledger, "a", user_id="u")
+    running.start()
+    try:
+        wait_for(lambda: _held_until(ledger) > 0)
+        clock.offset = HOUR
+        request_id = accept_at(ledger, clock(), users=["u"])
+        wait_for(lambda: fcm.calls and _held_until(ledger) > to_micros(clock()))
+        clock.offset = timedelta(0)
+        wait_for(lambda: found(ledger, request_id).state is RequestState.DONE, seconds=10)
+    finally:
+        stop.set()
+        running.join()
+
+
+def _held_until(ledger: Ledger) -> int:
+    with ledger.read() as conn:
+        return conn.execute(select(LEASES.c.until).where(LEASES.c.name == drain.LEASE)).scalar() or 0
 
 
 def test_the_holder_who_lives_keeps_a_role_and_the_dead_one_loses_it(ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Table, select, text, update
+from sqlalchemy import Column, Connection, Table, and_, select, text, update
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger.engine import Ledger
@@ -19,6 +19,7 @@ from notify_pipeline.core.ledger.leases import LONGEST_US
 from notify_pipeline.core.ledger.progress import PIECE
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS, SHARDS
 from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES
+from notify_pipeline.core.vocabulary import Channel
 
 # Clocks of two hosts differ by less; what was stored further ahead than that was stored before a clock was set back.
 _MARGIN_US = 60_000_000
@@ -26,6 +27,10 @@ _MARGIN_US = 60_000_000
 _OPEN = text("requests.state IN ('accepted', 'routed', 'sending')")
 _UNFINISHED = text("deliveries.state IN ('waiting', 'sending')")
 _UNSENT = text("callback_messages.state IN ('waiting', 'sending')")
+# What waits, maybe a million for tomorrow, has no lease and need not be read.
+_BEING_SENT = and_(
+    _UNFINISHED, DELIVERIES.c.channel.in_([channel.value for channel in Channel]), DELIVERIES.c.state == "sending"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def mend(ledger: Ledger, now: datetime, lease_s: float) -> int:
     at = to_micros(now)
     until = at + round(lease_s * 1e6)
     held = (
-        (DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.lease_until, _UNFINISHED),
+        (DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.lease_until, _BEING_SENT),
         (REQUESTS, REQUESTS.c.request_id, REQUESTS.c.lease_until, _OPEN),
         (SHARDS, SHARDS.c.request_id, SHARDS.c.lease_until, SHARDS.c.done_at.is_(None)),
         (CALLBACK_MESSAGES, CALLBACK_MESSAGES.c.message_id, CALLBACK_MESSAGES.c.lease_until, _UNSENT),
@@ -67,9 +72,11 @@ def mend(ledger: Ledger, now: datetime, lease_s: float) -> int:
 def _due_at_once(conn: Connection, at: int) -> list[_Change]:
     """Requests and deliveries that were due when they were stored, which seems to be ahead."""
     ahead = at + _MARGIN_US
-    at_once = REQUESTS.c.due_at <= REQUESTS.c.accepted_at
     accepted = select(REQUESTS.c.request_id).where(
-        _OPEN, REQUESTS.c.state == "accepted", REQUESTS.c.accepted_at > ahead, at_once
+        _OPEN,
+        REQUESTS.c.state == "accepted",
+        REQUESTS.c.accepted_at > ahead,
+        REQUESTS.c.due_at <= REQUESTS.c.accepted_at,
     )
     changes = [_Change(REQUESTS, REQUESTS.c.request_id, REQUESTS.c.due_at, conn.execute(accepted).scalars().all(), at)]
     stored = select(REQUESTS.c.request_id, REQUESTS.c.updated_at).where(
@@ -77,7 +84,9 @@ def _due_at_once(conn: Connection, at: int) -> list[_Change]:
     )
     found: list[str] = []
     for request_id, updated_at in conn.execute(stored).all():
-        soon = (DELIVERIES.c.due_at > at, DELIVERIES.c.due_at <= updated_at + _MARGIN_US)
+        # Whoever is due by their own clock has an expiry of their own.
+        at_once = DELIVERIES.c.expires_at.is_(None)
+        soon = (DELIVERIES.c.due_at > at, DELIVERIES.c.due_at <= updated_at + _MARGIN_US, at_once)
         mine = (DELIVERIES.c.request_id == request_id, DELIVERIES.c.state == "waiting", *soon)
         found.extend(conn.execute(select(DELIVERIES.c.delivery_id).where(*mine)).scalars())
     return [*changes, _Change(DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.due_at, found, at)]
