@@ -1,7 +1,7 @@
 """Field types that several groups of routes share: what a token, a topic, an id may look like.
 
-Belongs here: annotated types with their pattern, limits and examples, and checks of one value. Does not belong here:
-whole request models (beside their routes), how errors are shown (``errors``, ``inputs``).
+Belongs here: annotated types with their pattern, limits and examples, checks of one value, and the bases of models.
+Does not belong here: whole request models (beside their routes), how errors are shown (``errors``, ``inputs``).
 
 All text patterns exclude NUL, which PostgreSQL cannot store, by listing what they allow. They are written so that
 pydantic's engine, JSON Schema (ECMA-262) and Python read them alike.
@@ -10,7 +10,7 @@ pydantic's engine, JSON Schema (ECMA-262) and Python read them alike.
 import re
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 from pydantic import (
@@ -107,6 +107,11 @@ class Shown(BaseModel):
     """Base of what we answer. Every field is always there; None is null."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+def fields_of(model: type[Shown], thing: object, *others: str) -> dict[str, Any]:
+    """Return what a model shows of a thing that has the same names, but for ``others``."""
+    return {name: getattr(thing, name) for name in model.model_fields if name not in others}
 
 
 _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)

@@ -7,7 +7,6 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import TypeVar
 
 import orjson
@@ -60,22 +59,34 @@ def unpack_text(cursor: str | None) -> str | None:
     return None if position is None else str(position[0])
 
 
-def cut(rows: Sequence[Row], limit: int, position: Callable[[Row], str | int]) -> tuple[Sequence[Row], str | None]:
-    """Return a page of ``limit`` rows and its ``next_cursor``, from rows of which one more was asked for."""
-    page = rows[:limit]
-    return page, pack(position(page[-1])) if len(rows) > limit else None
-
-
-def moment(micros: object) -> datetime:
-    """Return the time that a position names, in microseconds since the epoch.
+def unpack_key(cursor: str | None) -> tuple[int, str] | None:
+    """Return the position in a list by time that a cursor stands for, in microseconds since the epoch, and an id.
 
     Raises:
         ApiError: 422 naming ``cursor`` when it is none that a list of ours could have had.
     """
+    position = unpack(cursor, int, str)
+    if position is None:
+        return None
+    micros = int(str(position[0]))
     try:
-        return from_micros(int(str(micros)))
+        from_micros(micros)
     except (ValueError, OverflowError, OSError) as error:
         raise foreign() from error
+    return micros, str(position[1])
+
+
+def following(position: tuple[str | int, ...] | None) -> str | None:
+    """Return the ``next_cursor`` of a page whose rows go on after this position; None where it was the last."""
+    return None if position is None else pack(*position)
+
+
+def cut(
+    rows: Sequence[Row], limit: int, position: Callable[[Row], tuple[str | int, ...]]
+) -> tuple[Sequence[Row], str | None]:
+    """Return a page of ``limit`` rows and its ``next_cursor``, from rows of which one more was asked for."""
+    page = rows[:limit]
+    return page, pack(*position(page[-1])) if len(rows) > limit else None
 
 
 def foreign() -> ApiError:

@@ -25,6 +25,7 @@ from ingest_api.callbacks.models import (
 )
 from ingest_api.endpoint import NO_STORE, Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
+from ingest_api.fields import fields_of
 from ingest_api.keys import Access
 from ingest_api.paging import cut, unpack_text
 from notify_pipeline.core.addresses import url_fault
@@ -180,7 +181,7 @@ def list_callback_messages(call: Call, callback_id: CallbackId, query: MessageQu
         query.limit + 1,
         before,
     )
-    page, cursor = cut(rows, query.limit, lambda row: row.message_id)
+    page, cursor = cut(rows, query.limit, lambda row: (row.message_id,))
     return answer(200, {"items": [_message(row) for row in page], "next_cursor": cursor})
 
 
@@ -230,29 +231,8 @@ def _inactive() -> ApiError:
 
 
 def _shown(found: Callback) -> dict[str, Any]:
-    return {
-        "callback_id": found.callback_id,
-        "url": found.url,
-        "events": found.events,
-        "active": found.active,
-        "created_at": found.created_at,
-        "updated_at": found.updated_at,
-        "old_secret_until": found.old_secret_until,
-    }
+    return fields_of(CallbackShown, found)
 
 
 def _message(found: Message) -> dict[str, Any]:
-    return {
-        "message_id": found.message_id,
-        "callback_id": found.callback_id,
-        "event": found.event,
-        "request_id": found.request_id,
-        "state": found.state,
-        "attempts": found.attempts,
-        "next_attempt_at": found.next_attempt_at,
-        "status": found.status,
-        "error": found.error,
-        "created_at": found.created_at,
-        "ended_at": found.ended_at,
-        "payload": orjson.loads(found.payload),
-    }
+    return {**fields_of(CallbackMessageShown, found, "payload"), "payload": orjson.loads(found.payload)}

@@ -18,13 +18,12 @@ from ingest_api.dead_letters.models import (
 )
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
-from ingest_api.fields import NotificationId
+from ingest_api.fields import NotificationId, fields_of
 from ingest_api.inputs import MAX_DETAILS, read_idempotency_key
 from ingest_api.keys import Access
 from ingest_api.limits import keeping
 from ingest_api.limits.keeping import quota_exceeded
-from ingest_api.paging import moment, pack, unpack
-from notify_pipeline.core.ids import to_micros
+from ingest_api.paging import following, unpack_key
 from notify_pipeline.core.ledger import letters, replays
 from notify_pipeline.core.ledger.letters import Letter
 from notify_pipeline.core.ledger.requests import IdReused
@@ -42,16 +41,14 @@ def list_dead_letters(call: Call, query: ListQuery) -> Response:
 
     A filter that hardly anything fits can give a page that is short, or empty, and yet has a `next_cursor`.
     """
-    after = unpack(query.cursor, int, str)
     page = letters.page(
         call.services.ledger,
         call.reads(query.include_organizations),
         query.wanted(query.replayed),
         query.limit,
-        None if after is None else (to_micros(moment(after[0])), str(after[1])),
+        unpack_key(query.cursor),
     )
-    following = None if page.following is None else pack(*page.following)
-    return answer(200, {"items": [_shown(letter) for letter in page.rows], "next_cursor": following})
+    return answer(200, {"items": [_shown(letter) for letter in page.rows], "next_cursor": following(page.following)})
 
 
 @GROUP.endpoint(
@@ -135,5 +132,4 @@ def _unknown(ids: list[str], error: replays.UnknownLetters) -> ApiError:
 
 
 def _shown(letter: Letter) -> dict[str, Any]:
-    names = (name for name in LetterShown.model_fields if name != "recipient")
-    return {**{name: getattr(letter, name) for name in names}, "recipient": letter.address}
+    return {**fields_of(LetterShown, letter, "recipient"), "recipient": letter.address}

@@ -9,7 +9,7 @@ from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import FieldError, not_found, unprocessable
 from ingest_api.fields import NotificationId
 from ingest_api.keys import Access
-from ingest_api.paging import moment, pack, unpack
+from ingest_api.paging import cut, unpack_key
 from ingest_api.reports.models import ReportPage, ReportQuery, ReportShown
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.reports.reading import ReportFilter
@@ -25,14 +25,9 @@ def list_reports(call: Call, query: ReportQuery) -> Response:
     """
     if query.since is not None and query.until is not None and query.since > query.until:
         raise unprocessable(FieldError("until", "must not lie before from"))
-    after = unpack(query.cursor, int, str)
     where = ReportFilter(query.since, query.until, query.type, query.platform, query.include_dry_run)
-    position = None if after is None else (to_micros(moment(after[0])), str(after[1]))
-    rows = call.services.reports.list(call.tenant, where, query.limit + 1, position)
-    page = rows[: query.limit]
-    cursor = None
-    if len(rows) > len(page):
-        cursor = pack(to_micros(page[-1]["accepted_at"]), page[-1]["notification_id"])
+    rows = call.services.reports.list(call.tenant, where, query.limit + 1, unpack_key(query.cursor))
+    page, cursor = cut(rows, query.limit, lambda row: (to_micros(row["accepted_at"]), row["notification_id"]))
     return answer(200, {"items": page, "next_cursor": cursor})
 
 

@@ -12,7 +12,7 @@ from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, FieldError, not_found, unprocessable
-from ingest_api.fields import PageQuery, TemplateName
+from ingest_api.fields import PageQuery, TemplateName, fields_of
 from ingest_api.inputs import read_json
 from ingest_api.keys import Access
 from ingest_api.notifications.content import PushChannel
@@ -60,7 +60,7 @@ def put_template(call: Call, name: TemplateName, body: NewTemplate) -> Response:
 def list_templates(call: Call, query: PageQuery) -> Response:
     """List the templates in use, an organization's and its product's."""
     rows = templates.list_page(call.services.ledger, call.tenant, query.limit + 1, unpack_text(query.cursor))
-    page, cursor = cut(rows, query.limit, lambda row: row.name)
+    page, cursor = cut(rows, query.limit, lambda row: (row.name,))
     return answer(200, {"items": [_shown(call, row) for row in page], "next_cursor": cursor})
 
 
@@ -96,7 +96,7 @@ def list_versions(call: Call, name: TemplateName, query: PageQuery) -> Response:
     if found is None:
         raise _no_template()
     owner, rows = found
-    page, cursor = cut(rows, query.limit, lambda row: row.version)
+    page, cursor = cut(rows, query.limit, lambda row: (row.version,))
     items = [_version(row) for row in page]
     return answer(200, {"name": name, "inherited": owner != call.tenant, "items": items, "next_cursor": cursor})
 
@@ -162,14 +162,7 @@ def _found(call: Call, name: str, version: int | None) -> Template:
 
 
 def _shown(call: Call, template: Template) -> dict[str, Any]:
-    return {
-        "name": template.name,
-        "version": template.version,
-        "inherited": template.tenant != call.tenant,
-        "content": template.content,
-        "overrides": template.overrides,
-        "created_at": template.created_at,
-    }
+    return {**fields_of(TemplateShown, template, "inherited"), "inherited": template.tenant != call.tenant}
 
 
 def _version(row: Version) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from flask import Response
 
 from ingest_api.endpoint import NO_STORE, Answer, Call, Group, answer, empty
 from ingest_api.errors import FieldError, not_found, unprocessable
-from ingest_api.fields import KeyId, PageQuery, TenantId
+from ingest_api.fields import KeyId, PageQuery, TenantId, fields_of
 from ingest_api.keys import Access
 from ingest_api.paging import cut, unpack_text
 from ingest_api.tenants import rights
-from ingest_api.tenants.models import DEFAULT_OVERLAP_S, KeyMade, KeyPage, KeyShown, NewKey, fields_of
+from ingest_api.tenants.models import DEFAULT_OVERLAP_S, KeyMade, KeyPage, KeyShown, NewKey
 from notify_pipeline.core.ledger import keys
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -115,7 +115,7 @@ def _rotated(call: Call, tenant: str, body: NewKey, old: str) -> keys.NewKey:
 
 def _page(call: Call, tenant: str, query: PageQuery) -> Response:
     rows = keys.list_page(call.services.ledger, tenant, query.limit + 1, unpack_text(query.cursor))
-    page, cursor = cut(rows, query.limit, lambda row: row.key_id)
+    page, cursor = cut(rows, query.limit, lambda row: (row.key_id,))
     return answer(200, {"items": [fields_of(KeyShown, row) for row in page], "next_cursor": cursor})
 
 

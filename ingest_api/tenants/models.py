@@ -6,7 +6,7 @@ Belongs here: models, and what they alone can say is wrong. Does not belong here
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -186,8 +186,3 @@ class KeyPage(Shown):
 
     items: list[KeyShown]
     next_cursor: str | None
-
-
-def fields_of(model: type[Shown], thing: Any) -> dict[str, Any]:
-    """Return what a model shows of a thing that has the same names."""
-    return {name: getattr(thing, name) for name in model.model_fields}

@@ -202,7 +202,7 @@ def _change(call: Call, tenant: Tenant, name: str | None, active: bool | None) -
 
 def _page(call: Call, parent: str | None, query: PageQuery) -> Response:
     rows = tenants.list_page(call.services.ledger, parent, query.limit + 1, unpack_text(query.cursor))
-    page, cursor = cut(rows, query.limit, lambda row: row.tenant)
+    page, cursor = cut(rows, query.limit, lambda row: (row.tenant,))
     return answer(200, {"items": [_shown(row) for row in page], "next_cursor": cursor})
 
 

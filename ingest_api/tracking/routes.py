@@ -12,7 +12,7 @@ from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import FieldError, not_found, unprocessable
 from ingest_api.fields import NotificationId, PageQuery, RequestId, UserInPath
 from ingest_api.keys import Access
-from ingest_api.paging import cut, moment, pack, unpack, unpack_text
+from ingest_api.paging import cut, following, unpack, unpack_key, unpack_text
 from ingest_api.tracking import shown
 from ingest_api.tracking.models import (
     AuditOrder,
@@ -28,7 +28,7 @@ from ingest_api.tracking.models import (
     RequestPage,
     RequestShown,
 )
-from notify_pipeline.core.ledger import audit, request_lists, requests, walks
+from notify_pipeline.core.ledger import audit, request_lists, requests
 from notify_pipeline.core.ledger.request_lists import RequestFilter
 from notify_pipeline.core.vocabulary import Outcome
 from notify_pipeline.reports import reading_messages, reading_recipients
@@ -64,24 +64,19 @@ def list_notifications(call: Call, query: ListQuery) -> Response:
     of sends, so that a filter which hardly ever fits gives short pages, or empty ones: go on while there is a
     `next_cursor`.
     """
-    after = unpack(query.cursor, int, str)
-    place = None if after is None else _key(after)
+    place = unpack_key(query.cursor)
     services, where = call.services, _filter(query)
-    following: walks.Key | None
     if query.user is None:
         page = request_lists.page(services.ledger, call.reads(query.include_organizations), where, query.limit, place)
-        rows, following = page.rows, page.following
+        rows, after = page.rows, page.following
     else:
         if query.include_organizations:
             raise unprocessable(
                 FieldError("include_organizations", "must not be given beside user: a user has one tenant")
             )
         asked = Asked(call.tenant, query.user, since=query.from_, channel=query.channel)
-        rows, following = reading_messages.requests_page(
-            services.ledger, services.lake, asked, where, query.limit, place
-        )
-    cursor = None if following is None else pack(*following)
-    return answer(200, {"items": shown.sends(call, rows), "next_cursor": cursor})
+        rows, after = reading_messages.requests_page(services.ledger, services.lake, asked, where, query.limit, place)
+    return answer(200, {"items": shown.sends(call, rows), "next_cursor": following(after)})
 
 
 @GROUP.endpoint(
@@ -117,7 +112,7 @@ def show_audit(call: Call, request_id: RequestId, query: PageQuery) -> Response:
         limit=query.limit + 1,
         after=unpack_text(query.cursor),
     )
-    page, cursor = cut(rows, query.limit, lambda row: row.audit_id)
+    page, cursor = cut(rows, query.limit, lambda row: (row.audit_id,))
     return answer(200, {"items": [shown.entry(each) for each in page], "next_cursor": cursor})
 
 
@@ -148,9 +143,8 @@ def list_recipients(call: Call, request_id: RequestId, query: RecipientQuery) ->
     page = reading_recipients.page(
         services.ledger, services.lake, request_id, where, query.limit, place, services.clock()
     )
-    following = None if page.following is None else pack(*page.following)
     items = [shown.recipient(row) for row in page.rows]
-    return answer(200, {"items": items, "complete": page.complete, "next_cursor": following})
+    return answer(200, {"items": items, "complete": page.complete, "next_cursor": following(page.following)})
 
 
 @GROUP.endpoint(
@@ -166,18 +160,16 @@ def list_messages(call: Call, user_id: UserInPath, query: MessageQuery) -> Respo
     was when it was sent counts. Skipped ones say why. A page looks through a bounded number of files, and may be
     short: go on while there is a `next_cursor`.
     """
-    after = unpack(query.cursor, int, str)
     services = call.services
     page = reading_messages.page(
         services.ledger,
         services.lake,
         Asked(call.tenant, user_id, query.from_, query.until, query.channel),
         query.limit,
-        None if after is None else _key(after),
+        unpack_key(query.cursor),
     )
-    following = None if page.following is None else pack(*page.following)
     items = [shown.message(each) for each in page.rows]
-    return answer(200, {"items": items, "complete": page.complete, "next_cursor": following})
+    return answer(200, {"items": items, "complete": page.complete, "next_cursor": following(page.following)})
 
 
 @GROUP.endpoint(
@@ -195,17 +187,15 @@ def list_audit(call: Call, query: AuditQuery) -> Response:
     """
     whose = _audited(call, query)
     by_id = whose is None or query.request_id is not None
-    after = unpack(query.cursor, str if by_id else int, str)
-    rows, following = audit.timeline(
+    rows, after = audit.timeline(
         call.services.ledger,
         whose,
         audit.AuditFilter(query.event, query.actor, query.request_id, query.from_, query.until),
         query.limit,
-        None if after is None else (str(after[0]), str(after[1])) if by_id else _key(after),
+        _by_id(query.cursor) if by_id else unpack_key(query.cursor),
         newest_first=query.order is AuditOrder.NEWEST,
     )
-    cursor = None if following is None else pack(*following)
-    return answer(200, {"items": [shown.entry(each) for each in rows], "next_cursor": cursor})
+    return answer(200, {"items": [shown.entry(each) for each in rows], "next_cursor": following(after)})
 
 
 def _filter(query: ListQuery) -> RequestFilter:
@@ -231,10 +221,9 @@ def _audited(call: Call, query: AuditQuery) -> Sequence[str] | None:
     return (query.tenant,)
 
 
-def _key(position: tuple[object, ...]) -> tuple[int, str]:
-    """Return a position of a list by time; 422 for a time that there is not."""
-    moment(position[0])
-    return int(str(position[0])), str(position[1])
+def _by_id(cursor: str | None) -> tuple[str, str] | None:
+    position = unpack(cursor, str, str)
+    return None if position is None else (str(position[0]), str(position[1]))
 
 
 def _request(call: Call, request_id: str) -> requests.RequestRow:

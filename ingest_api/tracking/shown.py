@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingest_api.endpoint import Call
+from ingest_api.fields import fields_of
 from ingest_api.tracking.models import AuditShown, RecipientShown
 from notify_pipeline.core.ledger import audit, request_lists, requests
 from notify_pipeline.reports.reading_attempts import RecipientRow
@@ -15,12 +16,12 @@ from notify_pipeline.reports.reading_messages import Message
 
 def recipient(row: RecipientRow) -> Mapping[str, Any]:
     """Return a ``RecipientShown``."""
-    return {name: getattr(row, name) for name in RecipientShown.model_fields}
+    return fields_of(RecipientShown, row)
 
 
 def entry(row: audit.AuditRow) -> Mapping[str, Any]:
     """Return an ``AuditShown``."""
-    return {name: getattr(row, name) for name in AuditShown.model_fields}
+    return fields_of(AuditShown, row)
 
 
 def message(found: Message) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, not_found
-from ingest_api.fields import UserInPath
+from ingest_api.fields import UserInPath, fields_of
 from ingest_api.keys import Access
 from ingest_api.policies.models import stored
 from ingest_api.users.models import UserProfile, UserQuietHours, UserQuietHoursShown, UserShown
@@ -78,12 +78,7 @@ def remove_user_quiet_hours(call: Call, user_id: UserInPath) -> Response:
 
 
 def _shown(user: users.UserRow) -> dict[str, Any]:
-    return {
-        "user_id": user.user_id,
-        "timezone": user.timezone,
-        "quiet_hours": user.quiet_hours,
-        "updated_at": user.updated_at,
-    }
+    return fields_of(UserShown, user)
 
 
 def _none() -> ApiError:

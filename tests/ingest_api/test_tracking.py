@@ -37,6 +37,14 @@ def test_the_history_is_shown_page_by_page(house: House) -> None:
     assert shown["ended_at"] == "1970-01-01T00:00:00.000001Z"
 
 
+def test_a_send_shows_the_time_that_was_asked_for(house: House) -> None:
+    moment, local = {"send_at": "2026-11-22T09:00:00Z"}, {"send_at_local": "2026-11-22T09:00:00"}
+    for n, asked in enumerate(({}, moment, local)):
+        house.secret.ok("POST", "/notifications", send(id=f"n-{n}", **asked))
+        shown = house.secret.ok("GET", f"/notifications/n-{n}")
+        assert {name: shown[name] for name in (*moment, *local)} == {"send_at": None, "send_at_local": None, **asked}
+
+
 def test_lists_are_paged_newest_first_and_filtered(house: House) -> None:
     for n in range(5):
         # Two share a moment: the order must be whole all the same.
