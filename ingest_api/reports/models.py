@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from ingest_api.fields import Cursor, Limit, Loose, Name, Shown, to_utc
+from ingest_api.fields import Name, PageQuery, Shown, to_utc
 from notify_pipeline.core.vocabulary import Platform, Priority, RequestState
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
@@ -38,7 +38,7 @@ _Moment = Annotated[
 ]
 
 
-class ReportQuery(Loose):
+class ReportQuery(PageQuery):
     """Which notifications to report on."""
 
     model_config = ConfigDict(populate_by_name=False)
@@ -50,8 +50,6 @@ class ReportQuery(Loose):
     type: Name | None = None
     platform: Platform | None = Field(default=None, description="Only with recipients there, and only its figures.")
     include_dry_run: bool = Field(default=False, description="Dry runs too.")
-    limit: Limit = 100
-    cursor: Cursor | None = None
 
 
 class Measures(Shown):

@@ -21,7 +21,10 @@ class RequestShown(Shown):
     request_id: str
     notification_id: str
     state: RequestState
-    reason: str | None = Field(description="Why it failed, expired or was unrouted, or what it waits for.")
+    reason: str | None = Field(
+        description="Why it failed, expired, was cancelled or unrouted, or what it waits for: a sentence, or one of"
+        " `quota_exceeded`, `audience_too_large`."
+    )
     mode: DeliveryMode | None = Field(description="How its recipients are sent to, once that is known.")
     replay_of: str | None = Field(description="The request whose dead letters it sends again.")
     type: str
