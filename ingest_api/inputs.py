@@ -6,6 +6,7 @@ Belongs here: reading and checking what a request carries. Does not belong here:
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 from flask import Request
@@ -16,6 +17,7 @@ from ingest_api.errors import JSON_TYPE, ApiError, FieldError, bad_request, too_
 from ingest_api.fields import NotificationId
 
 Model = TypeVar("Model", bound=BaseModel)
+Moment = TypeVar("Moment", datetime, date)
 # Enough to mend a request; a body of a million wrong items shall not be answered by a million lines.
 MAX_DETAILS = 20
 _MAX_FIELD_LENGTH = 200
@@ -65,6 +67,16 @@ def read_query(request: Request, model: type[Model]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         raise unprocessable(*_details(error.errors(include_url=False, include_input=False))) from error
+
+
+def check_order(since: Moment | None, until: Moment | None, field: str = "until") -> None:
+    """Refuse a span that ends before it begins.
+
+    Raises:
+        ApiError: 422 naming ``field``.
+    """
+    if since is not None and until is not None and since > until:
+        raise unprocessable(FieldError(field, "must not lie before from"))
 
 
 def read_path(adapters: Mapping[str, TypeAdapter[str]], values: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from ingest_api.dead_letters.models import (
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
 from ingest_api.fields import NotificationId, fields_of
-from ingest_api.inputs import MAX_DETAILS, read_idempotency_key
+from ingest_api.inputs import MAX_DETAILS, check_order, read_idempotency_key
 from ingest_api.keys import Access
 from ingest_api.limits import keeping
 from ingest_api.limits.keeping import quota_exceeded
@@ -41,6 +41,7 @@ def list_dead_letters(call: Call, query: ListQuery) -> Response:
 
     A filter that hardly anything fits can give a page that is short, or empty, and yet has a `next_cursor`.
     """
+    check_order(query.since, query.until)
     page = letters.page(
         call.services.ledger,
         call.reads(query.include_organizations),
@@ -99,6 +100,7 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
     content = None if body.content is None else body.content.model_dump(exclude_unset=True, exclude_none=True)
     if faults := [*body.faults(), *keeping.faults(limits, {} if content is None else {"content": content})]:
         raise unprocessable(*faults)
+    check_order(body.filter.since, body.filter.until, "filter.until")
     asked = replays.Replay(
         tenant=call.tenant,
         actor=call.actor,

@@ -10,6 +10,7 @@ from typing import Any
 
 from ingest_api.endpoint import Call
 from ingest_api.errors import FieldError, unprocessable
+from ingest_api.inputs import check_order
 from ingest_api.limits.models import MAX_DAYS, UsageQuery
 from notify_pipeline.core.ledger import figures
 from notify_pipeline.core.ledger.figures import DayFigures
@@ -26,12 +27,7 @@ def usage_of(call: Call, query: UsageQuery) -> Mapping[str, Any]:
     """
     now = call.services.clock()
     today = now.date()
-    until = query.until or today
-    first = query.from_ or max(until, date.min + _WEEK) - _WEEK
-    if first > until:
-        raise unprocessable(FieldError("from", "must not be after until"))
-    if (until - first).days >= MAX_DAYS:
-        raise unprocessable(FieldError("from", f"must lie at most {MAX_DAYS - 1} days before until"))
+    first, until = _span(query, today)
     day, tenants = day_of(now), call.reads(query.include_organizations)
     limits = call.services.limits.of(call.tenant)
     with call.services.ledger.read() as conn:
@@ -58,6 +54,17 @@ def usage_of(call: Call, query: UsageQuery) -> Mapping[str, Any]:
     days = [first + timedelta(days=n) for n in range((until - first).days + 1)]
     shown = {"day": today, "resets_at": start_of(day + 1), **quotas}
     return {"days": [_day(each, found.get(each)) for each in days], "today": shown}
+
+
+def _span(query: UsageQuery, today: date) -> tuple[date, date]:
+    until = query.until or today
+    first = query.from_ or max(until, date.min + _WEEK) - _WEEK
+    check_order(query.from_, query.until)
+    if first > until:
+        raise unprocessable(FieldError("from", "must not lie after today"))
+    if (until - first).days >= MAX_DAYS:
+        raise unprocessable(FieldError("from", f"must lie at most {MAX_DAYS - 1} days before until"))
+    return first, until
 
 
 def _number(day: date) -> int:

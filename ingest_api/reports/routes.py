@@ -6,8 +6,9 @@ Belongs here: the report routes. Does not belong here: queries (``reports.readin
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer
-from ingest_api.errors import FieldError, not_found, unprocessable
+from ingest_api.errors import not_found
 from ingest_api.fields import NotificationId
+from ingest_api.inputs import check_order
 from ingest_api.keys import Access
 from ingest_api.paging import cut, unpack_key
 from ingest_api.reports.models import ReportPage, ReportQuery, ReportShown
@@ -23,8 +24,7 @@ def list_reports(call: Call, query: ReportQuery) -> Response:
 
     From the version published last; empty before the first.
     """
-    if query.since is not None and query.until is not None and query.since > query.until:
-        raise unprocessable(FieldError("until", "must not lie before from"))
+    check_order(query.since, query.until)
     where = ReportFilter(query.since, query.until, query.type, query.platform, query.include_dry_run)
     rows = call.services.reports.list(call.tenant, where, query.limit + 1, unpack_key(query.cursor))
     page, cursor = cut(rows, query.limit, lambda row: (to_micros(row["accepted_at"]), row["notification_id"]))

@@ -11,6 +11,7 @@ from flask import Response
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import FieldError, not_found, unprocessable
 from ingest_api.fields import NotificationId, PageQuery, RequestId, UserInPath
+from ingest_api.inputs import check_order
 from ingest_api.keys import Access
 from ingest_api.paging import cut, following, unpack, unpack_key, unpack_text
 from ingest_api.tracking import shown
@@ -64,6 +65,7 @@ def list_notifications(call: Call, query: ListQuery) -> Response:
     of sends, so that a filter which hardly ever fits gives short pages, or empty ones: go on while there is a
     `next_cursor`.
     """
+    check_order(query.from_, query.until)
     place = unpack_key(query.cursor)
     services, where = call.services, _filter(query)
     if query.user is None:
@@ -160,6 +162,7 @@ def list_messages(call: Call, user_id: UserInPath, query: MessageQuery) -> Respo
     was when it was sent counts. Skipped ones say why. A page looks through a bounded number of files, and may be
     short: go on while there is a `next_cursor`.
     """
+    check_order(query.from_, query.until)
     services = call.services
     page = reading_messages.page(
         services.ledger,
@@ -185,6 +188,7 @@ def list_audit(call: Call, query: AuditQuery) -> Response:
     Sends, keys, tenants, templates, policies: whatever a tenant's key or the pipeline did. An admin key sees every
     tenant's, in the order in which it was written. As with notifications, a page may be short before the last one.
     """
+    check_order(query.from_, query.until)
     whose = _audited(call, query)
     by_id = whose is None or query.request_id is not None
     rows, after = audit.timeline(

@@ -378,3 +378,11 @@ def test_limits_come_from_the_settings(tmp_path: Path, migrated: Path) -> None:
         assert house.secret.call("POST", "/notifications", b"{" + b" " * 300).status_code == 413
         body = send(topics=..., users=["a", "b", "c"], content={"title": "t"})
         assert fields_of(house.secret.call("POST", "/notifications", body)) == {"users"}
+
+
+@pytest.mark.parametrize("path", ["/notifications", "/users/u-1/messages", "/audit", "/dead-letters", "/reports"])
+def test_a_span_that_ends_before_it_begins_is_refused(house: House, path: str) -> None:
+    early, late = "2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z"
+    refused = house.secret.call("GET", f"{path}?from={late}&until={early}")
+    assert (refused.status_code, fields_of(refused)) == (422, {"until"})
+    house.secret.ok("GET", f"{path}?from={early}&until={early}")

@@ -190,7 +190,8 @@ def test_usage_by_day_and_what_is_left_agree_with_each_other_and_the_counter(any
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("from=2026-11-22&until=2026-11-21", "from"),
+        ("from=2026-11-22&until=2026-11-21", "until"),
+        ("from=2026-11-22", "from"),
         ("from=2026-01-01", "from"),
         ("until=20261121", "until"),
         ("from=1700000000", "from"),
