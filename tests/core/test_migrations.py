@@ -35,8 +35,8 @@ def test_upgrading_again_changes_nothing(ledger: Ledger) -> None:
     assert upgrade_ledger(ledger) == migrate.HEAD
 
 
-def test_what_was_queued_under_the_first_schema_is_still_there(ledger_url: str) -> None:
-    parsed = checked_url(ledger_url)
+def test_what_was_queued_under_the_first_schema_is_still_there(new_ledger_url: str) -> None:
+    parsed = checked_url(new_ledger_url)
     if parsed.get_backend_name() == "sqlite":
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed)
@@ -48,7 +48,7 @@ def test_what_was_queued_under_the_first_schema_is_still_there(ledger_url: str) 
         conn.execute(text(_REQUEST))
         conn.execute(text(_DELIVERY))
     engine.dispose()
-    with Ledger.open(ledger_url) as ledger, ledger.read() as conn:
+    with Ledger.open(new_ledger_url) as ledger, ledger.read() as conn:
         assert conn.execute(text("SELECT category FROM requests")).scalar_one() == "sport"
         assert conn.execute(text("SELECT tenant, expires_at FROM deliveries")).one() == ("t1", None)
         assert compare_metadata(MigrationContext.configure(conn), METADATA) == []
@@ -72,9 +72,9 @@ with Ledger.open(sys.argv[1]) as ledger:
 """
 
 
-def test_processes_that_open_a_new_ledger_at_once_agree(ledger_url: str) -> None:
+def test_processes_that_open_a_new_ledger_at_once_agree(new_ledger_url: str) -> None:
     def open_it(_: int) -> str:
-        done = subprocess.run([sys.executable, "-c", _OPEN, ledger_url], check=True, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", _OPEN, new_ledger_url], check=True, capture_output=True, text=True)
         return done.stdout
 
     with ThreadPoolExecutor(4) as pool:

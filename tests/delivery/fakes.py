@@ -85,7 +85,7 @@ def open_fakes(
 def context(
     ledger: Ledger, lake: Lake, *senders: ChannelSender, clock: Any = utc_now, **settings: Any
 ) -> DeliveryContext:
-    quick = {"lease_seconds": 0.9, "poll_seconds": 0.01, "retry_base_s": 0.02, "landing_wait_s": 2.0}
+    quick = {"lease_seconds": 2.5, "poll_seconds": 0.01, "retry_base_s": 0.02, "landing_wait_s": 2.0}
     return DeliveryContext(
         settings=Settings(**{**quick, **settings}),
         ledger=ledger,
