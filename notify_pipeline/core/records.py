@@ -169,13 +169,16 @@ def _time(value: str | None) -> datetime | None:
 
 
 def _overrides(body: Mapping[str, Any]) -> dict[Channel, Content]:
+    if not (overrides := body.get("overrides")):
+        return {}
     content = body.get("content", {})
-    return {Channel(name): content_over(content, over) for name, over in body.get("overrides", {}).items()}
+    return {Channel(name): content_over(content, over) for name, over in overrides.items()}
 
 
 def _audience(body: Mapping[str, Any]) -> Audience:
-    lists = {kind: tuple(body.get(kind, ())) for kind in ("topics", "users", "devices")}
-    return Audience(**lists, everyone=body.get("everyone", False), condition=body.get("condition"))
+    get = body.get
+    topics, users, devices = tuple(get("topics", ())), tuple(get("users", ())), tuple(get("devices", ()))
+    return Audience(topics, users, devices, get("everyone", False), get("condition"))
 
 
 def content_over(content: Mapping[str, Any], override: Mapping[str, Any]) -> Content:

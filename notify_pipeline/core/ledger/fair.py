@@ -59,11 +59,13 @@ class Queue:
     free: Sequence[ColumnElement[bool]]
     columns: Sequence["Column[Any]"]
     tenants: Select[Any] = field(init=False)
+    first: Select[Any] = field(init=False)
     rows: Mapping[str, Select[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Build the statements once: SQLAlchemy then knows them by identity."""
         object.__setattr__(self, "tenants", _tenants(self))
+        object.__setattr__(self, "first", self.tenants.limit(1))
         object.__setattr__(self, "rows", {"sqlite": _rows_sqlite(self), "postgresql": _rows_postgres(self)})
 
 
@@ -117,8 +119,7 @@ def is_due(conn: Connection, queue: Queue, wanted: Wanted, **bound: Any) -> bool
         wanted: Which priorities count.
         bound: What the queue's conditions bind, and ``now``: microseconds since the epoch.
     """
-    first = queue.tenants.limit(1)
-    return conn.execute(first, {"lowest": wanted.lowest, **bound}).first() is not None
+    return conn.execute(queue.first, {"lowest": wanted.lowest, **bound}).first() is not None
 
 
 def claim(conn: Connection, queue: Queue, wanted: Wanted, mark: Mark, **bound: Any) -> list[RowMapping]:

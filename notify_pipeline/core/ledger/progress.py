@@ -108,13 +108,14 @@ def final_state(counts: Counts) -> tuple[RequestState, str | None]:
     Done: at least one got it, may have got it, or there was nobody to send to or nothing but skips. Expired: all that
     were not skipped expired. Failed: the rest.
     """
-    totals = {outcome: sum(values.get(outcome.value, 0) for values in counts.values()) for outcome in Outcome}
-    if any(totals[outcome] for outcome in _REACHED):
+    # Once per send: names that no channel counts are never looked at.
+    seen = {name for values in counts.values() for name, number in values.items() if number}
+    if not seen.isdisjoint(_REACHED):
         return RequestState.DONE, None
     for outcome in _FAILURES:
-        if totals[outcome]:
+        if outcome in seen:
             return RequestState.FAILED, f"nobody was reached: {outcome.value}"
-    if totals[Outcome.EXPIRED]:
+    if Outcome.EXPIRED in seen:
         return RequestState.EXPIRED, "expired before anybody was reached"
     return RequestState.DONE, None
 
