@@ -1,7 +1,7 @@
 """When each recipient of a broadcast is due, a frame at a time: whoever is due together goes into the same shards.
 
 Belongs here: the rules of ``timing`` and frequency caps applied to frames. Does not belong here: the rules, what
-applies (``scheduling``), writing shards (``snapshot``).
+applies (``scheduling``), writing shards (``shard_writer``).
 
 A frame of 50,000 recipients has some dozens of time zones and quiet hours, so the rule is asked once for each of these
 and joined to the rows.

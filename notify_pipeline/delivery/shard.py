@@ -135,7 +135,7 @@ def _take(ctx: DeliveryContext, request_id: str, shard: int, stop: threading.Eve
 
 
 async def _send_all(ctx: DeliveryContext, rows: Sequence[ShardRow], stop: threading.Event) -> list[str]:
-    """Return for each shard ``done``, ``done before``, ``stopped`` or ``not due``."""
+    """Return for each shard why it ended, as ``ShardTotals.stopped_reason`` says it."""
     if all(row.done_at is not None for row in rows):
         return ["done before"] * len(rows)
     # One thread handles all tables: Arrow's allocator keeps a heap for each that does, which was 80 MB more with six.
@@ -242,6 +242,8 @@ class _ShardRun:
     async def _put_off(self, due_at: int) -> str:
         row, owner = self._row, self._ctx.owner
         await asyncio.to_thread(later.put_off_shard, self._ctx.ledger, row.request_id, row.shard, owner, due_at)
+        # Whoever goes on begins a sample of its own.
+        await self._chunks.drop_rest()
         return "later"
 
     def _next(self) -> Chunk | None:

@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, policies, routing, shards, users
+from notify_pipeline.core.ledger import audit, devices, policies, routing, shards, users
 from notify_pipeline.core.ledger.caps import Uses
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.records import Recipient
-from notify_pipeline.core.vocabulary import Channel, Platform, PolicyKind, QuietHours, RequestState
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, QuietHours, RequestState
 from notify_pipeline.delivery import broadcast, notifications, planning
 from notify_pipeline.delivery.assigning import Assigner
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.scheduling import Schedules
 from tests.delivery.clocks import NOON, Clock, accept_at
-from tests.delivery.fakes import TENANT, FakeSender, context, rows_of
+from tests.delivery.fakes import TENANT, FakeSender, context, land, result, rows_of
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import SIZES, found
+from tests.delivery.test_drain import register
 from tests.delivery.test_schedule import NIGHT, NINE, policy
 from tests.delivery.test_timing import send
 
@@ -314,3 +315,21 @@ def test_a_broadcast_that_runs_into_quiet_hours_wakes_nobody(
     else:
         assert found(ctx.ledger, request_id).counts["fcm"]["skipped"] >= len(asleep)
     assert max(Counter(call[0] for call in fcm.calls).values()) == 1
+
+
+def test_tokens_that_died_are_dropped_before_a_shard_waits_for_the_morning(
+    ctx: DeliveryContext, fcm: FakeSender, clock: Clock
+) -> None:
+    policy(ctx.ledger, PolicyKind.QUIET_HOURS, NIGHT)
+    dead = next(f"a{n:03d}" for n in range(95) if ZONES[n % 5] == "Asia/Tokyo")
+    register(ctx.ledger, dead, timezone="Asia/Tokyo", topics=("t",))
+    land(ctx.ledger, ctx.lake)
+    fcm.answer = lambda recipient, number: (
+        result(Outcome.INVALID_RECIPIENT, "gone", drop_token=True) if recipient.address == dead else Outcome.ACCEPTED
+    )
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    refs = broadcast.snapshot(ctx, request_id)
+    clock.set(datetime(2026, 11, 21, 22, tzinfo=UTC))  # 23:00 in Berlin; 07:00 in Tokyo
+    assert "later" in {broadcast.send_shard(ctx, request_id, ref.shard).stopped_reason for ref in refs}
+    assert dead in {call[0] for call in fcm.calls}
+    assert devices.find_by_tokens(ctx.ledger, TENANT, [dead]) == []
