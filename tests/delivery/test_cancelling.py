@@ -140,7 +140,7 @@ def test_an_edit_while_its_audience_is_sought_is_what_is_sent(
             new = NewRequest(TENANT, "n1", body, read.accepted_at, read.expires_at + timedelta(hours=1))
             changing.edit(ledger, read, new, datetime.now(UTC))
             # The very same drain has it again before the old plan is stored.
-            wait_for(lambda: _is_leased(ledger, request_id), what="the next claim")
+            wait_for(lambda: _is_taken_up(ledger, request_id), what="the next claim")
         return real(self, *asked)
 
     monkeypatch.setattr(AudienceReader, "find", find)
@@ -150,7 +150,9 @@ def test_an_edit_while_its_audience_is_sought_is_what_is_sent(
     assert events == ["request.accepted", "request.edited", "request.routed", "request.sending", "request.done"]
 
 
-def _is_leased(ledger: Ledger, request_id: str) -> bool:
+def _is_taken_up(ledger: Ledger, request_id: str) -> bool:
+    """Tell whether a planner has it, or had it and is done with it."""
     with ledger.read() as conn:
-        query = select(REQUESTS.c.lease_owner).where(REQUESTS.c.request_id == request_id)
-        return conn.execute(query).scalar() is not None
+        query = select(REQUESTS.c.lease_owner, REQUESTS.c.state).where(REQUESTS.c.request_id == request_id)
+        owner, state = conn.execute(query).one()
+    return owner is not None or state != RequestState.ACCEPTED
