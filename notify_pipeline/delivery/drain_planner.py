@@ -153,6 +153,7 @@ class Planner:
     def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> None:
         now = self._ctx.clock()
         known = planning.find_known(self._ctx.ledger, named)
+        self._schedules.look(named)
         self._store([*plans, *(self._plan(n, known[n.request_id], now) for n in named)])
 
     def _plan(self, notification: Notification, known: Known, now: datetime) -> Plan:

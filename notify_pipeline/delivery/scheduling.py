@@ -6,7 +6,7 @@ Belongs here: finding that out, at the cost of nothing for those who use none of
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import caps, policies, users
 from notify_pipeline.core.ledger.caps import Uses
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.policies import Policy
 from notify_pipeline.core.ledger.users import UserRow
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import PolicyKind, QuietHours
@@ -42,6 +43,9 @@ class TenantRules:
     quiet: Window | None = None
     own: bool = False
     capped: frozenset[str] = frozenset()
+
+
+_NO_RULES = TenantRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,16 @@ class Schedules:
         self._monotonic = monotonic
         self._kept: dict[str, _Kept] = {}
 
+    def look(self, sends: Iterable[Notification]) -> None:
+        """Read at once what the tenants of several sends go by, where what is known of them is too old."""
+        now = self._monotonic()
+        if stale := {send.tenant for send in sends if not self._is_known(send, now)}:
+            read_at = self._ledger.clock()
+            found = read_rules(self._ledger, stale)
+            if len(self._kept) + len(found) > _KEPT:
+                self._kept.clear()
+            self._kept.update({tenant: _Kept(now + KEPT_S, read_at, rules) for tenant, rules in found.items()})
+
     def find(self, send: Notification, recipients: Sequence[Recipient]) -> Schedule | None:
         """Return what applies to a send to these recipients; None when nothing does."""
         found = self.without_users(send)
@@ -134,7 +148,8 @@ class Schedules:
 
     def without_users(self, send: Notification) -> Schedule | None:
         """Return what applies to a send, but for what its users said; None when nothing does."""
-        rules = self._rules(send.tenant, send.accepted_at)
+        self.look((send,))
+        rules = self._kept[send.tenant].rules
         quiet = send.quiet_hours is not QuietHours.IGNORE and (rules.quiet is not None or rules.own)
         # A replay's original was counted, and did not reach these recipients.
         counts = not send.dry_run and send.replay_of is None
@@ -142,25 +157,27 @@ class Schedules:
         timed = quiet or send.send_at_local is not None
         return Schedule(Timing(send, rules.quiet), timed, quiet, capped) if timed or capped else None
 
-    def _rules(self, tenant: str, accepted_at: datetime) -> TenantRules:
-        now = self._monotonic()
-        kept = self._kept.get(tenant)
-        if kept is None or kept.until <= now or kept.read_at <= accepted_at:
-            kept = _Kept(now + KEPT_S, self._ledger.clock(), read_rules(self._ledger, tenant))
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[tenant] = kept
-        return kept.rules
+    def _is_known(self, send: Notification, now: float) -> bool:
+        kept = self._kept.get(send.tenant)
+        return kept is not None and kept.until > now and kept.read_at > send.accepted_at
 
 
-def read_rules(ledger: Ledger, tenant: str) -> TenantRules:
-    """Read a tenant's rules; what cannot be understood is passed over, and said so."""
+def read_rules(ledger: Ledger, tenants: Collection[str]) -> dict[str, TenantRules]:
+    """Read each tenant's rules; what cannot be understood is passed over, and said so."""
     with ledger.read() as conn:
-        quiet = policies.find_in(conn, tenant, PolicyKind.QUIET_HOURS).get("")
-        capped = policies.find_in(conn, tenant, PolicyKind.FREQUENCY_CAP)
-        own = users.have_quiet_hours(conn, tenant)
-    window = None if quiet is None else window_of(quiet.value, f"tenant {quiet.tenant}")
-    return TenantRules(window, own, frozenset(capped))
+        own = users.with_quiet_hours(conn, tenants)
+        stored = policies.of_tenants(conn, tenants, (PolicyKind.QUIET_HOURS, PolicyKind.FREQUENCY_CAP))
+    return {tenant: _rules_of(stored.get(tenant, ()), tenant in own) for tenant in tenants}
+
+
+def _rules_of(stored: Sequence[Policy], own: bool) -> TenantRules:
+    if not stored and not own:
+        return _NO_RULES
+    capped = frozenset(policy.name for policy in stored if policy.kind is PolicyKind.FREQUENCY_CAP)
+    quiet = [policy for policy in stored if policy.kind is PolicyKind.QUIET_HOURS]
+    # The last is the tenant's own, where it has one.
+    window = window_of(quiet[-1].value, f"tenant {quiet[-1].tenant}") if quiet else None
+    return TenantRules(window, own, capped)
 
 
 def person_of(row: UserRow) -> Person:
