@@ -30,6 +30,21 @@ def test_an_organization_goes_by_its_products_policies_until_it_has_its_own(ledg
     assert not policies.remove(ledger, organization, RETRY, "k", NOW, name="fcm")
 
 
+def test_several_tenants_are_told_apart_in_one_look(ledger: Ledger) -> None:
+    product = tenants.create_product(ledger, "P", ["O"], NOW)
+    organization, other = product.organizations[0].tenant, tenants.create_product(ledger, "Q", [], NOW).tenant
+    asked = (product.tenant, organization, other, "unknown")
+    with ledger.read() as conn:
+        assert policies.of_tenants(conn, asked, (RETRY,)) == {}
+    policies.put(ledger, product.tenant, RETRY, {"attempts": 3}, "k", NOW)
+    policies.put(ledger, organization, RETRY, {"attempts": 9}, "k", NOW)
+    policies.put(ledger, "unknown", PolicyKind.QUIET_HOURS, {"from": "1"}, "k", NOW)
+    with ledger.read() as conn:
+        found = policies.of_tenants(conn, asked, (RETRY,))
+    attempts = {tenant: [policy.value["attempts"] for policy in theirs] for tenant, theirs in found.items()}
+    assert attempts == {product.tenant: [3], organization: [3, 9]}
+
+
 def test_each_change_is_one_audit_row_and_a_repetition_is_none(ledger: Ledger) -> None:
     product = tenants.create_product(ledger, "P", [], NOW)
     for attempts in (3, 3, 5):

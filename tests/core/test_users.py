@@ -38,7 +38,7 @@ def test_those_with_a_time_of_their_own_come_in_pieces(ledger: Ledger, monkeypat
     for name in names[:5]:
         users.put(ledger, "t1", name, None, "k", NOW)
     with ledger.read() as conn:
-        assert not users.have_quiet_hours(conn, "t1")
+        assert users.with_quiet_hours(conn, ["t1"]) == set()
     for name in names[5:]:
         users.put(ledger, "t1", name, "Asia/Tokyo", "k", NOW)
     users.put_quiet_hours(ledger, "t1", names[0], NIGHT, "k", NOW)
@@ -46,4 +46,4 @@ def test_those_with_a_time_of_their_own_come_in_pieces(ledger: Ledger, monkeypat
     assert [name for piece in pieces for name in piece] == [names[0], *names[5:]]
     assert len(users.find(ledger, "t1", names)) == 25
     with ledger.read() as conn:
-        assert users.have_quiet_hours(conn, "t1") and not users.have_quiet_hours(conn, "t2")
+        assert users.with_quiet_hours(conn, ["t1", "t2"]) == {"t1"}

@@ -60,7 +60,7 @@ class Server:
         command += ["--port", str(self.port), "--workers", str(self._workers), "--http", "1", "--no-ws"]
         command += ["--blocking-threads", str(self._threads), "--respawn-failed-workers", "--respawn-interval", "0.1"]
         # A worker that is told to stop while it starts swallows that.
-        command += ["--workers-kill-timeout", "10"]
+        command += ["--workers-kill-timeout", "3"]
         with self._log.open("ab") as log:
             env = {**os.environ, "NOTIFY_HOME": str(self.home)}
             self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
