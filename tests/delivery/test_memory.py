@@ -50,7 +50,7 @@ def peak_of_one_shard(folder: Path, size: int) -> int:
 @pytest.mark.parametrize(
     ("few", "many"),
     [
-        pytest.param(60_000, 400_000, id="short"),
+        pytest.param(60_000, 700_000, id="short"),
         pytest.param(60_000, 1_000_000, id="long", marks=[pytest.mark.long]),
     ],
 )
