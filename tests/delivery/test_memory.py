@@ -15,7 +15,7 @@ from tests.delivery.fakes import context
 from tests.delivery.lakes import T0, Landing
 from tests.delivery.test_broadcast import routed
 
-# A recipient held as columns and tuples has some 0.5 kB. Peaks of equal shards differ by up to 15 MB, whatever their
+# A recipient held as columns and tuples has some 0.5 kB. Peaks of equal shards differ by up to 30 MB, whatever their
 # size. The smaller shard is large enough for chunks of full size.
 BYTES_PER_RECIPIENT = 60
 
