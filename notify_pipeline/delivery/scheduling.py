@@ -130,12 +130,8 @@ class Schedules:
     def look(self, sends: Iterable[Notification]) -> None:
         """Read at once what the tenants of several sends go by, where what is known of them is too old."""
         now = self._monotonic()
-        if stale := {send.tenant for send in sends if not self._is_known(send, now)}:
-            read_at = self._ledger.clock()
-            found = read_rules(self._ledger, stale)
-            if len(self._kept) + len(found) > _KEPT:
-                self._kept.clear()
-            self._kept.update({tenant: _Kept(now + KEPT_S, read_at, rules) for tenant, rules in found.items()})
+        if stale := {send.tenant for send in sends if self._known(send, now) is None}:
+            self._read(stale, now)
 
     def find(self, send: Notification, recipients: Sequence[Recipient]) -> Schedule | None:
         """Return what applies to a send to these recipients; None when nothing does."""
@@ -148,8 +144,10 @@ class Schedules:
 
     def without_users(self, send: Notification) -> Schedule | None:
         """Return what applies to a send, but for what its users said; None when nothing does."""
-        self.look((send,))
-        rules = self._kept[send.tenant].rules
+        now = self._monotonic()
+        # Not looked up after reading: another thread may have had them forgotten by then.
+        kept = self._known(send, now) or self._read((send.tenant,), now)[send.tenant]
+        rules = kept.rules
         quiet = send.quiet_hours is not QuietHours.IGNORE and (rules.quiet is not None or rules.own)
         # A replay's original was counted, and did not reach these recipients.
         counts = not send.dry_run and send.replay_of is None
@@ -157,9 +155,18 @@ class Schedules:
         timed = quiet or send.send_at_local is not None
         return Schedule(Timing(send, rules.quiet), timed, quiet, capped) if timed or capped else None
 
-    def _is_known(self, send: Notification, now: float) -> bool:
+    def _known(self, send: Notification, now: float) -> _Kept | None:
         kept = self._kept.get(send.tenant)
-        return kept is not None and kept.until > now and kept.read_at > send.accepted_at
+        return kept if kept is not None and kept.until > now and kept.read_at > send.accepted_at else None
+
+    def _read(self, tenants: Collection[str], now: float) -> dict[str, _Kept]:
+        read_at = self._ledger.clock()
+        rules = read_rules(self._ledger, tenants)
+        found = {tenant: _Kept(now + KEPT_S, read_at, each) for tenant, each in rules.items()}
+        if len(self._kept) + len(found) > _KEPT:
+            self._kept.clear()
+        self._kept.update(found)
+        return found
 
 
 def read_rules(ledger: Ledger, tenants: Collection[str]) -> dict[str, TenantRules]:
