@@ -63,16 +63,6 @@ def attempts_of(ctx: DeliveryContext, *names: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
-@pytest.fixture
-def apns() -> FakeSender:
-    return FakeSender(Channel.APNS)
-
-
-@pytest.fixture
 def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, apns: FakeSender) -> DeliveryContext:
     landing = Landing(folder_lake, ledger)
     phones = [row(f"a{n:03d}", 1, ["t"], user_id=f"u{n}") for n in range(95)]

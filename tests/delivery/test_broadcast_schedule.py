@@ -33,21 +33,6 @@ ZONES = sorted(NINE)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
-@pytest.fixture
-def apns() -> FakeSender:
-    return FakeSender(Channel.APNS)
-
-
-@pytest.fixture
 def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, apns: FakeSender, clock: Clock) -> DeliveryContext:
     """A hundred and ten devices, each zone's in both channels, the last one's without a user."""
     phones = [row(f"a{n:03d}", 1, ["t"], user_id=f"u{n % 55}", timezone=ZONES[n % 5]) for n in range(95)]

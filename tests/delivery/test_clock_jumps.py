@@ -88,16 +88,6 @@ def _stop_after(seconds: float, over: threading.Event) -> threading.Event:
 
 
 @pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, clock: Clock) -> DeliveryContext:
     return context(ledger, folder_lake, fcm, clock=clock, **SIZES)
 

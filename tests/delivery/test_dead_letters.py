@@ -13,7 +13,7 @@ from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.letters import Filter, Letter
 from notify_pipeline.core.records import Recipient
-from notify_pipeline.core.vocabulary import Channel, DeadLetterReason, Outcome, PolicyKind, RequestState
+from notify_pipeline.core.vocabulary import DeadLetterReason, Outcome, PolicyKind, RequestState
 from notify_pipeline.delivery import attempts, broadcast
 from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, result
@@ -26,11 +26,6 @@ SIZES = {"inline_limit": 3, "shard_min": 40, "chunk_size": 10}
 
 def dead(ctx: DeliveryContext, **wanted: Any) -> list[Letter]:
     return letters.page(ctx.ledger, [TENANT], Filter(**wanted), 1_000).rows
-
-
-@pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
 
 
 @pytest.fixture

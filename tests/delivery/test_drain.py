@@ -57,16 +57,6 @@ def drain_to_end(ctx: DeliveryContext, *request_ids: str) -> DrainTotals:
 
 
 @pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
-@pytest.fixture
-def apns() -> FakeSender:
-    return FakeSender(Channel.APNS)
-
-
-@pytest.fixture
 def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, apns: FakeSender) -> DeliveryContext:
     return context(ledger, folder_lake, fcm, apns)
 

@@ -25,11 +25,6 @@ from tests.delivery.test_broadcast import run as send_all
 from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 
 
-@pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
 def test_a_drain_ends_when_its_time_is_up_or_it_was_idle(
     sqlite_ledger: Ledger, folder_lake: Lake, fcm: FakeSender
 ) -> None:

@@ -10,18 +10,13 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import audit, figures, policies, usage
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tenant_tables import TENANTS, USAGE
-from notify_pipeline.core.vocabulary import Channel, PolicyKind, RequestState
+from notify_pipeline.core.vocabulary import PolicyKind, RequestState
 from notify_pipeline.delivery import broadcast
 from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land
 from tests.delivery.test_broadcast import Landing, routed, row, run
 from tests.delivery.test_drain import drain_to_end, found, register
 from tests.ingest_api.conftest import change
-
-
-@pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import audit, deliveries, policies, users
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.records import Notification
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState
+from notify_pipeline.core.vocabulary import Outcome, Platform, PolicyKind, RequestState
 from notify_pipeline.delivery import scheduling
 from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.clocks import NOON, Clock, accept_at
@@ -30,21 +30,6 @@ NINE = {
     "America/New_York": datetime(2026, 11, 22, 14, tzinfo=UTC),
     "Pacific/Honolulu": datetime(2026, 11, 22, 19, tzinfo=UTC),
 }
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def fcm() -> FakeSender:
-    return FakeSender(Channel.FCM)
-
-
-@pytest.fixture
-def apns() -> FakeSender:
-    return FakeSender(Channel.APNS)
 
 
 @pytest.fixture
