@@ -47,6 +47,12 @@ NO_NUL_PATTERN = r"^[^\x00]*$"
 Token = Annotated[str, Field(pattern=TOKEN_PATTERN, examples=["dGhlIGRldmljZQ:APA91bHun4MxP5egoKMwt2KZFBaFUH"])]
 # Topics of a registration are filtered, not refused: any text is legal, and what was stored is shown.
 TopicCandidate = Annotated[str, Field(max_length=1_000, pattern=NO_NUL_PATTERN, examples=["breaking/uk"])]
+# What mail servers take is for them to say; this is what an address can be at all (RFC 5321 section 4.5.3.1).
+Email = Annotated[
+    str, Field(pattern=r"^[^\s@<>\x00-\x1f\x7f]{1,64}@[^\s@<>\x00-\x1f\x7f]{1,255}$", examples=["ada@example.com"])
+]
+# E.164: a plus and at most 15 digits.
+Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+447700900123"])]
 Topic = Annotated[str, Field(pattern=TOPIC_PATTERN, examples=["breaking/uk"])]
 NotificationId = Annotated[
     str,

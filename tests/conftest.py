@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tenant_tables import METADATA
+from notify_pipeline.core.ledger.schema import METADATA
 
 # CI tries the same examples at every run, so that a change is what turns it red; elsewhere each run tries new ones.
 settings.register_profile("ci", derandomize=True)

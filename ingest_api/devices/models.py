@@ -4,7 +4,7 @@ Belongs here: models. Does not belong here: what is done with them (``routes``).
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -23,6 +23,10 @@ Topics = Annotated[
         " letters, digits and `-_.~%/`.",
     ),
 ]
+
+
+# What an app registers with a token; other addresses have routes of their own.
+TokenPlatform = Literal[Platform.ANDROID, Platform.IOS, Platform.WEB]
 
 
 class NewRegistration(Strict):
@@ -45,7 +49,7 @@ class NewRegistration(Strict):
     )
 
     token: Token = Field(description="FCM's registration token, or for ios the APNs device token in hex.")
-    platform: Platform
+    platform: TokenPlatform
     user_id: UserId | None = Field(default=None, description="The tenant's own id of the user.")
     topics: Topics = Field(default_factory=list)
     app_version: Annotated[str, Field(pattern=PLAIN_PATTERN, max_length=64, examples=["7.1.0"])] | None = None

@@ -36,7 +36,7 @@ Data = Annotated[
         json_schema_extra={"propertyNames": {"not": {"enum": [*sorted(RESERVED_DATA)]}}},
     ),
 ]
-PushChannel = Literal["fcm", "apns"]
+ChannelName = Literal["fcm", "apns", "webpush", "email", "sms", "websocket", "inbox"]
 
 
 class _Texts(Strict):
@@ -75,7 +75,7 @@ class Override(_Texts):
 
     data: Data | None = None
 
-    def faults(self, channel: PushChannel, content: Content | None) -> Iterator[FieldError]:
+    def faults(self, channel: ChannelName, content: Content | None) -> Iterator[FieldError]:
         """Yield what is wrong with it, and with the content that it makes of ``content``."""
         where = f"overrides.{channel}"
         yield from _faults(where, self, self.data or {})

@@ -1,11 +1,11 @@
 """Bodies of the send routes.
 
-Belongs here: models of a send, and what they alone can say is wrong. Does not belong here: content (``content``), what
-is made of a send (``making``), what is done with it (``routes``).
+Belongs here: models of a send, and what they alone can say is wrong. Does not belong here: content (``content``),
+answers (``answers``), what is made of a send (``making``), what is done with it (``routes``).
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
@@ -13,10 +13,11 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 from ingest_api.errors import FieldError
 from ingest_api.fields import (
     NAME_PATTERN,
+    Email,
     LocalTime,
     Name,
     NotificationId,
-    Shown,
+    Phone,
     Strict,
     TemplateName,
     Token,
@@ -24,16 +25,16 @@ from ingest_api.fields import (
     UserId,
     UtcTime,
 )
-from ingest_api.notifications.content import Content, Override, PushChannel
-from ingest_api.openapi import ErrorBody
+from ingest_api.notifications.content import ChannelName, Content, Override
 from notify_pipeline.core import conditions
 from notify_pipeline.core.records import MAX_TTL_S
 from notify_pipeline.core.vocabulary import OnAmbiguous, Priority, QuietHours
 
-AUDIENCES = ("topics", "users", "devices", "everyone")
+AUDIENCES = ("topics", "users", "devices", "emails", "phones", "everyone")
+LISTS = ("users", "devices", "emails", "phones")
 # FCM conditions know five topics; ours are a scan of partitions, and each topic is one more.
 MAX_TOPICS = 100
-MAX_CHANNELS = 6
+MAX_CHANNELS = 7
 # One transaction of some 20 ms, which others wait for.
 MAX_BULK = 1_000
 
@@ -84,8 +85,12 @@ class Options(Strict):
     topics: list[Topic] = Field(
         default_factory=list, min_length=1, max_length=MAX_TOPICS, description="Devices with any of these topics."
     )
-    users: list[UserId] = Field(default_factory=list, min_length=1, description="All devices of these users.")
+    users: list[UserId] = Field(
+        default_factory=list, min_length=1, description="These users, on the channels that the send allows."
+    )
     devices: list[Token] = Field(default_factory=list, min_length=1, description="These device tokens.")
+    emails: list[Email] = Field(default_factory=list, min_length=1, description="These e-mail addresses.")
+    phones: list[Phone] = Field(default_factory=list, min_length=1, description="These phone numbers.")
     everyone: Annotated[bool, AfterValidator(_only_true)] = Field(
         default=False, description="All registered devices.", json_schema_extra=_const_true
     )
@@ -102,11 +107,12 @@ class Options(Strict):
         ]
         | None
     ) = None
-    overrides: dict[PushChannel, Override] = Field(
+    overrides: dict[ChannelName, Override] = Field(
         default_factory=dict, description="What is different on a channel: null takes a field of the content away."
     )
-    channels: Annotated[list[PushChannel], Field(min_length=1, max_length=MAX_CHANNELS)] | None = Field(
-        default=None, description="Only these; by default whatever reaches the recipient."
+    channels: Annotated[list[ChannelName], Field(min_length=1, max_length=MAX_CHANNELS)] | None = Field(
+        default=None,
+        description="Only these; by default push (`fcm`, `apns`, `webpush`), or what the audience is made of.",
     )
     category: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
     priority: Priority = Priority.NORMAL
@@ -178,7 +184,7 @@ class NewSend(Options):
         """Yield what is wrong between fields.
 
         Args:
-            max_list: The longest users or devices list.
+            max_list: The longest list of users, devices, e-mail addresses or phone numbers.
         """
         yield from self._audience_faults(max_list)
         if self.send_at is not None and self.send_at_local is not None:
@@ -201,7 +207,7 @@ class NewSend(Options):
             yield FieldError(kind, f"must not be given beside {given[0]}: a send has one audience")
         if "condition" in self.model_fields_set and not self.everyone:
             yield FieldError("condition", "must not be given without everyone")
-        for kind in ("users", "devices"):
+        for kind in LISTS:
             if len(getattr(self, kind)) > max_list:
                 yield FieldError(kind, f"must not have more than {max_list} entries; use a topic")
 
@@ -258,41 +264,3 @@ class NewBulk(Strict):
     notifications: list[Any] = Field(
         min_length=1, max_length=MAX_BULK, description="Each as in the body of `POST /notifications`."
     )
-
-
-class SendAccepted(Shown):
-    """The answer to a send; a repetition gets the same, but for `duplicate`."""
-
-    request_id: str
-    notification_id: str
-    state: Literal["accepted"]
-    status_url: str = Field(description="Where to follow it.")
-    duplicate: bool
-
-
-class BulkAccepted(SendAccepted):
-    """An item that was accepted, now or before."""
-
-    status: Literal[202]
-
-
-class BulkRefused(Shown):
-    """An item that was not accepted, with the status and error that it would have got alone."""
-
-    status: int
-    error: ErrorBody
-
-
-class BulkAnswer(Shown):
-    """What became of each item, in their order."""
-
-    results: list[BulkAccepted | BulkRefused]
-
-
-class SendChanged(Shown):
-    """The answer to an edit or a cancellation."""
-
-    request_id: str
-    notification_id: str
-    state: Literal["accepted", "cancelled"]
-    status_url: str = Field(description="Where to follow it.")

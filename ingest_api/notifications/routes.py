@@ -15,8 +15,9 @@ from ingest_api.fields import NOTIFICATION_ID_LENGTH, NotificationId
 from ingest_api.inputs import read_idempotency_key, read_json
 from ingest_api.keys import Access
 from ingest_api.limits.keeping import quota_exceeded
+from ingest_api.notifications.answers import BulkAnswer, SendAccepted, SendChanged
 from ingest_api.notifications.making import edited, new_request
-from ingest_api.notifications.models import BulkAnswer, NewBulk, NewSend, SendAccepted, SendChanged, SendEdit
+from ingest_api.notifications.models import NewBulk, NewSend, SendEdit
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import changing, requests
 from notify_pipeline.core.ledger.accepting import Accepted, NewRequest, accept_many

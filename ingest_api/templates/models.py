@@ -16,10 +16,10 @@ from ingest_api.notifications.content import (
     MAX_DATA,
     RESERVED_DATA,
     RESERVED_DATA_PREFIXES,
+    ChannelName,
     Content,
     DataKey,
     Override,
-    PushChannel,
 )
 from notify_pipeline.core import templating
 
@@ -64,7 +64,7 @@ class NewTemplate(Strict):
     )
 
     content: TemplateTexts
-    overrides: dict[PushChannel, TemplateTexts] = Field(
+    overrides: dict[ChannelName, TemplateTexts] = Field(
         default_factory=dict, description="What differs on a channel; null takes a field away."
     )
 
@@ -145,7 +145,7 @@ class Rendering(Strict):
     """What a template made, checked as a send's content is."""
 
     content: Content
-    overrides: dict[PushChannel, Override] = Field(default_factory=dict)
+    overrides: dict[ChannelName, Override] = Field(default_factory=dict)
 
     def faults(self) -> Iterator[FieldError]:
         """Yield what a send would be refused for."""

@@ -15,7 +15,7 @@ from ingest_api.errors import ApiError, FieldError, not_found, unprocessable
 from ingest_api.fields import PageQuery, TemplateName, fields_of
 from ingest_api.inputs import read_json
 from ingest_api.keys import Access
-from ingest_api.notifications.content import PushChannel
+from ingest_api.notifications.content import ChannelName
 from ingest_api.paging import cut, foreign, unpack, unpack_text
 from ingest_api.templates.models import (
     NewPreview,
@@ -143,7 +143,7 @@ def preview_template(call: Call, name: TemplateName, body: NewPreview) -> Respon
     checked = read_json(json.dumps({"content": made.content, "overrides": made.overrides}).encode(), Rendering)
     if faults := list(checked.faults()):
         raise unprocessable(*faults)
-    channels = {channel: _content(made, channel) for channel in get_args(PushChannel)}
+    channels = {channel: _content(made, channel) for channel in get_args(ChannelName)}
     return answer(
         200, {"name": template.name, "version": template.version, "content": made.content, "channels": channels}
     )

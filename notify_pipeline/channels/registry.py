@@ -19,14 +19,15 @@ from notify_pipeline.channels.apns.message import ApnsCodec
 from notify_pipeline.channels.base import ChannelSender, Clock
 from notify_pipeline.channels.fcm.credentials import OAuthTokens
 from notify_pipeline.channels.fcm.message import FcmCodec
+from notify_pipeline.channels.opening import Around, ChannelsMisconfigured, Opener
 from notify_pipeline.channels.push import PushSender
-from notify_pipeline.channels.rates import Gate, SharedBucket
 from notify_pipeline.channels.transport import Transport
 from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.rates import Limits
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel
+
+__all__ = ["ChannelsMisconfigured", "open_channels"]
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,6 @@ _APNS_UNINDEXED = ("authorization",)
 _SANDBOX_TRIES = 20
 _SANDBOX_PAUSE_S = 0.5
 _SANDBOX_TIMEOUT_S = 5.0
-
-
-class ChannelsMisconfigured(Exception):
-    """The settings name no provider that could be spoken to, or half of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,47 +84,48 @@ async def open_channels(
         ChannelsMisconfigured: Credentials are incomplete, no channel is left, or there is no sandbox.
         CredentialsRejected: A credential file cannot be used.
     """
-    sandbox = await _ask_sandbox(settings) if _needs_sandbox(settings) else None
-    fcm, apns = _fcm_target(settings, sandbox), _apns_target(settings, sandbox)
-    if fcm is None and apns is None:
-        raise ChannelsMisconfigured("provider_mode is real, and no channel has credentials")
-    receipt_url = _receipt_url(settings, sandbox)
+    sandbox = await _ask_sandbox(settings) if settings.needs_sandbox else None
+    around = Around(settings, ledger, clock, _receipt_url(settings, sandbox), sandbox)
     async with AsyncExitStack() as stack:
         senders: dict[Channel, ChannelSender] = {}
-        if fcm is not None:
-            senders[Channel.FCM] = await _open_fcm(fcm, settings, ledger, receipt_url, clock)
-            stack.push_async_callback(senders[Channel.FCM].aclose)
-        if apns is not None:
-            senders[Channel.APNS] = await _open_apns(apns, settings, ledger, receipt_url, clock)
-            stack.push_async_callback(senders[Channel.APNS].aclose)
+        for channel, opener in OPENERS.items():
+            sender = await opener(around)
+            if sender is not None:
+                senders[channel] = sender
+                stack.push_async_callback(sender.aclose)
+        if not senders:
+            raise ChannelsMisconfigured("provider_mode is real, and no channel has credentials")
         yield senders
 
 
-async def _open_fcm(
-    target: _FcmTarget, settings: Settings, ledger: Ledger, receipt_url: str, clock: Clock
-) -> ChannelSender:
+async def _open_fcm(around: Around) -> ChannelSender | None:
+    settings, clock = around.settings, around.clock
+    if (target := _fcm_target(settings, around.sandbox)) is None:
+        return None
     tokens = OAuthTokens(target.service_account, ca=target.ca, clock=clock)
     transport = _fcm_transport(target, tokens.project, settings)
     per_minute: float | None = settings.fcm_per_minute
     if per_minute is None and target.url.rstrip("/") == FCM_URL:
         per_minute = FCM_PER_MINUTE
-    gate = await _gate(ledger, f"fcm:{tokens.project}", per_minute, clock)
-    return PushSender(FcmCodec(tokens.project, receipt_url), tokens, transport, clock, gate)
+    gate = await around.gate(f"fcm:{tokens.project}", per_minute)
+    return PushSender(FcmCodec(tokens.project, around.receipt_url), tokens, transport, clock, gate)
 
 
-async def _open_apns(
-    target: _ApnsTarget, settings: Settings, ledger: Ledger, receipt_url: str, clock: Clock
-) -> ChannelSender:
+async def _open_apns(around: Around) -> ChannelSender | None:
+    settings, clock = around.settings, around.clock
+    if (target := _apns_target(settings, around.sandbox)) is None:
+        return None
     tokens = ProviderTokens(target.key, key_id=target.key_id, team_id=target.team_id, clock=clock)
     transport = _apns_transport(target, settings)
-    gate = await _gate(ledger, f"apns:{target.team_id}:{target.topic}", settings.apns_per_minute, clock)
-    return PushSender(ApnsCodec(target.topic, receipt_url), tokens, transport, clock, gate)
+    gate = await around.gate(f"apns:{target.team_id}:{target.topic}", settings.apns_per_minute)
+    return PushSender(ApnsCodec(target.topic, around.receipt_url), tokens, transport, clock, gate)
 
 
-async def _gate(ledger: Ledger, credential: str, per_minute: float | None, clock: Clock) -> Gate:
-    gate = Gate(SharedBucket(ledger, credential), Limits(per_minute), clock)
-    await gate.look()  # a pause may be in force
-    return gate
+# In this order; each opens its channel, or says in the log why it does not and returns None.
+OPENERS: Mapping[Channel, Opener] = {
+    Channel.FCM: _open_fcm,
+    Channel.APNS: _open_apns,
+}
 
 
 # The libraries' transports are imported where they are chosen: what they need takes a fifth of a second to load.
@@ -149,12 +147,6 @@ def _apns_transport(target: _ApnsTarget, settings: Settings) -> Transport:
     from notify_pipeline.channels.library.apns import AioapnsTransport
 
     return AioapnsTransport(url, ca=target.ca, max_in_flight=in_flight, timeout_s=timeout_s)
-
-
-def _needs_sandbox(settings: Settings) -> bool:
-    if settings.provider_mode == "real":
-        return False
-    return settings.fcm_credentials is None or settings.apns_key is None
 
 
 async def _ask_sandbox(settings: Settings) -> Mapping[str, str]:

@@ -23,8 +23,10 @@ class Audience:
 
     Attributes:
         topics: Devices registered for any of these.
-        users: All devices of these.
+        users: These, on the channels that the send allows.
         devices: These tokens.
+        emails: These addresses.
+        phones: These numbers, E.164.
         everyone: All registered devices.
         condition: With ``everyone``: only devices whose topics satisfy this.
     """
@@ -34,6 +36,8 @@ class Audience:
     devices: tuple[str, ...] = ()
     everyone: bool = False
     condition: str | None = None
+    emails: tuple[str, ...] = ()
+    phones: tuple[str, ...] = ()
 
     @property
     def is_counted_out(self) -> bool:
@@ -43,13 +47,14 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the recipient sees. ``data`` reaches the app as it is, all values text."""
+    """What the recipient sees. ``data`` reaches the app as it is, all values text; ``html`` is for e-mail only."""
 
     title: str | None = None
     body: str | None = None
     link: str | None = None
     image_url: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
+    html: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Notification:
     priority: Priority = Priority.NORMAL
     category: str | None = None
     importance: str | None = None
-    channels: frozenset[Channel] | None = None  # None: whatever reaches the recipient
+    channels: frozenset[Channel] | None = None  # None: push
     send_at: datetime | None = None
     collapse_key: str | None = None
     retry: bool = True
@@ -178,7 +183,8 @@ def _overrides(body: Mapping[str, Any]) -> dict[Channel, Content]:
 def _audience(body: Mapping[str, Any]) -> Audience:
     get = body.get
     topics, users, devices = tuple(get("topics", ())), tuple(get("users", ())), tuple(get("devices", ()))
-    return Audience(topics, users, devices, get("everyone", False), get("condition"))
+    emails, phones = tuple(get("emails", ())), tuple(get("phones", ()))
+    return Audience(topics, users, devices, get("everyone", False), get("condition"), emails, phones)
 
 
 def content_over(content: Mapping[str, Any], override: Mapping[str, Any]) -> Content:

@@ -112,6 +112,24 @@ ATTEMPTS = _table(
     provider_code=_STR,  # also the reason of a skipped or expired attempt
     provider_message_id=_STR,
     run_id=_STR,
+    consent=_STR,  # on what word the recipient was sent to or not, as it was then; null where nobody was asked
+)
+
+EVENTS = _table(
+    "events",
+    "at",
+    tenant=_STR,
+    event_id=_STR,
+    source=_STR,
+    type=_STR,
+    id=_STR,  # the tenant's own
+    state=_STR,  # EventState; the row with the greatest ``at`` says where it stands
+    routes=pa.list_(_STR),
+    notification_ids=pa.list_(_STR),
+    reason=_STR,
+    detail=_STR,  # JSON as it was sent
+    accepted_at=_TIME,
+    at=_TIME,
 )
 
 RECEIPTS = _table(
@@ -148,5 +166,5 @@ SNAPSHOT = pa.schema(
 )
 
 # What the lander moves from the outbox.
-LANDING_TABLES = {t.name: t for t in (REGISTRATIONS, REQUESTS, AUDIT, AUDIENCES, ATTEMPTS)}
+LANDING_TABLES = {t.name: t for t in (REGISTRATIONS, REQUESTS, AUDIT, AUDIENCES, ATTEMPTS, EVENTS)}
 TABLES = {**LANDING_TABLES, RECEIPTS.name: RECEIPTS, QUARANTINE.name: QUARANTINE}

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Most APNs requests per minute, of all processes together. Default: none, as Apple publishes none.",
     )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="The mail relay: smtp://user:password@host:587 (STARTTLS) or smtps://… (TLS); sets e-mail to it.",
+    )
+    sms_provider: Literal["twilio", "sns"] | None = Field(
+        default=None, description="Who sends SMS; sets SMS to the real service."
+    )
     provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
     receipt_url: str | None = Field(
         default=None, description="Base URL that devices call: the CDN's. Default: sandbox or ingress."
@@ -175,6 +182,12 @@ class Settings(BaseSettings):
         default=3.0, description="A report settles when logs are read this far past its last attempt."
     )
     report_versions_kept: int = Field(default=50, description="Published report versions kept for as_of and readers.")
+
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether some channel has no provider and speaks to the sandbox instead."""
+        providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider)
+        return self.provider_mode == "sandbox" and any(each is None for each in providers)
 
     @property
     def ledger_dsn(self) -> str:

@@ -76,19 +76,43 @@ class Channel(StrEnum):
     SMS = "sms"
     WEBSOCKET = "websocket"
     INBOX = "inbox"
+    WEBPUSH = "webpush"
+
+
+# What a send uses that names no channels: what costs nothing and what the app has asked its user about.
+PUSH_CHANNELS = frozenset({Channel.FCM, Channel.APNS, Channel.WEBPUSH})
 
 
 class Platform(StrEnum):
-    """The kind of device behind a token; reports are per notification and platform."""
+    """What a recipient is reached on; reports are per notification and platform."""
 
     ANDROID = "android"
     IOS = "ios"
-    WEB = "web"
+    WEB = "web"  # a browser with an FCM token
+    WEBPUSH = "webpush"  # a browser with a subscription of its own
+    EMAIL = "email"
+    SMS = "sms"
+    WEBSOCKET = "websocket"
+    INBOX = "inbox"
 
     @property
     def channel(self) -> Channel:
-        """The channel that reaches this platform: APNs for iOS, FCM for Android and browsers."""
-        return Channel.APNS if self is Platform.IOS else Channel.FCM
+        """The channel that reaches this platform."""
+        return _CHANNELS[self]
+
+
+_CHANNELS = {
+    Platform.ANDROID: Channel.FCM,
+    Platform.IOS: Channel.APNS,
+    Platform.WEB: Channel.FCM,
+    Platform.WEBPUSH: Channel.WEBPUSH,
+    Platform.EMAIL: Channel.EMAIL,
+    Platform.SMS: Channel.SMS,
+    Platform.WEBSOCKET: Channel.WEBSOCKET,
+    Platform.INBOX: Channel.INBOX,
+}
+# What an app or a page registers.
+DEVICE_PLATFORMS = frozenset({Platform.ANDROID, Platform.IOS, Platform.WEB, Platform.WEBPUSH})
 
 
 class Priority(StrEnum):
@@ -145,6 +169,26 @@ class PolicyKind(StrEnum):
     QUIET_HOURS = "quiet_hours"  # name: empty
     FREQUENCY_CAP = "frequency_cap"  # name: a category, or empty for all sends together
     LIMITS = "limits"  # name: empty; only an admin sets it
+    PREFERENCES = "preferences"  # name: a category, or empty for all that have none of their own
+
+
+class EventState(StrEnum):
+    """Where an event stands."""
+
+    ACCEPTED = "accepted"  # not looked at yet, or its enrichment is tried again
+    ENRICHED = "enriched"  # back at the router with what enrichment found
+    ROUTED = "routed"  # its sends are accepted
+    UNROUTED = "unrouted"  # no route matches
+    DEAD = "dead"  # enrichment or a route failed for good
+
+
+class SuppressionReason(StrEnum):
+    """Why an address is not written to."""
+
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    STOP = "stop"  # an SMS reply
+    MANUAL = "manual"
 
 
 class KeyScope(StrEnum):

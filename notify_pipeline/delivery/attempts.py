@@ -136,6 +136,7 @@ def of_chunk(
         "provider": provider,
         "shard": chunk.shard,
         "run_id": chunk.run_id,
+        "consent": None,
     }
     each: dict[str, Any] = {
         **{name: recipients.rows[name] for name in ("recipient", "platform", "user_id")},

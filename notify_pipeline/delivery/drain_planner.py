@@ -42,6 +42,7 @@ _SEND = 32
 # priority does not wait for others that may take seconds.
 _SCANS = (3, 2, 2)
 _LANDING_POLL_S = 0.05
+_NAMED = ("users", "devices", "emails", "phones")
 # A send whose registrations do not land is tried again after this long.
 _POSTPONE_S = 5.0
 
@@ -230,7 +231,7 @@ def _pieces(rows: Sequence[RequestRow]) -> list[list[RequestRow]]:
     room = 0
     for row in rows:
         # As stored; whether they are what they should be is seen when the row is parsed.
-        named = sum(len(found) for kind in ("users", "devices") if isinstance(found := row.body.get(kind), list))
+        named = sum(len(found) for kind in _NAMED if isinstance(found := row.body.get(kind), list))
         if not pieces or named + _SEND > room:
             pieces.append([])
             room = _PIECE

@@ -22,7 +22,7 @@ from notify_pipeline.core.ledger.plans import Capped, NewDelivery, Plan
 from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING, Counts, add
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification, Recipient
-from notify_pipeline.core.vocabulary import Channel, DeliveryMode, Outcome, Platform, RequestState
+from notify_pipeline.core.vocabulary import PUSH_CHANNELS, Channel, DeliveryMode, Outcome, Platform, RequestState
 from notify_pipeline.delivery import attempts
 from notify_pipeline.delivery.audience import CountedAudience
 from notify_pipeline.delivery.scheduling import Schedule
@@ -100,7 +100,7 @@ def _known(n: Notification, by_user: Mapping[str, Sequence[Device]], by_token: M
 
 def find_counted_out(audience: CountedAudience, wanted: frozenset[Channel], limit: int) -> list[Recipient] | None:
     """Return an audience's recipients on these channels; None when there are more than ``limit``."""
-    if audience.at_least > limit and wanted >= {platform.channel for platform in Platform}:
+    if audience.at_least > limit and wanted >= PUSH_CHANNELS:
         return None
     found: list[Recipient] = []
     for frame in audience.batches():
@@ -119,8 +119,13 @@ def recipients_of(frame: pl.DataFrame) -> Iterator[Recipient]:
 
 
 def wanted_channels(notification: Notification) -> frozenset[Channel]:
-    """Return the channels that a send may use."""
-    return frozenset(Channel) if notification.channels is None else notification.channels
+    """Return the channels that a send may use: those that it names, else push and what its audience is made of."""
+    if notification.channels is not None:
+        return notification.channels
+    audience = notification.audience
+    if audience.emails or audience.phones:
+        return PUSH_CHANNELS | {Channel.EMAIL, Channel.SMS}
+    return PUSH_CHANNELS
 
 
 def plan(

@@ -21,6 +21,7 @@ from notify_pipeline.sandbox.cdn import EVENTS, Cdn
 from notify_pipeline.sandbox.faults import FaultBook, Faults
 from notify_pipeline.sandbox.http1 import NO_CONTENT, HttpRequest, Response
 from notify_pipeline.sandbox.oauth import TokenEndpoint
+from notify_pipeline.sandbox.parts import Part
 from notify_pipeline.sandbox.standin import Clock
 from notify_pipeline.sandbox.truthlog import TruthLog
 
@@ -43,6 +44,7 @@ class Control:
         token_endpoint: TokenEndpoint,
         stats: Callable[[], dict[str, Any]],
         clock: Clock,
+        parts: Sequence[Part] = (),
     ) -> None:
         self._addresses = addresses
         self._book = book
@@ -50,6 +52,7 @@ class Control:
         self._token_endpoint = token_endpoint
         self._stats = stats
         self._clock = clock
+        self._parts = [part for part in parts if part.prefix]
         self._routes: dict[str, dict[str, Route]] = {
             "/": {"GET": lambda _: _json(dict(self._addresses))},
             "/healthz": {"GET": lambda _: _json({"status": "ok"})},
@@ -64,6 +67,9 @@ class Control:
         """Answer one request."""
         if request.path.startswith(_BEACON):
             return self._beacon(request)
+        for part in self._parts:
+            if request.path.startswith(part.prefix):
+                return part.handle(request)
         methods = self._routes.get(request.path)
         if methods is None:
             return _error(404, "not_found", f"there is no {request.path} here")

@@ -31,6 +31,7 @@ from notify_pipeline.sandbox.fcm import Fcm
 from notify_pipeline.sandbox.h2server import H2Protocol
 from notify_pipeline.sandbox.http1 import Http1Protocol, HttpRequest, Response
 from notify_pipeline.sandbox.oauth import GOOGLE_TOKEN_URI, AccessTokens, TokenEndpoint
+from notify_pipeline.sandbox.parts import PARTS, Part, Surroundings
 from notify_pipeline.sandbox.standin import Clock, Provider, StandIn
 from notify_pipeline.sandbox.truthlog import TruthLog
 
@@ -59,6 +60,7 @@ class Sandbox:
         self._servers: list[asyncio.Server] = []
         self._h2: set[H2Protocol] = set()
         self._http: set[Http1Protocol] = set()
+        self._parts: list[Part] = []
 
     @property
     def url(self) -> str:
@@ -95,8 +97,13 @@ class Sandbox:
         fcm_port = await self._listen_h2(self._fcm, keys, ports.get("fcm", 0))
         apns_port = await self._listen_h2(self._apns, keys, ports.get("apns", 0))
         self.addresses.update(self._describe(base, fcm_port, apns_port, keys))
+        around = Surroundings(base, self._home, ports, self.book, self.log, self.devices, self._clock)
+        for make in PARTS:
+            self._parts.append(part := make(around))
+            self.addresses.update(await part.start())
         self._control = self._make_control(keys, tokens)
-        self._keep_ports({"control": control_port, "fcm": fcm_port, "apns": apns_port})
+        named = {name: port for part in self._parts for name, port in part.ports.items()}
+        self._keep_ports({"control": control_port, "fcm": fcm_port, "apns": apns_port, **named})
         self.flusher = asyncio.create_task(self.cdn.run(self._settings.sandbox_cdn_flush_s))
         # Only now: whoever can ask for the addresses gets all of them.
         await control_server.start_serving()
@@ -105,6 +112,8 @@ class Sandbox:
         """Let devices finish, write all CDN lines, close everything."""
         for server in self._servers[1:]:
             server.close()
+        for part in self._parts:
+            await part.stop()
         for h2 in list(self._h2):
             h2.close()
         await self.devices.drain(_DRAIN_S)
@@ -132,6 +141,7 @@ class Sandbox:
             "devices": {**self.devices.counts, "pending": self.devices.pending, "beacons": self._beacons.counts},
             "cdn": {**self.cdn.counts, "pending": self.cdn.pending},
             "notifications": {key: dict(counts) for key, counts in self.cdn.by_notification.items()},
+            **{part.name: dict(part.stats) for part in self._parts},
         }
 
     def _make_control(self, keys: credentials.Credentials, tokens: AccessTokens) -> Control:
@@ -144,6 +154,7 @@ class Sandbox:
             token_endpoint=TokenEndpoint(credentials.CLIENT_EMAIL, keys.account_public_key, audiences, tokens),
             stats=self.stats,
             clock=self._clock,
+            parts=self._parts,
         )
 
     def _stand_in(self, provider: Provider, rates: Callable[[], ProviderFaults]) -> StandIn:

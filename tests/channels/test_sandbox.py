@@ -28,6 +28,9 @@ from tests.channels.harness import DEVIATIONS, notification
 TOKENS = {Platform.ANDROID: fcm_token, Platform.WEB: fcm_token, Platform.IOS: apns_token}
 
 
+_PUSHED = (Platform.ANDROID, Platform.IOS, Platform.WEB)
+
+
 @pytest.fixture(params=["wire", "library"])
 def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -69,15 +72,15 @@ async def truth(sandbox: Sandbox) -> list[dict[str, Any]]:
 def test_the_stand_ins_accept_what_we_send(transport: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with opened(tmp_path, transport=transport) as (sandbox, _, channels):
-            assert set(channels) == {Channel.FCM, Channel.APNS}
-            for platform in Platform:
+            assert {Channel.FCM, Channel.APNS} <= set(channels)
+            for platform in _PUSHED:
                 for content in (Content("Tïtle", "Body"), Content(data={"k": "v"})):
                     for priority in Priority:
                         sent = notification(content=content, priority=priority, category="c")
                         results = await send(channels[platform.channel], platform, 5, sent)
                         assert {result.outcome for result in results.values()} == {Outcome.ACCEPTED}
             lines = await truth(sandbox)
-            assert len(lines) == len(Platform) * 2 * len(Priority) * 5
+            assert len(lines) == len(_PUSHED) * 2 * len(Priority) * 5
             assert {line["notification_id"] for line in lines} == {"notification-1"}
             assert len({line["d"] for line in lines}) == 10, "the same in every attempt"
             receipt = lines[0]["body"]["message"]["data"]["receipt"]
@@ -103,7 +106,7 @@ def test_the_largest_payload_that_we_let_through_is_accepted(transport: str, tmp
 def test_a_dry_run_reaches_no_device(transport: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path, transport=transport) as (sandbox, _, channels):
-            for platform in Platform:
+            for platform in _PUSHED:
                 results = await send(channels[platform.channel], platform, 3, notification(dry_run=True))
                 assert {result.outcome for result in results.values()} == {Outcome.DRY_RUN}
             lines = await truth(sandbox)

@@ -89,12 +89,12 @@ def test_free_ports_and_fixed_ones(tmp_path: Path) -> None:
 
 def test_the_sandbox_runs_only_where_something_has_no_credentials(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    assert stack.needs_sandbox(settings)
-    some = settings.model_copy(update={"fcm_credentials": tmp_path})
-    assert stack.needs_sandbox(some)
-    assert not stack.needs_sandbox(some.model_copy(update={"apns_key": tmp_path}))
+    assert settings.needs_sandbox
+    push = settings.model_copy(update={"fcm_credentials": tmp_path, "apns_key": tmp_path})
+    assert push.needs_sandbox
+    assert not push.model_copy(update={"smtp_url": "smtp://relay", "sms_provider": "sns"}).needs_sandbox
     real = settings.model_copy(update={"provider_mode": "real"})
-    assert not stack.needs_sandbox(real)
+    assert not real.needs_sandbox
     assert stack.choose_addresses(real).sandbox is None
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from notify_pipeline.core.ledger import migrate
 from notify_pipeline.core.ledger.engine import Ledger, checked_url, upgrade_ledger
-from notify_pipeline.core.ledger.tenant_tables import METADATA
+from notify_pipeline.core.ledger.schema import METADATA
 
 
 def test_the_migrated_schema_is_the_one_the_code_knows(ledger: Ledger) -> None:

@@ -7,7 +7,8 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from ingest_api.notifications.models import MAX_BULK, BulkAnswer
+from ingest_api.notifications.answers import BulkAnswer
+from ingest_api.notifications.models import MAX_BULK
 from notify_pipeline.core.ledger.tables import REQUESTS
 from tests.ingest_api.conftest import House, send
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingest_api.notifications.models import SendChanged
+from ingest_api.notifications.answers import SendChanged
 from notify_pipeline.core.ledger import requests, routing
 from notify_pipeline.core.ledger.routing import Plan
 from notify_pipeline.core.vocabulary import DeliveryMode, RequestState

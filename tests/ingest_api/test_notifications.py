@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ingest_api.notifications.models import SendAccepted
+from ingest_api.notifications.answers import SendAccepted
 from ingest_api.tracking.models import NotificationShown, RequestShown
 from notify_pipeline.core.ledger import requests
 from notify_pipeline.core.records import Audience, Content, notification_from_body

@@ -45,7 +45,7 @@ def choose_addresses(settings: Settings) -> Addresses:
     bytes), and a path that is never used again cannot be taken for the server of an earlier life.
     """
     sandbox = None
-    if needs_sandbox(settings):
+    if settings.needs_sandbox:
         sandbox = f"http://{_LOOPBACK}:{_port(settings.sandbox_port, _LOOPBACK)}"
     return Addresses(
         http=f"http://{settings.http_host}:{_port(settings.http_port, settings.http_host)}",
@@ -53,11 +53,6 @@ def choose_addresses(settings: Settings) -> Addresses:
         sandbox=sandbox,
         code_socket=Path(tempfile.mkdtemp(prefix="notify-")) / "code.sock",
     )
-
-
-def needs_sandbox(settings: Settings) -> bool:
-    """Tell whether some channel has no credentials and speaks to the sandbox instead."""
-    return settings.provider_mode == "sandbox" and (settings.fcm_credentials is None or settings.apns_key is None)
 
 
 def write_workspace(where: Addresses) -> None:

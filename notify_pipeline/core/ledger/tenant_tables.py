@@ -90,6 +90,10 @@ USERS = Table(
     Column("timezone", Text),
     Column("quiet_hours", Text),  # JSON; null: the tenant's
     Column("updated_at", BigInteger, nullable=False),
+    Column("email", Text),
+    Column("phone", Text),  # E.164
+    Column("locale", Text),
+    Column("attributes", Text),  # JSON object
 )
 # Tells at once whether a tenant has users with quiet hours of their own.
 Index(

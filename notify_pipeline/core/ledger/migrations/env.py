@@ -5,7 +5,7 @@ Belongs here: nothing but that. Does not belong here: URLs and settings (the led
 
 from alembic import context
 
-from notify_pipeline.core.ledger.tenant_tables import METADATA
+from notify_pipeline.core.ledger.schema import METADATA
 
 connection = context.config.attributes["connection"]
 # Batch mode: SQLite alters a table by copying it.
