@@ -26,6 +26,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from notify_pipeline.core import phone_numbers
 from notify_pipeline.core.conditions import TOPIC
 from notify_pipeline.core.vocabulary import Platform
 
@@ -51,8 +52,12 @@ TopicCandidate = Annotated[str, Field(max_length=1_000, pattern=NO_NUL_PATTERN, 
 Email = Annotated[
     str, Field(pattern=r"^[^\s@<>\x00-\x1f\x7f]{1,64}@[^\s@<>\x00-\x1f\x7f]{1,255}$", examples=["ada@example.com"])
 ]
-# E.164: a plus and at most 15 digits.
-Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+447700900123"])]
+# Whatever people put between the digits: stored and compared in E.164.
+Phone = Annotated[
+    str,
+    Field(pattern=phone_numbers.WRITTEN_PATTERN, examples=["+447700900123"]),
+    AfterValidator(phone_numbers.normalized),
+]
 Topic = Annotated[str, Field(pattern=TOPIC_PATTERN, examples=["breaking/uk"])]
 NotificationId = Annotated[
     str,

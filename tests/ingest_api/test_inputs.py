@@ -52,6 +52,7 @@ SENDS: list[tuple[dict[str, Any], set[str]]] = [
     (send(topics=..., devices=[1]), {"devices.0"}),
     (send(topics=..., emails=["not an address"]), {"emails.0"}),
     (send(topics=..., phones=["0770"]), {"phones.0"}),
+    (send(topics=..., phones=["+447700900123", "+44 7700 9001"]), {"phones.1"}),
     (send(emails=["a@example.com"], topics=["t"]), {"emails"}),
     (send(content=...), {"content"}),
     (send(content=None), {"content"}),

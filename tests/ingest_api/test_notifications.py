@@ -54,6 +54,12 @@ def test_a_replay_gives_the_first_answer(any_house: House) -> None:
     assert any_house.secret.ok("GET", first["status_url"])["accepted_at"] == "2026-11-21T06:33:59.123456Z"
 
 
+def test_phone_numbers_are_stored_and_compared_in_one_spelling(house: House) -> None:
+    house.secret.ok("POST", "/notifications", send(topics=..., phones=["+44 (0)7700 900-123"]))
+    assert stored(house).body["phones"] == ["+447700900123"]
+    assert house.secret.ok("POST", "/notifications", send(topics=..., phones=["+447700900123"]))["duplicate"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
