@@ -158,6 +158,9 @@ class Settings(BaseSettings):
         default=10.0, description="A provider request without an answer by then is ambiguous."
     )
 
+    enrichment_timeout_s: float = Field(
+        default=10.0, gt=0, description="An event whose enrichment takes longer has failed this time."
+    )
     callback_allow_private: bool = Field(
         default=False,
         description="Let callbacks go to private addresses, any port and plain HTTP: for tests, and one's own machine.",
