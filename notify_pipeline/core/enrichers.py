@@ -1,7 +1,7 @@
 """What a route says of the enrichers that its events go through: their names and what each is told.
 
-Belongs here: that record, shared by whoever checks a route, matches events and enriches them. Does not belong here: what
-an enricher does (``delivery.enrichment``), HTTP models (``ingest_api``).
+Belongs here: that record, shared by whoever checks a route, matches events and enriches them. Does not belong here:
+what an enricher does (``delivery.enrichment``), HTTP models (``ingest_api``).
 """
 
 from collections.abc import Mapping

@@ -5,8 +5,8 @@ good (beside this module), storing what came of it (``event_router``).
 
 The way of an event: the router matches it; where a route that matches names enrichers, and the event has not been
 enriched, the router counts the attempt in the ledger, hands a ``Need`` to the stage, and keeps the event's lease until
-the answer is stored. ``Found`` stores the enrichment, and the event is routed with it: once, whatever is found. ``Again``
-gives it back to the queue, due later. ``Failed`` makes it dead.
+the answer is stored. ``Found`` stores the enrichment, and the event is routed with it: once, whatever is found.
+``Again`` gives it back to the queue, due later. ``Failed`` makes it dead.
 """
 
 from collections.abc import Mapping, Sequence
