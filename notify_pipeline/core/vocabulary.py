@@ -82,6 +82,9 @@ class Channel(StrEnum):
 # What a send uses that names no channels: what costs nothing and what the app has asked its user about.
 PUSH_CHANNELS = frozenset({Channel.FCM, Channel.APNS, Channel.WEBPUSH})
 
+# What deliveries wait for; an inbox's items are there as soon as they are planned.
+QUEUED_CHANNELS = frozenset(Channel) - {Channel.INBOX}
+
 
 class Platform(StrEnum):
     """What a recipient is reached on; reports are per notification and platform."""

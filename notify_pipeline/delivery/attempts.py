@@ -54,14 +54,14 @@ class Results(NamedTuple):
 def of_claim(
     notification: Notification, channel: Channel, provider: str, claimed: Claimed, result: AttemptResult, run_id: str
 ) -> dict[str, Any]:
-    """Return the row of one attempt of the drain."""
+    """Return the row of one attempt of the drain; ``provider`` is empty where the channel has none."""
     return {
         "notification_id": notification.notification_id,
         "tenant": notification.tenant,
         "request_id": claimed.request_id,
         "channel": channel.value,
         "platform": claimed.platform,
-        "provider": provider,
+        "provider": provider or None,
         "recipient": claimed.address,
         "user_id": orjson.loads(claimed.recipient)[0],
         "delivery_id": claimed.delivery_id,

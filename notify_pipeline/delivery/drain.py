@@ -9,15 +9,16 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core.ledger import leases, set_back
 from notify_pipeline.core.ledger.leases import Lease
-from notify_pipeline.core.vocabulary import Channel
+from notify_pipeline.core.vocabulary import QUEUED_CHANNELS, Channel
 from notify_pipeline.delivery import callbacks
+from notify_pipeline.delivery.closed_lane import ClosedLane, Nobody
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_lane import Lane
 from notify_pipeline.delivery.drain_planner import Planner
@@ -134,7 +135,9 @@ class _Drain:
             group.create_task(self._run_planner(planner))
             group.create_task(callbacks.run(self._ctx, self._closing))
             for sender in senders.values():
-                group.create_task(self._run_lane(sender))
+                group.create_task(self._run_lane(Lane, sender))
+            for channel in QUEUED_CHANNELS - senders.keys():
+                group.create_task(self._run_lane(ClosedLane, Nobody(channel)))
             reason = await self._watch(planner)
             self._closing.set()
             self._wake()
@@ -179,9 +182,9 @@ class _Drain:
                 return None
             await asyncio.sleep(_PAUSE_S)
 
-    async def _run_lane(self, sender: ChannelSender) -> None:
+    async def _run_lane(self, kind: type[Lane], sender: ChannelSender) -> None:
         while True:
-            lane = Lane(self._ctx, sender, self._schedules)
+            lane = kind(self._ctx, sender, self._schedules)
             previous = self._lanes.get(sender.name)
             if previous is not None:
                 self._past.append(previous)
@@ -196,9 +199,11 @@ class _Drain:
                 return
             await asyncio.sleep(_PAUSE_S)
 
-    def _wake(self) -> None:
-        for lane in self._lanes.values():
-            lane.wake.set()
+    def _wake(self, channels: Collection[str] | None = None) -> None:
+        """Have lanes look for work at once: these channels', or all."""
+        for channel, lane in self._lanes.items():
+            if channels is None or channel.value in channels:
+                lane.wake.set()
 
     def _ahead(self) -> float:
         """Return how far the clock is ahead of one that is never set."""

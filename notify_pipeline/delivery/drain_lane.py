@@ -245,6 +245,9 @@ class Lane:
         while True:
             await asyncio.sleep(lease_s / 3)
             began, now = time.monotonic(), self._ctx.clock()
+            if not self.in_flight:  # what is being claimed just now has a lease as new as this
+                self._renewed_at = began
+                continue
             try:
                 await asyncio.to_thread(
                     deliveries.renew, self._ctx.ledger, self.channel.value, self._owner, now, lease_s

@@ -9,7 +9,7 @@ registrations that were accepted before them to land in the lake, and for their 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from notify_pipeline.core.ids import to_micros
@@ -53,7 +53,7 @@ class Planner:
     Args:
         ctx: The run's surroundings.
         channels: Those that have a sender.
-        wake_lanes: Called when deliveries were queued.
+        wake_lanes: Called with the channels that deliveries were queued for.
         schedules: Finds what applies to whom.
     """
 
@@ -61,7 +61,7 @@ class Planner:
         self,
         ctx: DeliveryContext,
         channels: frozenset[Channel],
-        wake_lanes: Callable[[], None],
+        wake_lanes: Callable[[Collection[str]], None],
         schedules: Schedules,
     ) -> None:
         self._ctx = ctx
@@ -142,28 +142,30 @@ class Planner:
                 plans.append(planning.unreadable(row, error))
                 continue
             (counted_out if notification.audience.is_counted_out else named).append(notification)
-        await asyncio.to_thread(self._store_named, plans, named)
+        queued = await asyncio.to_thread(self._store_named, plans, named)
         self._held.difference_update([*(plan.request_id for plan in plans), *(n.request_id for n in named)])
-        self._wake_lanes()
+        self._wake_lanes(queued)
         if counted_out:
             task = group.create_task(self._plan_counted_out(counted_out))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return {n.request_id for n in counted_out}
 
-    def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> None:
+    def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> set[str]:
         now = self._ctx.clock()
         known = planning.find_known(self._ctx.ledger, named)
         self._schedules.look(named)
-        self._store([*plans, *(self._plan(n, known[n.request_id], now) for n in named)])
+        return self._store([*plans, *(self._plan(n, known[n.request_id], now) for n in named)])
 
     def _plan(self, notification: Notification, known: Known, now: datetime) -> Plan:
         schedule = self._schedules.find(notification, known.recipients)
         return planning.plan(notification, known, self._rules, now, schedule)
 
-    def _store(self, plans: Sequence[Plan]) -> None:
+    def _store(self, plans: Sequence[Plan]) -> set[str]:
+        """Store plans; return the channels that they queue deliveries for."""
         ctx, limits = self._ctx, self._limits.all()
         self.planned += sum(routing.store(ctx.ledger, ctx.owner, plans, ctx.clock(), limits))
+        return {each.channel for plan in plans for each in plan.deliveries}
 
     async def _plan_counted_out(self, waiting: Sequence[Notification]) -> None:
         ids = [notification.request_id for notification in waiting]
@@ -183,25 +185,25 @@ class Planner:
 
     async def _plan_one(self, notification: Notification) -> None:
         async with self._scans.passed(notification.priority.rank, notification.tenant):
+            queued: set[str] = set()
             try:
-                await asyncio.to_thread(self._plan_one_blocking, notification)
+                queued = await asyncio.to_thread(self._plan_one_blocking, notification)
             except Exception as error:
                 # One unreadable file must not stop the drain for everybody. The request stays accepted and comes again.
                 log.exception("the audience of request %s cannot be found", notification.request_id)
                 reason = f"its audience cannot be found: {type(error).__name__}"
                 await asyncio.to_thread(self._postpone, [notification.request_id], reason)
         self._held.discard(notification.request_id)
-        self._wake_lanes()
+        self._wake_lanes(queued)
 
-    def _plan_one_blocking(self, notification: Notification) -> None:
+    def _plan_one_blocking(self, notification: Notification) -> set[str]:
         asked = self._reader.find(notification.tenant, notification.audience)
         wanted = planning.wanted_channels(notification)
         found = planning.find_counted_out(asked, wanted, self._ctx.settings.inline_limit)
         now = self._ctx.clock()
         if found is None:
-            self._store([planning.broadcast(notification, (), self._rules, now)])
-        else:
-            self._store([self._plan(notification, Known(found), now)])
+            return self._store([planning.broadcast(notification, (), self._rules, now)])
+        return self._store([self._plan(notification, Known(found), now)])
 
     async def _landed(self) -> bool:
         """Wait until every registration committed by now has landed; False when that takes too long."""
