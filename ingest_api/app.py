@@ -27,6 +27,7 @@ from ingest_api.tenants.key_routes import GROUP as KEYS
 from ingest_api.tenants.routes import GROUP as TENANTS
 from ingest_api.tracking.routes import GROUP as TRACKING
 from ingest_api.users.routes import GROUP as USERS
+from ingest_api.users.token_routes import GROUP as USER_TOKENS
 from notify_pipeline.core.settings import Settings
 
 GROUPS: tuple[Group, ...] = (
@@ -36,6 +37,7 @@ GROUPS: tuple[Group, ...] = (
     LIMITS,
     DEVICES,
     USERS,
+    USER_TOKENS,
     TEMPLATES,
     NOTIFICATIONS,
     TRACKING,

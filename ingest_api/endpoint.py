@@ -52,13 +52,20 @@ class Call:
 
     @property
     def product(self) -> str | None:
-        """The product that this is about as a whole; None for an admin's key, and for an organization."""
-        whole = self.organization is None and self.key is not None and self.key.parent is None
+        """The product that this is about as a whole; None for an admin's key, an organization, and a user."""
+        whole = self.organization is None and self.key is not None and self.key.parent is None and self.user_id is None
         return self.key.tenant if whole and self.key is not None else None
 
     @property
+    def user_id(self) -> str | None:
+        """The one user that the call speaks for; None for a key, which speaks for its tenant."""
+        return None if self.key is None else self.key.user_id
+
+    @property
     def actor(self) -> str:
-        """Who does this, for the audit: the key's id."""
+        """Who does this, for the audit: the key's id, or the user."""
+        if self.user_id is not None:
+            return f"user:{self.user_id}"
         return "anonymous" if self.key is None else self.key.key_id
 
     def reads(self, include_organizations: bool) -> tuple[str, ...]:
@@ -73,6 +80,7 @@ class Call:
             or self.organization is not None
             or self.key is None
             or self.key.parent is not None
+            or self.key.user_id is not None
         ):
             return (tenant,)
         return (tenant, *tenants.organization_ids(self.services.ledger, tenant))
@@ -144,7 +152,8 @@ class Group:
         Args:
             method: GET, POST, PUT, PATCH or DELETE.
             path: With parameters in braces.
-            access: Who may call it.
+            access: Who may call it. ``Access.USER`` needs the path's parameter ``user_id``: a user token is told 404
+                for any other user's.
             answers: By status.
             errors: What 404 and 409 mean here; the other errors follow from the declaration.
             headers: Request headers that matter: type and meaning by name.
@@ -153,6 +162,8 @@ class Group:
 
         def declare(handler: Callable[..., Response]) -> Callable[..., Response]:
             shape = _shape(path, handler)
+            if access is Access.USER and "user_id" not in shape[0]:
+                raise TypeError(f"{path} names no user whose token could open it")
             declared = Endpoint(method, path, access, answers, errors or {}, headers or {}, handler, name, *shape)
             self.endpoints.append(declared)
             return handler
@@ -190,7 +201,7 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
     adapters = {name: TypeAdapter[str](kind) for name, kind in declared.parameters.items()}
     handler, access, body, query = declared.handler, declared.access, declared.body, declared.query
     needs_key, limit = access is not Access.PUBLIC, services.settings.max_body_bytes
-    for_tenants = access.is_for_tenants
+    for_tenants, for_users = access.is_for_tenants, access is Access.USER
 
     def view(**arguments: Any) -> Response:
         here = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
@@ -200,6 +211,8 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
         organization = services.keys.organization(here, key) if for_tenants and key is not None else None
         if adapters:
             read_path(adapters, arguments)
+        if for_users and key is not None:
+            services.keys.check_user(key, arguments["user_id"])
         if query is not None:
             arguments["query"] = read_query(here, query)
         if body is not None:

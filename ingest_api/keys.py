@@ -1,7 +1,7 @@
 """Who is calling, and whether they may.
 
 Belongs here: reading the key from a request, looking it up, comparing its scope with the route's. Does not belong here:
-making or storing keys (``core.ledger.keys``).
+making or storing keys (``core.ledger.keys``), reading user tokens (``users.tokens``).
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from flask import Request
 
-from ingest_api.errors import ApiError, FieldError, forbidden, unauthorized
+from ingest_api.errors import ApiError, FieldError, forbidden, not_found, unauthorized
 from notify_pipeline.core.ledger.keys import KeyInfo
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -29,8 +29,9 @@ CACHE_KEYS = 4_096
 # By which a product's key says that it acts for one of the product's organizations.
 ORGANIZATION_HEADER = "Notify-Organization"
 _ORGANIZATION = "HTTP_NOTIFY_ORGANIZATION"
-# Ours have 47 characters; nothing longer is worth hashing.
-_MAX_KEY_LENGTH = 256
+# Keys have 47 characters; a token of a user whose id has 256 letters of the widest kind has 4,400. Nothing longer is
+# worth hashing.
+_MAX_KEY_LENGTH = 4_608
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _NOT_VALID = "The key is not valid: unknown, revoked, expired, or its owner is inactive."
 
@@ -46,6 +47,8 @@ class Access(Enum):
     SECRET = frozenset({KeyScope.SECRET})
     DEVICE = frozenset({KeyScope.SECRET, KeyScope.PUBLISHABLE})
     OPERATOR = frozenset({KeyScope.ADMIN, KeyScope.SECRET})
+    # On routes whose path names the user: a secret key, or that user's token.
+    USER = frozenset({KeyScope.SECRET, KeyScope.USER})
 
     @property
     def scopes(self) -> frozenset[KeyScope]:
@@ -98,6 +101,15 @@ class KeyRing:
             raise forbidden(f"This needs a key of scope {wanted}; yours is {key.scope}.")
         return key
 
+    def check_user(self, key: KeyInfo, user_id: str) -> None:
+        """Let a user token speak for its own user only.
+
+        Raises:
+            ApiError: 404 for another user: whether there is one is not this one's to know.
+        """
+        if key.user_id is not None and key.user_id != user_id:
+            raise not_found("There is no such user.")
+
     def organization(self, request: Request, key: KeyInfo) -> str | None:
         """Return the organization that a good key acts for by the request's header; None without the header.
 
@@ -107,7 +119,9 @@ class KeyRing:
         named: str | None = request.environ.get(_ORGANIZATION)
         if named is None:
             return None
-        if key.tenant is None or not (self._has(key.tenant, named) if key.parent is None else named == key.tenant):
+        # A user of a product is nobody in its organizations.
+        acts = key.parent is None and key.user_id is None
+        if key.tenant is None or not (self._has(key.tenant, named) if acts else named == key.tenant):
             message = "There is no such organization."
             raise ApiError(404, "not_found", message, [FieldError(ORGANIZATION_HEADER, message)])
         return named
@@ -152,7 +166,7 @@ class KeyRing:
         found = self._find(plaintext)
         good = found if found is not None and self._is_good(found) else None
         self._keys.keep(digest, good, now)
-        if good is not None:
+        if good is not None and good.user_id is None:
             with self._guard:
                 self._used[good.key_id] = self._clock()
         return found

@@ -13,10 +13,12 @@ from ingest_api.endpoint import Answer, Endpoint, Group
 from ingest_api.errors import JSON_TYPE
 from ingest_api.fields import ID_PATTERN, Shown
 from ingest_api.keys import ORGANIZATION_HEADER, Access
+from notify_pipeline.core.vocabulary import KeyScope
 
 _REF = "#/components/schemas/{model}"
 _BEARER = "bearer"
 _HEADER_KEY = "apiKey"
+_USER_TOKEN = "userToken"  # noqa: S105 - the name of a scheme
 _ERRORS = {
     400: "It could not be read: malformed JSON or headers.",
     401: "The key is missing, unknown, revoked or expired, or its owner is not active.",
@@ -92,6 +94,12 @@ def document(groups: Sequence[Group], version: str) -> dict[str, Any]:
             "securitySchemes": {
                 _BEARER: {"type": "http", "scheme": "bearer"},
                 _HEADER_KEY: {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+                _USER_TOKEN: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A token of the path's user, from `POST /users/{user_id}/token`.",
+                },
             },
         },
     }
@@ -116,13 +124,21 @@ def _operation(group: Group, endpoint: Endpoint) -> dict[str, Any]:
         "parameters": list(_parameters(endpoint)),
         "responses": {str(status): given for status, given in sorted(_responses(endpoint))},
     }
-    scopes = ", ".join(sorted(endpoint.access.scopes))
-    about = [endpoint.description, f"Key: {scopes}." if scopes else "Needs no key."]
+    about = [endpoint.description, _who(endpoint.access)]
     operation["description"] = "\n\n".join(text for text in about if text)
     operation["security"] = [{_BEARER: []}, {_HEADER_KEY: []}] if endpoint.access is not Access.PUBLIC else []
+    if endpoint.access is Access.USER:
+        operation["security"].append({_USER_TOKEN: []})
     if endpoint.body is not None:
         operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": _reference(endpoint.body)}}}
     return operation
+
+
+def _who(access: Access) -> str:
+    if access is Access.PUBLIC:
+        return "Needs no key."
+    own = ", or the user's own token" if access is Access.USER else ""
+    return f"Key: {', '.join(sorted(access.scopes - {KeyScope.USER}))}{own}."
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:

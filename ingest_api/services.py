@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_api.keys import KeyRing
 from ingest_api.limits.keeping import RateKeeper
+from ingest_api.users import tokens
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import key_rates, keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
@@ -97,7 +98,7 @@ class Services:
                 return
             ledger = self._ledger = Ledger.open(self.settings.ledger_dsn, self.clock)
             self._keys = KeyRing(
-                lambda plaintext: keys.find(ledger, plaintext),
+                lambda plaintext: tokens.find(ledger, plaintext, self.clock()) or keys.find(ledger, plaintext),
                 lambda product, organization: tenants.is_active_organization(ledger, product, organization),
                 self.clock,
             )

@@ -200,6 +200,7 @@ class KeyScope(StrEnum):
     ADMIN = "admin"
     SECRET = "secret"  # noqa: S105 - the name of a scope, not a secret
     PUBLISHABLE = "publishable"
+    USER = "user"  # a user token: one user's, and never stored (``core.user_tokens``)
 
 
 class ReceiptEvent(StrEnum):

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
+from notify_pipeline.core import user_tokens
 from notify_pipeline.core.ids import DeliveryIds, new_id, to_micros
 from notify_pipeline.core.ledger import policies, tenants
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
@@ -112,6 +113,7 @@ def furnish(house: House, owner: Owner) -> None:
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)
+    _add_user_tokens(house, owner)
     refs["d"] = DeliveryIds(house.services.delivery_secret, owner.tenant, refs["notification_id"], "fcm").of(
         refs["token"]
     )
@@ -149,6 +151,17 @@ def _add_keys(house: House, owner: Owner) -> None:
     admins = owner.refs["revoked_admin"] = f"nak_revoked-{new_id()}"
     row = {"key_id": new_id(), "scope": "admin", "sha256": digest(admins), "created_at": at - 2, "revoked_at": at - 1}
     change(house.services.ledger, insert(KEYS).values(row))
+
+
+def _add_user_tokens(house: House, owner: Owner) -> None:
+    """Add tokens of the owner's user and of another, made long ago as they are good for no more than a day."""
+    secret, now = house.services.ledger.secret(user_tokens.SECRET), house.clock()
+    for name, user_id, at in (
+        ("user_token", owner.refs["user_id"], now),
+        ("other_user_token", f"{owner.mark}-other", now),
+        ("expired_user_token", owner.refs["user_id"], now - timedelta(days=1)),
+    ):
+        owner.refs[name] = user_tokens.mint(secret, owner.tenant, user_id, at, user_tokens.MAX_TTL_S)
 
 
 def digest(plaintext: str) -> str:

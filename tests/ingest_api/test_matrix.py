@@ -117,6 +117,7 @@ CASES: dict[Route, Case] = {
     ("PUT", "/users/{user_id}/quiet-hours"): Case(body=_QUIET, owned=False),
     ("GET", "/users/{user_id}/quiet-hours"): Case(),
     ("DELETE", "/users/{user_id}/quiet-hours"): Case(204),
+    ("POST", "/users/{user_id}/token"): Case(201, {"ttl": 60}, owned=False),
     ("POST", "/notifications"): Case(202, SEND),
     ("POST", "/notifications/bulk"): Case(200, {"notifications": [SEND | {"id": "{mark}-bulk"}]}),
     ("PATCH", "/notifications/{notification_id}"): Case(body={"ttl": 60}, path="/notifications/{later_id}"),
@@ -231,6 +232,9 @@ def bad_callers(owner: Owner, world: World) -> Iterator[Caller]:
     yield Caller("expired", bearer(owner.refs["expired"]))
     yield Caller("inactive", bearer(world.inactive.secret))
     yield Caller("inactive publishable", bearer(world.inactive.publishable))
+    yield Caller("inactive's user", bearer(world.inactive.refs["user_token"]))
+    yield Caller("expired user", bearer(owner.refs["expired_user_token"]))
+    yield Caller("forged user", bearer(owner.refs["user_token"][:-4] + "AAAA"))
 
 
 def digest_of(key: str) -> str:
@@ -251,6 +255,13 @@ def good_callers(owner: Owner, world: World, once: bool) -> Iterator[Caller]:
         sibling = world.two if owner is world.one else world.one
         yield Caller("sibling for it", bearer(sibling.secret, **acting), KeyScope.SECRET)
     yield Caller("admin", bearer(ADMIN), KeyScope.ADMIN)
+    yield Caller("another user", bearer(owner.refs["other_user_token"]), KeyScope.USER)
+    yield Caller("stranger's user", bearer(world.stranger.refs["user_token"]), KeyScope.USER)
+    if not owner.is_product:
+        own = bearer(world.product.refs["user_token"], **acting)
+        yield Caller("its product's user", own, KeyScope.USER)
+    if not once:
+        yield Caller("its user", bearer(owner.refs["user_token"]), KeyScope.USER, owner)
     if not once:
         yield Caller("publishable", bearer(owner.publishable), KeyScope.PUBLISHABLE, owner)
     if not owner.is_product:

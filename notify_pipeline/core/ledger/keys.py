@@ -44,6 +44,7 @@ class KeyInfo:
         active: Whether its tenant is active, and an organization's product too.
         revoked: Whether it was.
         expires_at: From when on it does not count any more.
+        user_id: The one user that it speaks for; None for a key, which speaks for its tenant.
     """
 
     key_id: str
@@ -53,6 +54,7 @@ class KeyInfo:
     active: bool
     revoked: bool
     expires_at: datetime | None = None
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

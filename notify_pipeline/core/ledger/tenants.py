@@ -47,6 +47,14 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a tenant counts: it is active, and so is an organization's product (``parent``)."""
+
+    parent: str | None
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Creation:
     new: NewTenant
     parent: str | None
@@ -92,6 +100,22 @@ def get(ledger: Ledger, tenant: str) -> Tenant | None:
     with ledger.read() as conn:
         row = conn.execute(select(TENANTS).where(TENANTS.c.tenant == tenant)).one_or_none()
     return None if row is None else _tenant(row)
+
+
+def standing(ledger: Ledger, tenant: str) -> Standing | None:
+    """Return whether a tenant counts, or None when there is none of this id."""
+    products = TENANTS.alias("products")
+    query = (
+        select(TENANTS.c.parent, TENANTS.c.active, products.c.active)
+        .outerjoin_from(TENANTS, products, products.c.tenant == TENANTS.c.parent)
+        .where(TENANTS.c.tenant == tenant)
+    )
+    with ledger.read() as conn:
+        row = conn.execute(query).tuples().one_or_none()
+    if row is None:
+        return None
+    parent, active, product_active = row
+    return Standing(parent, bool(active) and (parent is None or bool(product_active)))
 
 
 def change(
