@@ -1,4 +1,4 @@
-"""What a tenant tells of its users: time zones and quiet hours.
+"""What a tenant tells of its users: addresses, language, time zone, attributes, and quiet hours.
 
 Belongs here: the user routes. Does not belong here: storing (``core.ledger.users``), the tenant's own quiet hours
 (``policies``), what follows for a send (``delivery``).
@@ -17,18 +17,36 @@ from ingest_api.users.models import UserProfile, UserQuietHours, UserQuietHoursS
 from notify_pipeline.core.ledger import users
 
 GROUP = Group("users", "What is told of users, beyond their devices.")
+_UNTOLD = {404: "Nothing was told of such a user; devices may name one all the same."}
 _NONE = {404: "The user has no quiet hours of their own."}
 _QUIET = {200: Answer("The user's own quiet hours.", UserQuietHoursShown)}
 
 
 @GROUP.endpoint("PUT", "/users/{user_id}", access=Access.SECRET, answers={200: Answer("The stored user.", UserShown)})
 def replace_user(call: Call, user_id: UserInPath, body: UserProfile) -> Response:
-    """Tell of a user.
+    """Tell of a user, in the place of what was told before.
 
     The user need not have been told of before, nor have a device. Quiet hours stay as they are.
     """
-    stored = users.put(call.services.ledger, call.tenant, user_id, body.timezone, call.actor, call.services.clock())
-    return answer(200, _shown(stored))
+    services = call.services
+    profile = users.Profile(**body.model_dump())
+    return answer(200, _shown(users.put(services.ledger, call.tenant, user_id, profile, call.actor, services.clock())))
+
+
+@GROUP.endpoint(
+    "PATCH",
+    "/users/{user_id}",
+    access=Access.SECRET,
+    answers={200: Answer("The stored user.", UserShown)},
+    errors=_UNTOLD,
+)
+def change_user(call: Call, user_id: UserInPath, body: UserProfile) -> Response:
+    """Change what is given of a user; null takes it away. Attributes are replaced as a whole."""
+    services = call.services
+    changed = users.change(services.ledger, call.tenant, user_id, body.given(), call.actor, services.clock())
+    if changed is None:
+        raise not_found("Nothing was told of such a user.")
+    return answer(200, _shown(changed))
 
 
 @GROUP.endpoint(
@@ -36,7 +54,7 @@ def replace_user(call: Call, user_id: UserInPath, body: UserProfile) -> Response
     "/users/{user_id}",
     access=Access.SECRET,
     answers={200: Answer("The stored user.", UserShown)},
-    errors={404: "Nothing was told of such a user; devices may name one all the same."},
+    errors=_UNTOLD,
 )
 def show_user(call: Call, user_id: UserInPath) -> Response:
     """Show what was told of a user."""
@@ -77,8 +95,9 @@ def remove_user_quiet_hours(call: Call, user_id: UserInPath) -> Response:
     return empty()
 
 
-def _shown(user: users.UserRow) -> dict[str, Any]:
-    return fields_of(UserShown, user)
+def _shown(user: users.StoredUser) -> dict[str, Any]:
+    profile = user.profile.values()
+    return {**fields_of(UserShown, user, *profile), **profile}
 
 
 def _none() -> ApiError:

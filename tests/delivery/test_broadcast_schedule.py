@@ -227,7 +227,7 @@ def test_frames_are_split_as_the_rule_says_of_each_recipient(
 ) -> None:
     tenant = f"t{hash((tuple(people), ttl_s, local)) % 10**9}"
     for user_id, (zone, own) in told.items():
-        users.put(sqlite_ledger, tenant, user_id, zone, "k", NOON)
+        users.put(sqlite_ledger, tenant, user_id, users.Profile(timezone=zone), "k", NOON)
         if own is not None:
             users.put_quiet_hours(sqlite_ledger, tenant, user_id, own, "k", NOON)
     if quiet is not None:

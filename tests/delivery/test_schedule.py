@@ -88,7 +88,7 @@ def test_nine_o_clock_comes_to_each_zone_in_its_turn(ctx: DeliveryContext, fcm: 
 
 
 def test_a_device_without_a_zone_goes_by_its_user_s(ctx: DeliveryContext, fcm: FakeSender, clock: Clock) -> None:
-    users.put(ctx.ledger, TENANT, "u", "Asia/Tokyo", "k", NOON)
+    users.put(ctx.ledger, TENANT, "u", users.Profile(timezone="Asia/Tokyo"), "k", NOON)
     register(ctx.ledger, "phone", user_id="u")
     request_id = accept_at(ctx.ledger, clock(), users=["u"], send_at_local="2026-11-22T09:00:00")
     clock.set(NINE["Asia/Tokyo"] - timedelta(seconds=1))

@@ -18,7 +18,7 @@ from tests.ingest_api.conftest import ADMIN, copied
 from tests.ingest_api.server import Server, call
 
 _DOCS = Path(__file__).parents[2] / "docs"
-_GUIDES = ("tenants", "templates", "sending", "scheduling", "tracking", "dead-letters", "callbacks", "limits")
+_GUIDES = ("tenants", "templates", "sending", "scheduling", "tracking", "dead-letters", "callbacks", "limits", "users")
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)
 # What the pages plan ahead lies ahead whenever this runs.

@@ -114,6 +114,7 @@ CASES: dict[Route, Case] = {
     ("GET", "/users/{user_id}/messages"): Case(owned=False, product_too=True),
     ("GET", "/users/{user_id}"): Case(),
     ("PUT", "/users/{user_id}"): Case(body={"timezone": "Asia/Tokyo"}, owned=False),
+    ("PATCH", "/users/{user_id}"): Case(body={"email": "{mark}@example.com"}),
     ("PUT", "/users/{user_id}/quiet-hours"): Case(body=_QUIET, owned=False),
     ("GET", "/users/{user_id}/quiet-hours"): Case(),
     ("DELETE", "/users/{user_id}/quiet-hours"): Case(204),

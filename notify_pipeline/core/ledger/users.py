@@ -1,7 +1,7 @@
 """Users: what a tenant tells of them, beyond the devices that are registered for them.
 
-Belongs here: storing and finding that. Does not belong here: devices (``devices``), what follows from it for a send
-(``delivery``).
+Belongs here: storing and finding that. Does not belong here: devices (``devices``), what a user wants
+(``preferences``), what follows from it for a send (``delivery``).
 
 A user is whoever a tenant says: a row exists once something was told. Values that are null were not.
 """
@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit
@@ -22,16 +22,51 @@ from notify_pipeline.core.ledger.tenant_tables import USERS
 
 # Rows read, and users asked for, in one statement.
 _PIECE = 1_000
+_PROFILE = ("email", "phone", "locale", "timezone", "attributes")
+_TIME = (USERS.c.user_id, USERS.c.timezone, USERS.c.quiet_hours, USERS.c.updated_at)
 # In the words of the partial index, literally: only then does SQLite know that the index covers the query.
 _QUIET = text("quiet_hours IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What a tenant tells of a user; ``phone`` is an E.164 number, ``attributes`` a JSON object."""
+
+    email: str | None = None
+    phone: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+    attributes: Mapping[str, Any] | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return it as it is given to ``change``."""
+        return {name: getattr(self, name) for name in _PROFILE}
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where a user can be written to."""
+
+    email: str | None
+    phone: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class UserRow:
-    """What is stored of a user; ``quiet_hours`` is {"from", "until", "timezone"}."""
+    """What is stored of a user's time; ``quiet_hours`` is {"from", "until", "timezone"}."""
 
     user_id: str
     timezone: str | None
+    quiet_hours: Mapping[str, Any] | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUser:
+    """All that is stored of a user."""
+
+    user_id: str
+    profile: Profile
     quiet_hours: Mapping[str, Any] | None
     updated_at: datetime
 
@@ -45,14 +80,21 @@ class _Change:
     now: datetime
 
 
-def put(ledger: Ledger, tenant: str, user_id: str, timezone: str | None, actor: str, now: datetime) -> UserRow:
+def put(ledger: Ledger, tenant: str, user_id: str, profile: Profile, actor: str, now: datetime) -> StoredUser:
     """Store a user's profile in the place of what there was; quiet hours stay."""
-    return ledger.write(_change, _Change(tenant, user_id, {"timezone": timezone}, actor, now))
+    return ledger.write(_change, _Change(tenant, user_id, _storable(profile.values()), actor, now))
+
+
+def change(
+    ledger: Ledger, tenant: str, user_id: str, values: Mapping[str, Any], actor: str, now: datetime
+) -> StoredUser | None:
+    """Store some fields of a ``Profile`` in the place of what there was; None when nothing was told of the user."""
+    return ledger.write(_change_known, _Change(tenant, user_id, _storable(values), actor, now))
 
 
 def put_quiet_hours(
     ledger: Ledger, tenant: str, user_id: str, quiet_hours: Mapping[str, Any], actor: str, now: datetime
-) -> UserRow:
+) -> StoredUser:
     """Store a user's own quiet hours in the place of what there was."""
     value = orjson.dumps(quiet_hours, option=orjson.OPT_SORT_KEYS).decode()
     return ledger.write(_change, _Change(tenant, user_id, {"quiet_hours": value}, actor, now))
@@ -63,27 +105,34 @@ def remove_quiet_hours(ledger: Ledger, tenant: str, user_id: str, actor: str, no
     return ledger.write(_remove, (tenant, user_id, actor, now))
 
 
-def get(ledger: Ledger, tenant: str, user_id: str) -> UserRow | None:
+def get(ledger: Ledger, tenant: str, user_id: str) -> StoredUser | None:
     """Return a user, or None when nothing was told of them."""
-    return find(ledger, tenant, [user_id]).get(user_id)
-
-
-def find(ledger: Ledger, tenant: str, user_ids: Sequence[str]) -> dict[str, UserRow]:
-    """Return what is stored of these users."""
-    found: dict[str, UserRow] = {}
-    ordered = sorted(set(user_ids))
     with ledger.read() as conn:
-        for start in range(0, len(ordered), _PIECE):
-            piece = ordered[start : start + _PIECE]
-            query = select(USERS).where(USERS.c.tenant == tenant, USERS.c.user_id.in_(piece))
-            found.update((row.user_id, _user(row)) for row in conn.execute(query))
-    return found
+        found = conn.execute(select(USERS).where(USERS.c.tenant == tenant, USERS.c.user_id == user_id)).first()
+    return None if found is None else _stored(found)
+
+
+def find(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str, UserRow]:
+    """Return what is stored of these users' time."""
+    return {row.user_id: _user(row) for row in _rows(ledger, tenant, user_ids, _TIME)}
+
+
+def contacts(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str, Contact]:
+    """Return the addresses of those of these users who have any."""
+    rows = _rows(ledger, tenant, user_ids, (USERS.c.user_id, USERS.c.email, USERS.c.phone))
+    return {row.user_id: Contact(row.email, row.phone) for row in rows if row.email or row.phone}
+
+
+def profiles(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str, Profile]:
+    """Return what was told of these users, attributes included: for few users; ``contacts`` is for many."""
+    columns = (USERS.c.user_id, *(USERS.c[name] for name in _PROFILE))
+    return {row.user_id: _profile(row) for row in _rows(ledger, tenant, user_ids, columns)}
 
 
 def with_time(ledger: Ledger, tenant: str) -> Iterator[list[UserRow]]:
     """Yield the users of whom a time zone or quiet hours are stored, in pieces, holding one at a time."""
     told = or_(USERS.c.timezone.isnot(None), USERS.c.quiet_hours.isnot(None))
-    query = select(USERS).where(USERS.c.tenant == tenant, told).order_by(USERS.c.user_id).limit(_PIECE)
+    query = select(*_TIME).where(USERS.c.tenant == tenant, told).order_by(USERS.c.user_id).limit(_PIECE)
     page = query
     while True:
         with ledger.read() as conn:
@@ -103,23 +152,52 @@ def with_quiet_hours(conn: Connection, tenants: Collection[str]) -> set[str]:
     return {tenant for tenant in tenants if conn.execute(one, {"of_tenant": tenant}).first() is not None}
 
 
-def _change(conn: Connection, items: Sequence[_Change]) -> list[UserRow]:
-    return [_change_one(conn, item) for item in items]
+def _rows(
+    ledger: Ledger, tenant: str, user_ids: Collection[str], columns: Sequence[ColumnElement[Any]]
+) -> Iterator[Any]:
+    ordered = sorted(set(user_ids))
+    with ledger.read() as conn:
+        for start in range(0, len(ordered), _PIECE):
+            piece = ordered[start : start + _PIECE]
+            yield from conn.execute(select(*columns).where(USERS.c.tenant == tenant, USERS.c.user_id.in_(piece)))
 
 
-def _change_one(conn: Connection, item: _Change) -> UserRow:
-    at = to_micros(item.now)
+def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(values)
+    if (attributes := found.get("attributes")) is not None:
+        found["attributes"] = orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS).decode()
+    return found
+
+
+def _change(conn: Connection, items: Sequence[_Change]) -> list[StoredUser]:
+    return [_change_one(conn, item, _before(conn, item)) for item in items]
+
+
+def _change_known(conn: Connection, items: Sequence[_Change]) -> list[StoredUser | None]:
+    found = ((item, _before(conn, item)) for item in items)
+    return [_change_one(conn, item, before) if before else None for item, before in found]
+
+
+def _before(conn: Connection, item: _Change) -> Mapping[Any, Any]:
+    """Return the row as it is, locked; empty when there is none."""
     this = (USERS.c.tenant == item.tenant, USERS.c.user_id == item.user_id)
-    before = conn.execute(select(USERS).where(*this).with_for_update()).mappings().first()
-    if before is None or any(before[name] != value for name, value in item.values.items()):
+    return conn.execute(select(USERS).where(*this).with_for_update()).mappings().first() or {}
+
+
+def _change_one(conn: Connection, item: _Change, before: Mapping[Any, Any]) -> StoredUser:
+    at = to_micros(item.now)
+    changed = sorted(name for name, value in item.values.items() if before.get(name) != value)
+    if changed or not before:
         new = insert_for(conn.dialect.name)(USERS).values(
             tenant=item.tenant, user_id=item.user_id, updated_at=at, **item.values
         )
         conn.execute(
             new.on_conflict_do_update(index_elements=["tenant", "user_id"], set_={**item.values, "updated_at": at})
         )
-        _tell(conn, item.tenant, item.user_id, sorted(item.values), item.actor, item.now)
-    return _user(conn.execute(select(USERS).where(*this)).one())
+        _tell(conn, item.tenant, item.user_id, changed, item.actor, item.now)
+    return _stored(
+        conn.execute(select(USERS).where(USERS.c.tenant == item.tenant, USERS.c.user_id == item.user_id)).one()
+    )
 
 
 def _remove(conn: Connection, items: Sequence[tuple[str, str, str, datetime]]) -> list[bool]:
@@ -139,5 +217,16 @@ def _tell(conn: Connection, tenant: str, user_id: str, changed: Sequence[str], a
 
 
 def _user(row: Any) -> UserRow:
-    quiet = None if row.quiet_hours is None else orjson.loads(row.quiet_hours)
-    return UserRow(row.user_id, row.timezone, quiet, from_micros(row.updated_at))
+    return UserRow(row.user_id, row.timezone, _json(row.quiet_hours), from_micros(row.updated_at))
+
+
+def _stored(row: Any) -> StoredUser:
+    return StoredUser(row.user_id, _profile(row), _json(row.quiet_hours), from_micros(row.updated_at))
+
+
+def _profile(row: Any) -> Profile:
+    return Profile(row.email, row.phone, row.locale, row.timezone, _json(row.attributes))
+
+
+def _json(stored: str | None) -> Any:
+    return None if stored is None else orjson.loads(stored)
