@@ -56,7 +56,7 @@ class UserProfile(Strict):
     )
 
     email: Email | None = Field(default=None, description="Where e-mail goes that is sent to the user.")
-    phone: Phone | None = Field(default=None, description="Where SMS go that are sent to the user, in E.164.")
+    phone: Phone | None = Field(default=None, description="Where SMS go that are sent to the user; kept in E.164.")
     locale: Locale | None = Field(default=None, description="The user's language, a BCP 47 tag.")
     timezone: Timezone | None = Field(
         default=None, description="A name from the IANA time zone database: for devices that did not name their own."
