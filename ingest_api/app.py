@@ -22,6 +22,7 @@ from ingest_api.policies.routes import GROUP as POLICIES
 from ingest_api.receipts.routes import GROUP as RECEIPTS
 from ingest_api.reports.routes import GROUP as REPORTS
 from ingest_api.services import Services
+from ingest_api.suppressions.routes import GROUP as SUPPRESSIONS
 from ingest_api.templates.routes import GROUP as TEMPLATES
 from ingest_api.tenants.key_routes import GROUP as KEYS
 from ingest_api.tenants.routes import GROUP as TENANTS
@@ -38,6 +39,7 @@ GROUPS: tuple[Group, ...] = (
     DEVICES,
     USERS,
     USER_TOKENS,
+    SUPPRESSIONS,
     TEMPLATES,
     NOTIFICATIONS,
     TRACKING,

@@ -28,6 +28,7 @@ from pydantic import (
 
 from notify_pipeline.core import phone_numbers
 from notify_pipeline.core.conditions import TOPIC
+from notify_pipeline.core.mail_addresses import MAIL_PATTERN, MAX_LENGTH
 from notify_pipeline.core.vocabulary import Platform
 
 # Registration tokens of FCM have no documented form: base64url with a colon today, 4 KB at most as a header or path
@@ -48,10 +49,7 @@ NO_NUL_PATTERN = r"^[^\x00]*$"
 Token = Annotated[str, Field(pattern=TOKEN_PATTERN, examples=["dGhlIGRldmljZQ:APA91bHun4MxP5egoKMwt2KZFBaFUH"])]
 # Topics of a registration are filtered, not refused: any text is legal, and what was stored is shown.
 TopicCandidate = Annotated[str, Field(max_length=1_000, pattern=NO_NUL_PATTERN, examples=["breaking/uk"])]
-# What mail servers take is for them to say; this is what an address can be at all (RFC 5321 section 4.5.3.1).
-Email = Annotated[
-    str, Field(pattern=r"^[^\s@<>\x00-\x1f\x7f]{1,64}@[^\s@<>\x00-\x1f\x7f]{1,255}$", examples=["ada@example.com"])
-]
+Email = Annotated[str, Field(pattern=MAIL_PATTERN, max_length=MAX_LENGTH, examples=["ada@example.com"])]
 # Whatever people put between the digits: stored and compared in E.164.
 Phone = Annotated[
     str,

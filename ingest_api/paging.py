@@ -16,8 +16,8 @@ from notify_pipeline.core.ids import from_micros
 
 # Far beyond any position; stops a hostile cursor before it is parsed.
 _MAX_LENGTH = 400
-# Ids as we make them and tenants choose them; nothing that a store could choke on.
-_TEXT = re.compile(r"[ -~]{1,200}\Z")
+# Ids as we make them and tenants choose them, and addresses; nothing that a store could choke on.
+_TEXT = re.compile(r"[ -~]{1,256}\Z")
 
 Row = TypeVar("Row")
 

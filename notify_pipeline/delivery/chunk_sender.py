@@ -27,7 +27,7 @@ from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.schemas import ATTEMPTS
-from notify_pipeline.core.vocabulary import Outcome, Platform
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 from notify_pipeline.delivery import attempts, dead_letters, notifications, retry_policies, tokens
 from notify_pipeline.delivery.attempts import Results
 from notify_pipeline.delivery.context import DeliveryContext
@@ -291,8 +291,8 @@ class ChunkSender:
 
     async def _drop(self, drops: Sequence[TokenDrop]) -> None:
         if drops:
-            tenant = self._shard.notification.tenant
-            await asyncio.to_thread(tokens.drop, self._ctx.ledger, tenant, drops, self._ctx.clock())
+            tenant, channel = self._shard.notification.tenant, Channel(self._shard.row.channel)
+            await asyncio.to_thread(tokens.drop, self._ctx.ledger, tenant, channel, drops, self._ctx.clock())
 
 
 def _without_call(outcome: Outcome, code: str, now: int) -> AttemptResult:

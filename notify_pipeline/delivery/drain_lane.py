@@ -237,7 +237,7 @@ class Lane:
                 about = answers[-1].notification
                 await asyncio.to_thread(tokens.report_stop, ledger, guard, self._sender.provider, about, now)
             if drops:
-                await asyncio.to_thread(tokens.drop, ledger, tenant, drops, now)
+                await asyncio.to_thread(tokens.drop, ledger, tenant, self.channel, drops, now)
 
     async def _keep(self) -> None:
         """Extend the leases on what is in flight."""

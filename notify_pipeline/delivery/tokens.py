@@ -1,7 +1,8 @@
 """Dropping device tokens on a provider's word, and stopping when that word becomes implausible.
 
-Belongs here: collecting dead tokens, the breaker, and the drop itself. Does not belong here: which answers mean that a
-token is dead (``channels``), the registrations (``core.ledger.devices``).
+Belongs here: collecting dead tokens, the breaker, and the drop itself; of e-mail and SMS, whose addresses are no
+device's, the address is suppressed instead. Does not belong here: which answers mean that a token is dead
+(``channels``), the registrations (``core.ledger.devices``), suppressions (``core.ledger.suppressions``).
 
 Normally a few percent of a send's tokens are dead. When a large share is, something else is wrong (a key of another
 project, a wrong environment), and dropping would empty the audience. So dead tokens are only dropped while their share
@@ -16,11 +17,13 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, devices
+from notify_pipeline.core.ledger import audit, devices, suppressions
 from notify_pipeline.core.ledger.devices import TokenDrop
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.suppressions import NewSuppression
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.vocabulary import Channel, SuppressionReason
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +96,17 @@ def is_answer(result: AttemptResult) -> bool:
     return result.answered_at is not None
 
 
-def drop(ledger: Ledger, tenant: str, drops: Sequence[TokenDrop], now: datetime) -> int:
-    """Drop tokens; return how many were still registered as the provider knew them."""
-    return devices.drop(ledger, tenant, drops, now) if drops else 0
+def drop(ledger: Ledger, tenant: str, channel: Channel, drops: Sequence[TokenDrop], now: datetime) -> int:
+    """Drop tokens, or suppress addresses where a channel has no tokens.
+
+    Returns:
+        How many tokens were still registered as the provider knew them, or addresses were not suppressed before.
+    """
+    if channel not in suppressions.CHANNELS:
+        return devices.drop(ledger, tenant, drops, now) if drops else 0
+    bounced = SuppressionReason.HARD_BOUNCE
+    new = [NewSuppression(tenant, channel, each.token, bounced, each.reason or None, "delivery") for each in drops]
+    return suppressions.add_many(ledger, new, now)
 
 
 def report_stop(ledger: Ledger, guard: DropGuard, provider: str, about: Notification, now: datetime) -> None:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, devices
+from notify_pipeline.core.ledger import audit, devices, suppressions
 from notify_pipeline.core.ledger.devices import Registration, TokenDrop
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, SuppressionReason
 from notify_pipeline.delivery import broadcast
 from notify_pipeline.delivery.tokens import DropGuard, drop_of
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, result
@@ -123,3 +123,27 @@ def test_a_provider_that_calls_everybody_dead_drops_nobody(ledger: Ledger, folde
     assert live(ledger, *names) == names
     alarms = [entry for entry in audit.page(ledger, request_id) if entry.event == "token_drop_stopped"]
     assert [alarm.detail for alarm in alarms] == [{"provider": "fake", "answers": 30, "dead": 30}]
+
+
+@pytest.mark.parametrize("way", ["drain", "broadcast"])
+def test_a_dead_mailbox_is_suppressed_and_stays_subscribed(ledger: Ledger, folder_lake: Lake, way: str) -> None:
+    names = ("dead@example.com", "alive@example.com")
+
+    def answer(recipient: Recipient, number: int) -> object:
+        return gone(recipient, number) if recipient.address == names[0] else Outcome.ACCEPTED
+
+    ctx = context(ledger, folder_lake, FakeSender(Channel.EMAIL, answer))  # type: ignore[arg-type]
+    for name in names:
+        register(ledger, name, Platform.EMAIL, topics=["t"])
+    land(ledger, folder_lake)
+    body = {"topics": ["t"], "channels": ["email"]}
+    if way == "drain":
+        drain_to_end(ctx, accept(ledger, **body))
+    else:
+        request_id = routed(ctx, **body)
+        for ref in broadcast.snapshot(ctx, request_id):
+            broadcast.send_shard(ctx, request_id, ref.shard)
+    assert sorted(live(ledger, *names)) == sorted(names)
+    with ledger.read() as conn:
+        found = suppressions.find(conn, TENANT, Channel.EMAIL, names)
+    assert found == {names[0]: SuppressionReason.HARD_BOUNCE}

@@ -89,6 +89,7 @@ def furnish(house: House, owner: Owner) -> None:
         "category": CATEGORY,
         "channel": "fcm",
         "name": f"template-of-{owner.tenant}",
+        "address": f"bounced@{mark}.example.com",
         "tenant_id": owner.tenant,
         "product_id": owner.product,
         "organization_id": owner.tenant,
@@ -110,6 +111,7 @@ def furnish(house: House, owner: Owner) -> None:
     api.ok("PUT", f"/users/{refs['user_id']}", {"timezone": "Asia/Tokyo"})
     api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
     api.ok("PUT", f"/templates/{refs['name']}", TEMPLATE)
+    api.ok("POST", "/suppressions", {"channel": "email", "address": refs["address"]})
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)
