@@ -75,7 +75,7 @@ Index("ix_user_messages_expires_at", USER_MESSAGES.c.expires_at)
 INBOX = Table(
     "inbox",
     METADATA,
-    Column("item_id", Text, primary_key=True),  # grows with time
+    Column("item_id", Text, primary_key=True),  # grows with ``visible_at``
     Column("tenant", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("notification_id", Text, nullable=False),
@@ -86,26 +86,25 @@ INBOX = Table(
     Column("visible_at", BigInteger, nullable=False),  # not shown before
     Column("expires_at", BigInteger),  # not shown from then on
     Column("created_at", BigInteger, nullable=False),
+    Column("announced_at", BigInteger),  # when connected clients were told of it: shown from then on, too
     Column("read_at", BigInteger),
     Column("deleted_at", BigInteger),
 )
 # A user has one item of a notification, however often it is planned.
-Index("uq_inbox_notification", INBOX.c.tenant, INBOX.c.user_id, INBOX.c.notification_id, unique=True)
-_THERE = INBOX.c.deleted_at.is_(None)
-Index(
-    "ix_inbox_there",
-    INBOX.c.tenant,
-    INBOX.c.user_id,
-    INBOX.c.item_id,
-    sqlite_where=_THERE,
-    postgresql_where=_THERE,
-)
+Index("uq_inbox_notification", INBOX.c.tenant, INBOX.c.notification_id, INBOX.c.user_id, unique=True)
+Index("ix_inbox_user", INBOX.c.tenant, INBOX.c.user_id, INBOX.c.item_id)
+# With all that is asked of an unread item, so that they are counted in the index alone.
+_ASKED = (INBOX.c.announced_at, INBOX.c.visible_at, INBOX.c.expires_at, INBOX.c.deleted_at, INBOX.c.read_at)
 _UNREAD = INBOX.c.deleted_at.is_(None) & INBOX.c.read_at.is_(None)
 Index(
     "ix_inbox_unread",
     INBOX.c.tenant,
     INBOX.c.user_id,
     INBOX.c.item_id,
+    *_ASKED,
     sqlite_where=_UNREAD,
     postgresql_where=_UNREAD,
 )
+_UNANNOUNCED = INBOX.c.announced_at.is_(None)
+Index("ix_inbox_unannounced", INBOX.c.visible_at, sqlite_where=_UNANNOUNCED, postgresql_where=_UNANNOUNCED)
+Index("ix_inbox_visible_at", INBOX.c.visible_at)

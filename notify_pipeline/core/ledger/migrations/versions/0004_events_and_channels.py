@@ -120,27 +120,30 @@ def _create_inbox() -> None:
         sa.Column("visible_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("announced_at", sa.BigInteger(), nullable=True),
         sa.Column("read_at", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("item_id", name=op.f("pk_inbox")),
     )
-    op.create_index(
-        "ix_inbox_there",
-        "inbox",
-        ["tenant", "user_id", "item_id"],
-        unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
-    )
+    op.create_index("ix_inbox_user", "inbox", ["tenant", "user_id", "item_id"], unique=False)
     op.create_index(
         "ix_inbox_unread",
         "inbox",
-        ["tenant", "user_id", "item_id"],
+        ["tenant", "user_id", "item_id", "announced_at", "visible_at", "expires_at", "deleted_at", "read_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NULL AND read_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL AND read_at IS NULL"),
     )
-    op.create_index("uq_inbox_notification", "inbox", ["tenant", "user_id", "notification_id"], unique=True)
+    op.create_index(
+        "ix_inbox_unannounced",
+        "inbox",
+        ["visible_at"],
+        unique=False,
+        sqlite_where=sa.text("announced_at IS NULL"),
+        postgresql_where=sa.text("announced_at IS NULL"),
+    )
+    op.create_index("ix_inbox_visible_at", "inbox", ["visible_at"], unique=False)
+    op.create_index("uq_inbox_notification", "inbox", ["tenant", "notification_id", "user_id"], unique=True)
 
 
 def _create_connections() -> None:
