@@ -44,8 +44,9 @@ Index("ix_suppressions_created_at", SUPPRESSIONS.c.tenant, SUPPRESSIONS.c.create
 CONNECTIONS = Table(
     "connections",
     METADATA,
+    # With the tenant, as API Gateway's ids are told us by tenants.
+    Column("tenant", Text, primary_key=True),
     Column("connection_id", Text, primary_key=True),
-    Column("tenant", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("endpoint", Text, nullable=False),  # base URL of the management interface that reaches it
     Column("gateway", Text, nullable=False),  # which gateway process holds it; empty: not one of ours
@@ -65,6 +66,7 @@ USER_MESSAGES = Table(
     Column("message_id", Text, nullable=False, unique=True),  # a delivery id, or the inbox change's own
     Column("kind", Text, nullable=False),  # notification: the channel sends it | inbox: gateways do, as they see it
     Column("payload", Text, nullable=False),  # JSON
+    Column("previous", BigInteger, nullable=False),  # the user's number before this one; 0: none was left
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     sqlite_autoincrement=True,  # a number is never used again: it is a cursor

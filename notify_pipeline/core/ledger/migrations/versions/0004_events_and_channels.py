@@ -149,14 +149,14 @@ def _create_inbox() -> None:
 def _create_connections() -> None:
     op.create_table(
         "connections",
-        sa.Column("connection_id", sa.Text(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("connection_id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
         sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("gateway", sa.Text(), nullable=False),
         sa.Column("connected_at", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("connection_id", name=op.f("pk_connections")),
+        sa.PrimaryKeyConstraint("tenant", "connection_id", name=op.f("pk_connections")),
     )
     op.create_index("ix_connections_gateway", "connections", ["gateway"], unique=False)
     op.create_index("ix_connections_tenant_user_id", "connections", ["tenant", "user_id"], unique=False)
@@ -168,6 +168,7 @@ def _create_connections() -> None:
         sa.Column("message_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("previous", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_user_messages")),
