@@ -107,7 +107,7 @@ def test_many_writers_leave_one_chain(ledger: Ledger) -> None:
 
 
 def test_news_are_what_is_new_and_what_was_skipped(ledger: Ledger) -> None:
-    one, two, three = user_messages.store(ledger, [new("1"), new("2", kind=INBOX), new("3", "bob")], NOW)
+    one, two, three = user_messages.store(ledger, [new("1"), new("2", "cat", kind=INBOX), new("3", "bob")], NOW)
     assert [each.seq for each in user_messages.news(ledger, one.seq, (), 10)] == [two.seq, three.seq]
     found = user_messages.news(ledger, two.seq, [one.seq, 999], 10)
     assert [(each.seq, each.user_id, each.kind) for each in found] == [

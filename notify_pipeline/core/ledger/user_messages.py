@@ -156,7 +156,7 @@ def news(ledger: Ledger, after: int, skipped: Sequence[int], limit: int) -> list
 def last_number(ledger: Ledger) -> int:
     """Return the largest number that is there, 0 when none is."""
     with ledger.read() as conn:
-        return conn.execute(select(func.coalesce(func.max(USER_MESSAGES.c.seq), 0))).scalar_one()
+        return conn.execute(select(func.max(USER_MESSAGES.c.seq))).scalar_one() or 0
 
 
 def tidy(ledger: Ledger, now: datetime, limit: int = 5_000) -> int:
@@ -225,7 +225,7 @@ def _insert(conn: Connection, messages: Sequence[NewMessage], last: Mapping[User
     ]
     new = insert(USER_MESSAGES).returning(USER_MESSAGES.c.seq, sort_by_parameter_order=True)
     seqs = conn.execute(new, rows).scalars().all()
-    return [Stored(seq, row["previous"]) for seq, row in zip(seqs, rows, strict=True)]
+    return [Stored(seq, last.get((each.tenant, each.user_id), 0)) for seq, each in zip(seqs, messages, strict=True)]
 
 
 def _tidy(conn: Connection, items: Sequence[tuple[int, int]]) -> list[int]:
