@@ -16,6 +16,7 @@ from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.endpoint import Group
 from ingest_api.lean import LeanFlask
 from ingest_api.limits.routes import GROUP as LIMITS
+from ingest_api.looks.routes import GROUP as LOOKS
 from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
 from ingest_api.operations.routes import GROUP as OPERATIONS
 from ingest_api.policies.routes import GROUP as POLICIES
@@ -44,6 +45,7 @@ GROUPS: tuple[Group, ...] = (
     NOTIFICATIONS,
     TRACKING,
     DEAD_LETTERS,
+    LOOKS,
     CALLBACKS,
     RECEIPTS,
     REPORTS,

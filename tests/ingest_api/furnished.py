@@ -83,6 +83,7 @@ def furnish(house: House, owner: Owner) -> None:
         "mark": mark,
         "token": f"{mark}-token",
         "user_id": f"{mark}-user",
+        "look_id": f"{mark}-look",
         "notification_id": f"{mark}-send",
         "later_id": f"{mark}-later",
         "doomed_id": f"{mark}-doomed",
@@ -112,6 +113,7 @@ def furnish(house: House, owner: Owner) -> None:
     api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
     api.ok("PUT", f"/templates/{refs['name']}", TEMPLATE)
     api.ok("POST", "/suppressions", {"channel": "email", "address": refs["address"]})
+    api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)

@@ -1,0 +1,49 @@
+"""Bodies of the routes of looks and likes.
+
+Belongs here: models. Does not belong here: what is done with them (``routes``).
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from ingest_api.fields import Shown, Strict, UserId, UserInPath
+
+# As in a send's content, which they become.
+ImageUrl = Annotated[
+    str, Field(pattern=r"^https?://[^\x00-\x20\x7f]{1,2048}$", examples=["https://example.com/look-7.jpg"])
+]
+DeepLink = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f]{1,2048}$", examples=["app://looks/look-7"])]
+# What fits into a path, as a user's id does.
+LookId = UserInPath
+
+
+class NewLook(Strict):
+    """What the tenant tells of a look, in the place of what it told before."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "owner_id": "user-42",
+                    "image_url": "https://example.com/look-7.jpg",
+                    "deep_link": "app://looks/look-7",
+                }
+            ]
+        }
+    )
+
+    owner_id: UserId = Field(description="The user who is told when somebody likes it.")
+    image_url: ImageUrl | None = Field(default=None, description="Its picture.")
+    deep_link: DeepLink | None = Field(default=None, description="What a tap opens: a URL, or the app's own scheme.")
+
+
+class LookShown(Shown):
+    """A look as it is stored."""
+
+    look_id: str
+    owner_id: str
+    image_url: str | None
+    deep_link: str | None
+    updated_at: datetime
