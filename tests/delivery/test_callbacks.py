@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from notify_pipeline.channels import public_http
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import callback_claims, callback_messages, callbacks, devices, requests, tenants
 from notify_pipeline.core.ledger.callback_messages import Message
@@ -411,7 +412,7 @@ def test_a_name_that_resolves_to_something_else_at_the_second_look(monkeypatch: 
             {"hostname": host, "host": address, "port": port, "family": 2, "proto": 0, "flags": 0} for address in bad
         ]
 
-    monkeypatch.setattr(callback_sending._Resolver, "resolve", lying)
+    monkeypatch.setattr(public_http._Resolver, "resolve", lying)
     bad = ["127.0.0.1", "169.254.169.254", "10.0.0.1"]
     message = callback_claims.Claimed("m", "c", "t", "https://rebind.example/", (callbacks.new_secret(),), "{}", 1, "o")
 

@@ -1,0 +1,180 @@
+"""Connections to wherever a stranger's URL leads, as long as that is a host of the internet.
+
+Belongs here: looking names up, and refusing sockets to private addresses. Does not belong here: what is sent, and what
+a URL may say (``core.addresses``).
+
+Whoever registers a callback or a browser's subscription chooses where we connect to. So every socket that is opened
+here is checked for the number that it is about to connect to: whatever a name resolved to a moment ago, and however the
+number was written.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from notify_pipeline.core.addresses import is_public
+
+# Lookups block a thread each, for half a minute where a name server is dead. No two are of one name.
+_LOOKUP_THREADS = 64
+_IDLE_S = 15.0
+# Of what an answer says.
+_BODY_BYTES = 65_536
+_BODY_S = 1.0
+# One of the words of ``word_for``.
+PRIVATE = "private_address"
+
+
+class PrivateAddress(OSError):
+    """A name leads to addresses that may not be connected to."""
+
+
+class PublicSession:
+    """A client's session and its connections; make it in the event loop that uses it.
+
+    Attributes:
+        session: Follows no cookie, no proxy and no ``Content-Encoding``; how many connections there are is the
+            caller's business.
+    """
+
+    def __init__(
+        self,
+        allow_private: bool,
+        timeout: aiohttp.ClientTimeout,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
+        traces: list[aiohttp.TraceConfig] | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            allow_private: Whether no address is refused.
+            timeout: Of each request.
+            headers: Of each request.
+            tls: Says whom to trust; by default whom the system trusts.
+            traces: aiohttp's hooks.
+        """
+        self._resolver = _Resolver(allow_private)
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            use_dns_cache=False,  # each connection's name is looked up anew
+            limit=0,
+            keepalive_timeout=_IDLE_S,
+            socket_factory=_any_socket if allow_private else _public_socket,
+            ssl=tls or True,
+        )
+        self.session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,  # a proxy would connect for us, to anywhere
+            headers=headers,
+            trace_configs=traces,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections, and wait for no lookup."""
+        await self.session.close()
+        await self._resolver.close()
+
+
+async def empty(answer: aiohttp.ClientResponse) -> None:
+    """Read away what an answer says, within reason, so that its connection can be used again."""
+    left = _BODY_BYTES
+    try:
+        async with asyncio.timeout(_BODY_S):
+            while left > 0 and (data := await answer.content.readany()):
+                left -= len(data)
+    except (TimeoutError, aiohttp.ClientError):
+        # The status has come; a connection that is not empty is closed.
+        answer.close()
+
+
+def word_for(error: Exception) -> str:
+    """Return why there was no answer, as one of few words."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, PrivateAddress):
+        return PRIVATE
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "name_not_found"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return "tls_failed"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "not_connected"
+    return "connection_lost" if isinstance(error, aiohttp.ClientConnectionError | OSError) else "no_http_answer"
+
+
+def _any_socket(info: Any) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def _public_socket(info: Any) -> socket.socket:
+    """Make the socket of a connection, unless its address is private."""
+    if not is_public(info[4][0]):
+        raise PrivateAddress("the address is private")
+    return _any_socket(info)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own, so that a dead name server holds up nothing else."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="names")
+        self._lookups: dict[tuple[str, int], asyncio.Future[list[Any]]] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return a name's addresses that may be connected to.
+
+        Raises:
+            OSError: It has none; a PrivateAddress if it has others.
+        """
+        found = await asyncio.shield(self._lookup((host, port)))
+        usable = [info for info in found if self._allow_private or is_public(info[4][0])]
+        if found and not usable:
+            raise PrivateAddress("the name leads to private addresses")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(info[4][0]),
+                port=port,
+                family=info[0],
+                proto=info[2],
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for info in usable
+        ]
+
+    async def close(self) -> None:
+        """Wait for no lookup."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _lookup(self, key: tuple[str, int]) -> asyncio.Future[list[Any]]:
+        """Begin a lookup, or join the one of the same name that is under way."""
+        under_way = self._lookups.get(key)
+        if under_way is None:
+            loop = asyncio.get_running_loop()
+            under_way = loop.run_in_executor(self._threads, _addresses, *key)
+            self._lookups[key] = under_way
+            under_way.add_done_callback(lambda done: self._forget(key, done))
+        return under_way
+
+    def _forget(self, key: tuple[str, int], done: asyncio.Future[list[Any]]) -> None:
+        self._lookups.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # asked for, so that one that nobody waits for any more is not reported
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
