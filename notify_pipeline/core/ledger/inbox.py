@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, or_, select
 
 from notify_pipeline.core.ids import from_micros, new_id, to_micros
-from notify_pipeline.core.ledger import inbox_live
+from notify_pipeline.core.ledger import inbox_live, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.people_tables import INBOX
 from notify_pipeline.core.ledger.statements import Prepared
@@ -117,7 +117,7 @@ def add(conn: Connection, items: Sequence[NewItem], now: datetime) -> list[Added
     """
     if not items:
         return []
-    inbox_live.hold(conn, [(item.tenant, item.user_id) for item in items])
+    user_messages.hold(conn, [(item.tenant, item.user_id) for item in items])
     known = _known(conn, items)
     fresh: dict[tuple[str, str, str], tuple[Any, ...]] = {}
     at = to_micros(now)
@@ -132,7 +132,7 @@ def add(conn: Connection, items: Sequence[NewItem], now: datetime) -> list[Added
 
 
 def announce(conn: Connection, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """Tell connected clients of items, by their rows, whose users are held (``inbox_live.hold``)."""
+    """Tell connected clients of items, by their rows, whose users are held (``user_messages.hold``)."""
     counts = unread_counts(conn, [(row["tenant"], row["user_id"]) for row in rows], now)
     told = []
     for row in rows:

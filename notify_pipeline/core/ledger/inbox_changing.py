@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from notify_pipeline.core.ids import new_id, to_micros
-from notify_pipeline.core.ledger import inbox, inbox_live
+from notify_pipeline.core.ledger import inbox, inbox_live, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import InboxItem, shown
 from notify_pipeline.core.ledger.inbox_live import Live
@@ -98,7 +98,7 @@ def _read_all(conn: Connection, items: Sequence[_Change]) -> list[Changed]:
 
 def _read_all_one(conn: Connection, change: _Change) -> Changed:
     at = to_micros(change.now)
-    inbox_live.hold(conn, [(change.tenant, change.user_id)])
+    user_messages.hold(conn, [(change.tenant, change.user_id)])
     where = [*shown(change.tenant, change.user_id, at), INBOX.c.read_at.is_(None)]
     if change.item_id is not None:
         where.append(INBOX.c.item_id <= change.item_id)
@@ -128,7 +128,7 @@ def _remove_one(conn: Connection, change: _Change) -> bool:
 
 def _held(conn: Connection, change: _Change) -> dict[str, Any] | None:
     """Return the row of an item that is in the user's inbox now, and let nobody else change it."""
-    inbox_live.hold(conn, [(change.tenant, change.user_id)])
+    user_messages.hold(conn, [(change.tenant, change.user_id)])
     where = shown(change.tenant, change.user_id, to_micros(change.now))
     row = conn.execute(select(INBOX).where(INBOX.c.item_id == change.item_id, *where)).mappings().first()
     return None if row is None else dict(row)
@@ -149,7 +149,7 @@ def _announce(conn: Connection, items: Sequence[datetime]) -> list[int]:
 def _announce_once(conn: Connection, now: datetime) -> int:
     at = to_micros(now)
     found = conn.execute(_due(now).limit(_PIECE)).mappings().all()
-    inbox_live.hold(conn, [(row["tenant"], row["user_id"]) for row in found])
+    user_messages.hold(conn, [(row["tenant"], row["user_id"]) for row in found])
     ids = [row["item_id"] for row in found]
     # Again, now that nobody else changes them: somebody may have announced or deleted them meanwhile.
     mine = (INBOX.c.item_id.in_(ids), _UNANNOUNCED)

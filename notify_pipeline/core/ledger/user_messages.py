@@ -9,6 +9,7 @@ committed; so whoever adds a message holds its user's lock from before that unti
 number of the user's message before it: whoever is handed both knows whether something is missing in between.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,20 +79,27 @@ def add(conn: Connection, messages: Sequence[NewMessage], now: datetime) -> list
 
     Rows that others may hold must not be locked after this: add messages last in a transaction.
     """
-    _lock(conn, {(each.tenant, each.user_id) for each in messages})
+    hold(conn, {(each.tenant, each.user_id) for each in messages})
     found = _numbers(conn, [each.message_id for each in messages])
-    todo = list({each.message_id: each for each in messages if each.message_id not in found}.values())
+    todo = {each.message_id: each for each in messages if each.message_id not in found}.values()
     last = _latest(conn, {(each.tenant, each.user_id) for each in todo})
-    while todo:
-        # One of each user at a time: the next one's ``previous`` is the number that this one gets.
-        turn: dict[User, NewMessage] = {}
-        for each in todo:
-            turn.setdefault((each.tenant, each.user_id), each)
-        stored = _insert(conn, list(turn.values()), last, to_micros(now))
-        for (user, each), numbers in zip(turn.items(), stored, strict=True):
-            found[each.message_id], last[user] = numbers, numbers.seq
-        todo = [each for each in todo if each.message_id not in found]
+    # One of each user at a time: the next one's ``previous`` is the number that this one gets.
+    for turn in _turns(todo):
+        stored = _insert(conn, turn, last, to_micros(now))
+        for each, numbers in zip(turn, stored, strict=True):
+            found[each.message_id], last[each.tenant, each.user_id] = numbers, numbers.seq
     return [found[each.message_id] for each in messages]
+
+
+def hold(conn: Connection, users: Iterable[User]) -> None:
+    """Wait until nobody else is adding messages for these users, who then wait in turn until the transaction ends.
+
+    SQLite has one writer at a time anyway.
+    """
+    if conn.dialect.name == "sqlite":
+        return
+    for key in sorted({crc32("\0".join(user).encode()) % _LOCKS for user in users}):
+        conn.execute(_LOCK, {"class": _LOCK_CLASS, "key": key})
 
 
 def store(ledger: Ledger, messages: Sequence[NewMessage], now: datetime) -> list[Stored]:
@@ -181,12 +189,17 @@ def _store(conn: Connection, items: Sequence[tuple[Sequence[NewMessage], datetim
     return [add(conn, messages, now) for messages, now in items]
 
 
-def _lock(conn: Connection, users: Iterable[User]) -> None:
-    """Wait until nobody else is adding messages for these users. SQLite has one writer at a time anyway."""
-    if conn.dialect.name == "sqlite":
-        return
-    for key in sorted({crc32("\0".join(user).encode()) % _LOCKS for user in users}):
-        conn.execute(_LOCK, {"class": _LOCK_CLASS, "key": key})
+def _turns(messages: Iterable[NewMessage]) -> list[list[NewMessage]]:
+    """Return the first message of each user, then the second of each, and so on."""
+    turns: list[list[NewMessage]] = []
+    seen: Counter[User] = Counter()
+    for each in messages:
+        user = (each.tenant, each.user_id)
+        if seen[user] == len(turns):
+            turns.append([])
+        turns[seen[user]].append(each)
+        seen[user] += 1
+    return turns
 
 
 def _numbers(conn: Connection, message_ids: Sequence[str]) -> dict[str, Stored]:
