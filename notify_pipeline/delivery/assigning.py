@@ -19,7 +19,7 @@ from notify_pipeline.core.ledger import caps, users
 from notify_pipeline.core.ledger.caps import FREQUENCY_CAP
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.vocabulary import Platform, QuietHours
-from notify_pipeline.delivery import planning
+from notify_pipeline.delivery.known import wanted_channels
 from notify_pipeline.delivery.scheduling import Schedule, window_of
 from notify_pipeline.delivery.timing import AT_ONCE, Person, Slot, Timing
 
@@ -43,7 +43,7 @@ class Assigner:
     def __init__(self, ledger: Ledger, schedule: Schedule, now: datetime) -> None:
         self._ledger = ledger
         self._schedule = schedule
-        wanted = planning.wanted_channels(schedule.timing.notification)
+        wanted = wanted_channels(schedule.timing.notification)
         self._platforms = [platform.value for platform in Platform if platform.channel in wanted]
         self._now = now
         self._told = _told(ledger, schedule.timing.notification.tenant) if schedule.timed else None

@@ -72,6 +72,7 @@ def of_claim(
         "provider_code": result.provider_code,
         "provider_message_id": result.provider_message_id,
         "run_id": run_id,
+        "consent": claimed.consent,
     }
 
 
@@ -117,16 +118,12 @@ def of_chunk(
     chunk: NewChunk,
     recipients: Recipients,
     results: Results,
+    words: Sequence[str] | None = None,
 ) -> pa.Table:
     """Return the rows of one chunk of a broadcast, in the chunk's order; what is the same in all is stored once.
 
-    Args:
-        notification: What was sent.
-        channel: The shard's channel.
-        provider: Its provider, None where the channel is not configured.
-        chunk: The chunk.
-        recipients: Its recipients.
-        results: Their results.
+    ``provider`` is None where the channel is not configured, ``words`` (on whose each is sent to) where nobody was
+    asked.
     """
     same = {
         "notification_id": notification.notification_id,
@@ -143,10 +140,12 @@ def of_chunk(
         "delivery_id": recipients.delivery_ids,
         "attempt_no": chunk.attempts,
         **{name: getattr(results, name) for name in _AS_REPORTED},
+        **({} if words is None else {"consent": words}),
     }
-    size = len(recipients.addresses)
     columns = [
-        _column(each[field.name], field.type) if field.name in each else _same(same[field.name], field.type, size)
+        _column(each[field.name], field.type)
+        if field.name in each
+        else _same(same[field.name], field.type, len(recipients.addresses))
         for field in ATTEMPTS.schema
     ]
     return pa.table(columns, names=ATTEMPTS.schema.names)

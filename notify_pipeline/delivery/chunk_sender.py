@@ -1,7 +1,7 @@
 """One chunk of a shard: read, intended, sent, written, settled; and the chunks that a dead process left behind.
 
 Belongs here: that sequence. Does not belong here: which chunk comes when (``shard``), its recipients (``recipients``),
-retry decisions (``shard_state``, ``retry``).
+calling them (``chunk_calls``), retry decisions (``shard_state``, ``retry``).
 
 The attempts file of a chunk is written once by whoever comes first: the one that sent it, or its successor that calls
 it ambiguous. The other one reads what is there. So file and ledger can only tell one story.
@@ -11,12 +11,12 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from notify_pipeline.channels.base import TTL, ChannelSender, ContentRejected, Message, Report
+from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core.ids import DeliveryIds, from_micros, to_micros
 from notify_pipeline.core.lake import partition
 from notify_pipeline.core.ledger import broadcasts, chunks
@@ -27,13 +27,12 @@ from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.schemas import ATTEMPTS
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
+from notify_pipeline.core.vocabulary import Channel, Outcome
 from notify_pipeline.delivery import attempts, dead_letters, notifications, retry_policies, tokens
 from notify_pipeline.delivery.attempts import Results
+from notify_pipeline.delivery.chunk_calls import ChunkCalls
 from notify_pipeline.delivery.context import DeliveryContext
-from notify_pipeline.delivery.late import Late
-from notify_pipeline.delivery.notifications import Messages
-from notify_pipeline.delivery.recipients import Recipients, pick
+from notify_pipeline.delivery.recipients import Recipients
 from notify_pipeline.delivery.retry import RetryPolicy
 from notify_pipeline.delivery.shard_file import ShardFile, open_shard
 from notify_pipeline.delivery.shard_state import Chunk, ChunkPace, Settled, ShardState, settle
@@ -87,9 +86,8 @@ class ChunkSender:
         self._ctx = ctx
         self._shard = shard
         self._sender = sender
-        self._messages = None if sender is None else Messages(sender)
         self._wishes = notifications.wishes(shard.notification)
-        self._late = Late(ctx.ledger, shard.notification)
+        self._calls = ChunkCalls(ctx, shard.row, shard.notification, sender)
         self._guard = DropGuard(ctx.settings, whole_send=True)
         self._tables = tables
         self._stop = stop
@@ -124,9 +122,9 @@ class ChunkSender:
             if time.monotonic() - self.renewed_at > self._ctx.settings.lease_seconds:
                 raise LeaseLost(f"shard {new.shard} of request {new.request_id}: woke up after the lease ran out")
             began = time.monotonic()
-            results = await self._call(recipients)
+            results, words = await self._calls.call(recipients)
             self.pace.took(len(recipients.addresses), time.monotonic() - began)
-        written = await loop.run_in_executor(self._tables, self._write, new, recipients, results)
+        written = await loop.run_in_executor(self._tables, self._write, new, recipients, results, words)
         if not written:
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")
         settled = await asyncio.to_thread(self._settle, new, chunk, recipients, results)
@@ -163,63 +161,6 @@ class ChunkSender:
             path=f"{partition(ATTEMPTS, now)}/bc-{row.request_id}-{row.shard:05d}-{chunk.number:06d}.parquet",
         )
 
-    async def _call(self, recipients: Recipients) -> Results:
-        """Return the results in the chunk's order."""
-        size, now = len(recipients.addresses), self._ctx.clock()
-        if self._shard.row.skip is not None:
-            return attempts.by_column([_without_call(Outcome.SKIPPED, self._shard.row.skip, to_micros(now))] * size)
-        if self._sender is None:
-            return attempts.by_column([_without_call(Outcome.SKIPPED, attempts.NOT_CONFIGURED, to_micros(now))] * size)
-        if now >= self._shard.notification.expires_at:
-            return attempts.by_column([_without_call(Outcome.EXPIRED, TTL, to_micros(now))] * size)
-        results: list[AttemptResult | None] = [None] * size
-        platforms: Iterable[tuple[Platform, Sequence[int]]] = recipients.by_platform()
-        if self._late.may_be:
-            results = await asyncio.to_thread(self._late.results, recipients, to_micros(now))
-            platforms = [(name, [at for at in where if results[at] is None]) for name, where in platforms]
-        await asyncio.gather(
-            *(self._call_platform(name, where, recipients, results) for name, where in platforms if where)
-        )
-        if unknown := sum(result is None for result in results):
-            log.error("%s reported nothing for %d recipients", self._sender.name, unknown)
-        lost = AttemptResult(Outcome.AMBIGUOUS, attempts.SENDER_FAILED, to_micros(now), None)
-        return attempts.by_column([lost if result is None else result for result in results])
-
-    async def _call_platform(
-        self, platform: Platform, where: Sequence[int], all_: Recipients, results: list[AttemptResult | None]
-    ) -> None:
-        assert self._sender is not None  # noqa: S101 - the caller has looked
-        message = self._prepare(platform)
-        if isinstance(message, AttemptResult):
-            for position in where:
-                results[position] = message
-            return
-
-        def report(index: int, result: AttemptResult) -> None:
-            results[where[index]] = result
-
-        # Nearly always the chunk has one platform, and positions need no translation.
-        told: Report = results.__setitem__ if len(where) == len(results) else report
-        recipients, ids = pick(all_.as_sent(platform), where), pick(all_.delivery_ids, where)
-        try:
-            await self._sender.send(message, recipients, ids, told)
-        except Exception:
-            # Whoever it reported nothing for is ambiguous; the caller sees to that.
-            log.exception("%s failed on request %s", self._sender.name, self._shard.row.request_id)
-
-    def _prepare(self, platform: Platform) -> Message | AttemptResult:
-        """Return the message, or what becomes of everybody where there can be none."""
-        assert self._sender is not None and self._messages is not None  # noqa: S101 - the caller has looked
-        now = to_micros(self._ctx.clock())
-        try:
-            return self._messages.get(self._shard.notification, platform)
-        except ContentRejected as rejected:
-            log.error("%s cannot send request %s: %s", self._sender.name, self._shard.row.request_id, rejected)
-            return _without_call(Outcome.PERMANENT, rejected.code, now)
-        except Exception:
-            log.exception("%s cannot prepare request %s", self._sender.name, self._shard.row.request_id)
-            return _without_call(Outcome.TRANSIENT, attempts.NOT_PREPARED, now)
-
     def _settle(self, new: NewChunk, chunk: Chunk, recipients: Recipients, results: Results) -> Settled:
         now = to_micros(self._ctx.clock())
         settled = settle(
@@ -230,11 +171,13 @@ class ChunkSender:
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was settled by another process")
         return settled
 
-    def _write(self, new: NewChunk, recipients: Recipients, results: Results) -> bool:
+    def _write(
+        self, new: NewChunk, recipients: Recipients, results: Results, words: Sequence[str] | None = None
+    ) -> bool:
         """Write an attempts file once; an equal one that is there is ours, from a put whose answer was lost."""
         provider = None if self._sender is None else self._sender.provider
         shard, lake = self._shard, self._ctx.lake
-        table = attempts.of_chunk(shard.notification, shard.row.channel, provider, new, recipients, results)
+        table = attempts.of_chunk(shard.notification, shard.row.channel, provider, new, recipients, results, words)
         if lake.write_once(new.path, table, unique=attempts.UNIQUE_COLUMNS):
             return True
         return bool(lake.read(new.path).equals(table.cast(ATTEMPTS.schema)))
@@ -293,7 +236,3 @@ class ChunkSender:
         if drops:
             tenant, channel = self._shard.notification.tenant, Channel(self._shard.row.channel)
             await asyncio.to_thread(tokens.drop, self._ctx.ledger, tenant, channel, drops, self._ctx.clock())
-
-
-def _without_call(outcome: Outcome, code: str, now: int) -> AttemptResult:
-    return AttemptResult(outcome, code, now, now)

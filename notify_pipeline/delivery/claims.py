@@ -1,18 +1,19 @@
-"""What a lane sends next: claimed, with its notifications, and put off where quiet hours have begun meanwhile.
+"""What a lane sends next: claimed, with its notifications; less who does not want it, or is in quiet hours by now.
 
 Belongs here: everything between the queue and one call of a channel that needs the ledger. Does not belong here:
 calling (``drain_lane``), claiming's order (``core.ledger.deliveries``).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from notify_pipeline.core.ledger import deliveries, later
 from notify_pipeline.core.ledger.deliveries import Claimed
 from notify_pipeline.core.ledger.fair import Wanted
-from notify_pipeline.core.records import Notification
+from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel
-from notify_pipeline.delivery import notifications
+from notify_pipeline.delivery import consenting, notifications
+from notify_pipeline.delivery.consenting import Ruling
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.notifications import Notifications
 from notify_pipeline.delivery.planning import recipient_of
@@ -26,6 +27,11 @@ class Together:
     notification: Notification
     claims: Sequence[Claimed]
     skip: str | None = None
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        """Whom they are for, in their order."""
+        return [recipient_of(each.address, each.platform, each.recipient) for each in self.claims]
 
 
 class Claims:
@@ -60,16 +66,35 @@ class Claims:
         together: dict[tuple[str, str, int | None], list[Claimed]] = {}
         for each in claimed:
             together.setdefault((each.request_id, each.platform, each.expires_at), []).append(each)
-        return [part for claims in together.values() for part in self._awake(claims)]
+        parts = [
+            Together(notifications.until(self._notifications[claims[0].request_id], claims[0].expires_at), claims)
+            for claims in together.values()
+        ]
+        return [part for ruled in self._ruled(parts) for part in self._awake(ruled)] if parts else []
 
-    def _awake(self, claims: Sequence[Claimed]) -> Iterator[Together]:
+    def _ruled(self, parts: Sequence[Together]) -> Iterator[Together]:
+        """Yield what is wanted, with on whose word, and what is to be skipped: as of now, whatever was planned."""
+        rulings: Sequence[Sequence[Ruling] | None] = [None] * len(parts)
+        with self._ctx.ledger.read() as conn:
+            if of_tenants := consenting.read(conn, {part.notification.tenant for part in parts}):
+                rulings = consenting.rule(conn, [(part.notification, part.recipients) for part in parts], of_tenants)
+        for part, ruling in zip(parts, rulings, strict=True):
+            if ruling is None:
+                yield part
+                continue
+            by_skip: dict[str | None, list[Claimed]] = {}
+            for each, (skip, word) in zip(part.claims, ruling, strict=True):
+                by_skip.setdefault(skip, []).append(replace(each, consent=word))
+            yield from (Together(part.notification, claims, skip) for skip, claims in by_skip.items())
+
+    def _awake(self, part: Together) -> Iterator[Together]:
         """Yield what is to be sent now, and what is to be skipped; put off the rest."""
-        notification = notifications.until(self._notifications[claims[0].request_id], claims[0].expires_at)
+        notification, claims = part.notification, part.claims
         schedule = self._schedules.without_users(notification)
-        if schedule is None or not schedule.quiet:
-            yield Together(notification, claims)
+        if part.skip is not None or schedule is None or not schedule.quiet:
+            yield part
             return
-        recipients = [recipient_of(each.address, each.platform, each.recipient) for each in claims]
+        recipients = part.recipients
         schedule = self._schedules.find(notification, recipients) or schedule
         now = self._ctx.clock()
         put_off: dict[str, int] = {}

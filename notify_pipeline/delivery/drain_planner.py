@@ -21,11 +21,13 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.turnstile import Turnstile
 from notify_pipeline.core.vocabulary import Channel
-from notify_pipeline.delivery import audience, notifications, planning
+from notify_pipeline.delivery import audience, consenting, notifications, planning
 from notify_pipeline.delivery.audience import AudienceReader
+from notify_pipeline.delivery.consenting import Ruling
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.idling import Idling
-from notify_pipeline.delivery.planning import Known, Rules
+from notify_pipeline.delivery.known import Known, find_known, wanted_channels
+from notify_pipeline.delivery.planning import Rules
 from notify_pipeline.delivery.scheduling import Schedules
 
 log = logging.getLogger(__name__)
@@ -153,13 +155,20 @@ class Planner:
 
     def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> set[str]:
         now = self._ctx.clock()
-        known = planning.find_known(self._ctx.ledger, named)
+        known = find_known(self._ctx.ledger, named)
         self._schedules.look(named)
-        return self._store([*plans, *(self._plan(n, known[n.request_id], now) for n in named)])
+        return self._store([*plans, *self._plan([(n, known[n.request_id]) for n in named], now)])
 
-    def _plan(self, notification: Notification, known: Known, now: datetime) -> Plan:
-        schedule = self._schedules.find(notification, known.recipients)
-        return planning.plan(notification, known, self._rules, now, schedule)
+    def _plan(self, named: Sequence[tuple[Notification, Known]], now: datetime) -> list[Plan]:
+        of_tenants = self._schedules.consents(notification for notification, _ in named)
+        rulings: Sequence[Sequence[Ruling] | None] = [None] * len(named)
+        if of_tenants:
+            with self._ctx.ledger.read() as conn:
+                rulings = consenting.rule(conn, [(n, known.recipients) for n, known in named], of_tenants)
+        return [
+            planning.plan(n, known, self._rules, now, self._schedules.find(n, known.recipients), ruling)
+            for (n, known), ruling in zip(named, rulings, strict=True)
+        ]
 
     def _store(self, plans: Sequence[Plan]) -> set[str]:
         """Store plans; return the channels that they queue deliveries for."""
@@ -198,12 +207,12 @@ class Planner:
 
     def _plan_one_blocking(self, notification: Notification) -> set[str]:
         asked = self._reader.find(notification.tenant, notification.audience)
-        wanted = planning.wanted_channels(notification)
+        wanted = wanted_channels(notification)
         found = planning.find_counted_out(asked, wanted, self._ctx.settings.inline_limit)
         now = self._ctx.clock()
         if found is None:
             return self._store([planning.broadcast(notification, (), self._rules, now)])
-        return self._store([self._plan(notification, Known(found), now)])
+        return self._store(self._plan([(notification, Known(found))], now))
 
     async def _landed(self) -> bool:
         """Wait until every registration committed by now has landed; False when that takes too long."""

@@ -1,11 +1,11 @@
 """What becomes of an accepted request: through the queue, as a broadcast, or to its end at once.
 
-Belongs here: turning requests and recipients into plans. Does not belong here: storing them
-(``core.ledger.routing``), the loop that asks for them (``drain_planner``).
+Belongs here: turning requests and recipients into plans. Does not belong here: finding recipients (``known``,
+``audience``), storing plans (``core.ledger.routing``), the loop that asks for them (``drain_planner``).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,10 +14,8 @@ import orjson
 import polars as pl
 
 from notify_pipeline.core.ids import DeliveryIds, to_micros
-from notify_pipeline.core.ledger import caps, devices
+from notify_pipeline.core.ledger import caps
 from notify_pipeline.core.ledger.caps import FREQUENCY_CAP
-from notify_pipeline.core.ledger.devices import Device
-from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.plans import Capped, NewDelivery, Plan
 from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING, Counts, add
 from notify_pipeline.core.ledger.requests import RequestRow
@@ -25,18 +23,12 @@ from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import PUSH_CHANNELS, Channel, DeliveryMode, Outcome, Platform, RequestState
 from notify_pipeline.delivery import attempts
 from notify_pipeline.delivery.audience import CountedAudience
+from notify_pipeline.delivery.consenting import Ruling
+from notify_pipeline.delivery.known import Known, wanted_channels
 from notify_pipeline.delivery.scheduling import Schedule
 from notify_pipeline.delivery.timing import AT_ONCE, QUIET_HOURS, Slot
 
 _TO_QUEUE = (RequestState.ROUTED, RequestState.SENDING)
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The recipients of a send that names users or devices: ``unregistered`` are tokens that nobody registered."""
-
-    recipients: Sequence[Recipient]
-    unregistered: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,33 +63,6 @@ def unreadable(row: RequestRow, error: Exception) -> Plan:
     return Plan(row.request_id, row.priority.rank, (RequestState.FAILED,), reason=reason, revision=row.revision)
 
 
-def find_known(ledger: Ledger, notifications: Iterable[Notification]) -> dict[str, Known]:
-    """Find the recipients of sends that name users or devices, by request: exact, as of now.
-
-    Sends of one tenant are looked up together: thousands of sends to one user each are a handful of queries.
-    """
-    by_tenant: dict[str, list[Notification]] = {}
-    for notification in notifications:
-        by_tenant.setdefault(notification.tenant, []).append(notification)
-    found: dict[str, Known] = {}
-    for tenant, mine in by_tenant.items():
-        users = sorted({user for n in mine for user in n.audience.users})
-        tokens = sorted({token for n in mine for token in n.audience.devices})
-        by_user: dict[str, list[Device]] = {}
-        for device in devices.find_by_users(ledger, tenant, users) if users else ():
-            by_user.setdefault(str(device.user_id), []).append(device)
-        by_token = {d.token: d for d in (devices.find_by_tokens(ledger, tenant, tokens) if tokens else ())}
-        found.update({n.request_id: _known(n, by_user, by_token) for n in mine})
-    return found
-
-
-def _known(n: Notification, by_user: Mapping[str, Sequence[Device]], by_token: Mapping[str, Device]) -> Known:
-    mine = {device.token: device for user in n.audience.users for device in by_user.get(user, ())}
-    mine.update({token: by_token[token] for token in n.audience.devices if token in by_token})
-    unregistered = sorted({token for token in n.audience.devices if token not in by_token})
-    return Known([_recipient(mine[token]) for token in sorted(mine)], unregistered)
-
-
 def find_counted_out(audience: CountedAudience, wanted: frozenset[Channel], limit: int) -> list[Recipient] | None:
     """Return an audience's recipients on these channels; None when there are more than ``limit``."""
     if audience.at_least > limit and wanted >= PUSH_CHANNELS:
@@ -118,22 +83,16 @@ def recipients_of(frame: pl.DataFrame) -> Iterator[Recipient]:
         yield Recipient(address, Platform(platform), user_id, locale, timezone, app_version)
 
 
-def wanted_channels(notification: Notification) -> frozenset[Channel]:
-    """Return the channels that a send may use: those that it names, else push and what its audience is made of."""
-    if notification.channels is not None:
-        return notification.channels
-    audience = notification.audience
-    if audience.emails or audience.phones:
-        return PUSH_CHANNELS | {Channel.EMAIL, Channel.SMS}
-    return PUSH_CHANNELS
-
-
 def plan(
-    notification: Notification, known: Known, rules: Rules, now: datetime, schedule: Schedule | None = None
+    notification: Notification,
+    known: Known,
+    rules: Rules,
+    now: datetime,
+    schedule: Schedule | None = None,
+    rulings: Sequence[Ruling] | None = None,
 ) -> Plan:
-    """Plan a send whose recipients are known; ``schedule`` is what applies to them, if anything does."""
-    wanted = wanted_channels(notification)
-    fitting = [r for r in known.recipients if r.platform.channel in wanted]
+    """Plan a send whose recipients are known: what applies to them, if anything, and who of them gets it, or all."""
+    fitting, refused = _fitting(known.recipients, wanted_channels(notification), rulings)
     sent = [r for r in fitting if r.platform.channel in rules.open_channels]
     if len(sent) > rules.inline_limit:
         return broadcast(notification, known.unregistered, rules, now)
@@ -143,8 +102,10 @@ def plan(
     due = [(recipient, slot) for recipient, slot in zip(sent, slots, strict=True) if slot.skip is None]
     at, rank = to_micros(now), notification.priority.rank
     skipped = _skipped(notification, known.unregistered, closed, quiet, rules, at)
-    counts = _counts([recipient for recipient, _ in due], [*closed, *quiet], len(known.unregistered))
-    audiences = _audiences(notification, [*sent, *closed], len(known.unregistered), at)
+    skipped += [_refused(notification, *each, rules, at) for each in refused]
+    left_out = [*closed, *quiet, *(recipient for recipient, _ in refused)]
+    counts = _counts([recipient for recipient, _ in due], left_out, len(known.unregistered))
+    audiences = _audiences(notification, [recipient for recipient, _ in due] + left_out, len(known.unregistered), at)
     detail = {"skipped": {QUIET_HOURS: len(quiet)}} if quiet else None
     if due:
         queue = _deliveries(notification, due, rules.secret)
@@ -154,13 +115,23 @@ def plan(
             detail, capped, notification.revision,
         )  # fmt: skip
     state, reason = RequestState.DONE, None
-    if known.recipients and not quiet:
+    if known.recipients and not quiet and not refused:
         state = RequestState.UNROUTED
         reason = "no channel that the send allows, and that is configured, reaches its recipients"
     return Plan(
         notification.request_id, rank, (state,), None, reason, (), skipped, audiences, counts, detail,
         revision=notification.revision,
     )  # fmt: skip
+
+
+def _fitting(
+    recipients: Sequence[Recipient], wanted: frozenset[Channel], rulings: Sequence[Ruling] | None
+) -> tuple[list[Recipient], list[tuple[Recipient, Ruling]]]:
+    """Return who is on a channel that the send wants: those who get it, and those who are refused."""
+    if rulings is None:
+        return [r for r in recipients if r.platform.channel in wanted], []
+    ruled = [(r, each) for r, each in zip(recipients, rulings, strict=True) if r.platform.channel in wanted]
+    return [r for r, each in ruled if each.skip is None], [(r, each) for r, each in ruled if each.skip is not None]
 
 
 def broadcast(notification: Notification, unregistered: Sequence[str], rules: Rules, now: datetime) -> Plan:
@@ -176,10 +147,6 @@ def broadcast(notification: Notification, unregistered: Sequence[str], rules: Ru
         counts=_counts((), (), len(unregistered)),
         revision=notification.revision,
     )
-
-
-def _recipient(device: Device) -> Recipient:
-    return Recipient(device.token, device.platform, device.user_id, device.locale, device.timezone, device.app_version)
 
 
 def _deliveries(notification: Notification, due: Sequence[tuple[Recipient, Slot]], secret: bytes) -> list[NewDelivery]:
@@ -237,6 +204,14 @@ def _skipped(
         attempts.skipped(notification, address, recipient, code, rules.secret, at, rules.run_id)
         for address, recipient, code in why
     ]
+
+
+def _refused(
+    notification: Notification, recipient: Recipient, ruling: Ruling, rules: Rules, at: int
+) -> dict[str, object]:
+    code, secret = str(ruling.skip), rules.secret
+    row = attempts.skipped(notification, recipient.address, recipient, code, secret, at, rules.run_id)
+    return {**row, "consent": ruling.word}
 
 
 def _counts(sent: Sequence[Recipient], skipped: Sequence[Recipient], unregistered: int) -> Counts:

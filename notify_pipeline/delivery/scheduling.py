@@ -19,6 +19,8 @@ from notify_pipeline.core.ledger.policies import Policy
 from notify_pipeline.core.ledger.users import UserRow
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import PolicyKind, QuietHours
+from notify_pipeline.delivery import consenting
+from notify_pipeline.delivery.consenting import TenantConsents
 from notify_pipeline.delivery.timing import AT_ONCE, QUIET_HOURS, Person, Slot, Timing, Window
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ class TenantRules:
         quiet: The tenant's quiet hours.
         own: Whether any user has quiet hours of their own.
         capped: The names of its frequency caps.
+        consents: Who of its recipients may be sent what; None: everybody.
     """
 
     quiet: Window | None = None
     own: bool = False
     capped: frozenset[str] = frozenset()
+    consents: TenantConsents | None = None
 
 
 _NO_RULES = TenantRules()
@@ -142,18 +146,25 @@ class Schedules:
         told = {name: person_of(row) for name, row in users.find(self._ledger, send.tenant, ids).items()}
         return replace(found, told=told)
 
+    def consents(self, sends: Iterable[Notification]) -> dict[str, TenantConsents]:
+        """Return what the tenants of sends go by when they leave recipients out; most are left out here."""
+        found = {send.tenant: self._rules(send).consents for send in sends}
+        return {tenant: each for tenant, each in found.items() if each is not None}
+
     def without_users(self, send: Notification) -> Schedule | None:
         """Return what applies to a send, but for what its users said; None when nothing does."""
-        now = self._monotonic()
-        # Not looked up after reading: another thread may have had them forgotten by then.
-        kept = self._known(send, now) or self._read((send.tenant,), now)[send.tenant]
-        rules = kept.rules
+        rules = self._rules(send)
         quiet = send.quiet_hours is not QuietHours.IGNORE and (rules.quiet is not None or rules.own)
         # A replay's original was counted, and did not reach these recipients.
         counts = not send.dry_run and send.replay_of is None
         capped = counts and (caps.ALL in rules.capped or send.category in rules.capped)
         timed = quiet or send.send_at_local is not None
         return Schedule(Timing(send, rules.quiet), timed, quiet, capped) if timed or capped else None
+
+    def _rules(self, send: Notification) -> TenantRules:
+        now = self._monotonic()
+        # Not looked up after reading: another thread may have had them forgotten by then.
+        return (self._known(send, now) or self._read((send.tenant,), now)[send.tenant]).rules
 
     def _known(self, send: Notification, now: float) -> _Kept | None:
         kept = self._kept.get(send.tenant)
@@ -174,17 +185,18 @@ def read_rules(ledger: Ledger, tenants: Collection[str]) -> dict[str, TenantRule
     with ledger.read() as conn:
         own = users.with_quiet_hours(conn, tenants)
         stored = policies.of_tenants(conn, tenants, (PolicyKind.QUIET_HOURS, PolicyKind.FREQUENCY_CAP))
-    return {tenant: _rules_of(stored.get(tenant, ()), tenant in own) for tenant in tenants}
+        asked = consenting.read(conn, tenants)
+    return {tenant: _rules_of(stored.get(tenant, ()), tenant in own, asked.get(tenant)) for tenant in tenants}
 
 
-def _rules_of(stored: Sequence[Policy], own: bool) -> TenantRules:
-    if not stored and not own:
+def _rules_of(stored: Sequence[Policy], own: bool, consents: TenantConsents | None) -> TenantRules:
+    if not stored and not own and consents is None:
         return _NO_RULES
     capped = frozenset(policy.name for policy in stored if policy.kind is PolicyKind.FREQUENCY_CAP)
     quiet = [policy for policy in stored if policy.kind is PolicyKind.QUIET_HOURS]
     # The last is the tenant's own, where it has one.
     window = window_of(quiet[-1].value, f"tenant {quiet[-1].tenant}") if quiet else None
-    return TenantRules(window, own, capped)
+    return TenantRules(window, own, capped, consents)
 
 
 def person_of(row: UserRow) -> Person:

@@ -16,8 +16,8 @@ from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.schemas import SNAPSHOT
 from notify_pipeline.core.vocabulary import Platform
-from notify_pipeline.delivery import planning
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.known import wanted_channels
 from notify_pipeline.delivery.timing import AT_ONCE, Slot
 
 _CHANNEL_OF = {platform.value: platform.channel.value for platform in Platform}
@@ -40,7 +40,7 @@ class ShardWriter:
     def __init__(self, ctx: DeliveryContext, notification: Notification, parts: int) -> None:
         self._ctx = ctx
         self._request_id = notification.request_id
-        self._wanted = [channel.value for channel in planning.wanted_channels(notification)]
+        self._wanted = [channel.value for channel in wanted_channels(notification)]
         self._parts = parts
         self._group_rows = min(_GROUP_ROWS, ctx.settings.shard_min)
         self._name = new_id()

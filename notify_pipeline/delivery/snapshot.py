@@ -1,7 +1,7 @@
 """A broadcast's recipients, fixed once: the audience streamed into shard files, then made the request's in one step.
 
 Belongs here: how many shards there are, and making them the request's. Does not belong here: finding the audience
-(``audience``, ``planning``), who is due when (``assigning``), writing files (``shard_writer``), sending (``shard``).
+(``audience``, ``known``), who is due when (``assigning``), writing files (``shard_writer``), sending (``shard``).
 
 A part is what one process sends at a time: a shard of each channel. All parts are filled at once, a row group at a time
 in turn, so that they are equal in every channel without anybody knowing how many recipients there will be.
@@ -30,6 +30,7 @@ from notify_pipeline.delivery.assigning import Assigner
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.audience_base import PROFILE
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.known import find_known
 from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.delivery.shard_writer import ShardWriter
 from notify_pipeline.delivery.timing import AT_ONCE, Slot
@@ -140,7 +141,7 @@ def _frames(ctx: DeliveryContext, notification: Notification) -> tuple[int, Iter
         audience.wait_until_landed(ctx.ledger, ctx.settings.landing_wait_s, ctx.clock, time.sleep)
         asked = AudienceReader(ctx.lake, ctx.ledger).find(notification.tenant, notification.audience)
         return asked.at_least, asked.batches()
-    known = planning.find_known(ctx.ledger, [notification])[notification.request_id]
+    known = find_known(ctx.ledger, [notification])[notification.request_id]
     rows = [(r.address, r.platform.value, r.user_id, r.locale, r.timezone, r.app_version) for r in known.recipients]
     return len(rows), iter([pl.DataFrame(rows, schema=_FRAME_SCHEMA, orient="row")])
 

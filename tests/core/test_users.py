@@ -62,7 +62,7 @@ def test_many_are_found_at_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch)
         users.put(ledger, "t1", name, profile, "k", NOW)
     users.put(ledger, "t2", "e", ADA, "k", NOW)
     assert users.profiles(ledger, "t1", ["d", "e", "a", "b", "c", "x", "a"]) == told
-    ada = users.Contact("ada@example.com", "+447700900123")
+    ada = users.Contact("ada@example.com", "+447700900123", ADA.locale, ADA.timezone)
     assert users.contacts(ledger, "t1", ["e", *told]) == {"a": ada, "c": users.Contact(None, "+447700900124"), "d": ada}
     assert users.contacts(ledger, "t1", []) == {}
 

@@ -21,6 +21,7 @@ from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, RequestState
 from notify_pipeline.delivery import broadcast, drain, notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.known import find_known
 from notify_pipeline.delivery.scheduling import Schedules
 from tests.delivery.clocks import NOON, Clock, accept_at
 from tests.delivery.fakes import FakeSender, context
@@ -102,7 +103,7 @@ def test_work_of_the_dead_does_not_wait_for_the_clock_to_come_back(
     rows = {each.request_id: each for each in routing.claim(ledger, "dead/1", NOON, 6.0, 3)}
     for request_id in (claimed, queued):
         notification = notifications.parse(rows[request_id])
-        known = planning.find_known(ledger, [notification])[request_id]
+        known = find_known(ledger, [notification])[request_id]
         assert routing.store(ledger, "dead/1", [planning.plan(notification, known, rules, NOON)], NOON) == [True]
         if request_id == claimed:
             assert len(deliveries.claim(ledger, "fcm", "dead/1", NOON, 6.0, 10)) == 1
@@ -180,7 +181,7 @@ def test_whose_own_clock_says_when_is_not_sent_an_hour_early(
     request_id = accept_at(ctx.ledger, NOON, users=["u"], send_at_local=local)
     (row,) = routing.claim(ctx.ledger, "planner", NOON, 6.0, 1)
     notification = notifications.parse(row)
-    known = planning.find_known(ctx.ledger, [notification])[request_id]
+    known = find_known(ctx.ledger, [notification])[request_id]
     rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "planner")
     schedule = Schedules(ctx.ledger).find(notification, known.recipients)
     plan = planning.plan(notification, known, rules, NOON, schedule)

@@ -17,6 +17,7 @@ from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKi
 from notify_pipeline.delivery import notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain import DrainTotals, run_drain
+from notify_pipeline.delivery.known import find_known
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, result, rows_of
 
 
@@ -338,7 +339,7 @@ def _claimed_by_the_dead(ctx: DeliveryContext, sends: dict[str, dict[str, Any]])
         ids.append(accept(ctx.ledger, users=[name], **body))
     now = datetime.now(UTC)
     found = [notifications.parse(row) for row in routing.claim(ctx.ledger, "dead-run/x", now, 1.0, 10)]
-    known = planning.find_known(ctx.ledger, found)
+    known = find_known(ctx.ledger, found)
     rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "dead-run")
     plans = [planning.plan(each, known[each.request_id], rules, now) for each in found]
     assert routing.store(ctx.ledger, "dead-run/x", plans, now) == [True] * len(sends)

@@ -13,6 +13,7 @@ from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
 from notify_pipeline.delivery import broadcast, notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.known import find_known
 from notify_pipeline.reports import reading_broadcasts, reading_recipients
 from notify_pipeline.reports.reading_attempts import RecipientFilter, RecipientRow
 from tests.delivery.fakes import TENANT, FakeSender, accept, land, rows_of
@@ -80,7 +81,7 @@ def test_a_small_send_is_followed_from_the_queue_into_the_lake(small: DeliveryCo
     assert listed(small, request_id) == []
     other = accept(small.ledger, devices=["a001", "stranger"])
     rows = routing.claim(small.ledger, "p", datetime.now(UTC), 5, 10)
-    known = planning.find_known(small.ledger, map(notifications.parse, rows))
+    known = find_known(small.ledger, map(notifications.parse, rows))
     rules = planning.Rules(frozenset(Channel), 100, small.delivery_secret, "plan")
     plans = [planning.plan(notifications.parse(r), known[r.request_id], rules, datetime.now(UTC)) for r in rows]
     assert all(routing.store(small.ledger, "p", plans, datetime.now(UTC)))

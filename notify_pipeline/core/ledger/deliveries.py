@@ -51,7 +51,10 @@ _AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery whose intent is durable. Times in microseconds since the epoch; ``expires_at`` None: its request's."""
+    """A delivery whose intent is durable. Times in microseconds since the epoch; ``expires_at`` None: its request's.
+
+    ``consent`` is on whose word it is sent or not (``core.consents``), where that was asked after the claim.
+    """
 
     delivery_id: str
     request_id: str
@@ -64,6 +67,7 @@ class Claimed:
     expires_at: int | None
     intended_at: int
     owner: str
+    consent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,16 @@ def oldest_waiting(ledger: Ledger, tenant: str, wanted: Filter, limit: int) -> l
         return list(conn.execute(query.order_by(columns.died_at, columns.delivery_id).limit(limit)).scalars())
 
 
+def users_of(ledger: Ledger, request_id: str, replayed_as: str) -> dict[str, str]:
+    """Return whose addresses a replay sends to again, by address; addresses that belonged to nobody are left out."""
+    columns = DEAD_LETTERS.c
+    query = select(columns.address, columns.user_id).where(
+        columns.request_id == request_id, columns.replayed_as == replayed_as, columns.user_id.isnot(None)
+    )
+    with ledger.read() as conn:
+        return dict(conn.execute(query).tuples().all())
+
+
 def _of_tenant(conn: Connection, tenant: str, wanted: Filter, limit: int, after: Key | None, most_rows: int) -> Walked:
     mine, filters = DEAD_LETTERS.c.tenant == tenant, wanted.rest
     request_id = wanted.request_id

@@ -14,6 +14,7 @@ from typing import Any
 from notify_pipeline.core.ids import own_collapse_key
 from notify_pipeline.core.ledger.letters import Letter
 from notify_pipeline.core.records import Audience
+from notify_pipeline.core.vocabulary import Channel
 
 # As the ingress limits the ids that callers choose.
 ID_LENGTH = 128
@@ -23,6 +24,8 @@ _DIGEST_CHARS = 16
 _SUFFIX = re.compile(rf"~r[0-9a-f]{{{_DIGEST_CHARS}}}\Z")
 # What says who and when; the rest is the original's.
 _NOT_KEPT = frozenset({"send_at", "send_at_local", *(each.name for each in fields(Audience))})
+# How a body names a channel's addresses, where they are no device tokens.
+_NAMED_AS = {Channel.EMAIL: "emails", Channel.SMS: "phones", Channel.WEBSOCKET: "users"}
 # What a new content takes the place of.
 _CONTENT = frozenset({"content", "overrides", "template", "fields"})
 
@@ -75,7 +78,7 @@ def replay_body(
     return {
         **{name: value for name, value in original.items() if name not in changed},
         **({} if content is None else {"content": content}),
-        "devices": list(addresses),
+        _NAMED_AS.get(Channel(channel), "devices"): list(addresses),
         "channels": [channel],
         "collapse_key": original.get("collapse_key") or own_collapse_key(tenant, notification_id),
     }

@@ -25,9 +25,12 @@ from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DEVICES, REQUESTS
 from notify_pipeline.core.ledger.tenant_tables import REPLAYS
 from notify_pipeline.core.ledger.usage import Quota
 from notify_pipeline.core.records import DEFAULT_TTL_S
+from notify_pipeline.core.vocabulary import Channel, RegistrationOp
 
 # What is left is counted up to this many; counting more would take longer than replaying.
 MOST_COUNTED = 10_000
+# Channels whose addresses are registered and yet reach somebody without: replays look whether they still are.
+_SUBSCRIBED = frozenset({Channel.EMAIL.value})
 _ORIGINAL = ("request_id", "tenant", "notification_id", "body")
 
 
@@ -209,15 +212,22 @@ def _originals(conn: Connection, fresh: Sequence[Letter]) -> dict[str, RowMappin
 def _of_others_now(conn: Connection, tenant: str, fresh: Sequence[Letter]) -> list[Letter]:
     """Return the letters to a user's device that has been registered for somebody else, or for nobody, since.
 
-    What was meant for one person must not reach the next one who signs in there.
+    What was meant for one person must not reach the next one who signs in there. The same holds for a subscribed e-mail
+    address, which moreover is not written to once its subscription is gone; other addresses are nobody's registration.
     """
-    asked = [letter for letter in fresh if letter.user_id is not None]
-    tokens = sorted({letter.address for letter in asked})
-    whose: dict[str, str | None] = {}
+    tokens = sorted({letter.address for letter in fresh if letter.user_id is not None or letter.channel in _SUBSCRIBED})
+    now: dict[str, tuple[str | None, str]] = {}
     for start in range(0, len(tokens), progress.PIECE):
         mine = (DEVICES.c.tenant == tenant, DEVICES.c.token.in_(tokens[start : start + progress.PIECE]))
-        whose.update(conn.execute(select(DEVICES.c.token, DEVICES.c.user_id).where(*mine)).tuples().all())
-    return [letter for letter in asked if whose.get(letter.address, letter.user_id) != letter.user_id]
+        query = select(DEVICES.c.token, DEVICES.c.user_id, DEVICES.c.op).where(*mine)
+        now.update((token, (user_id, op)) for token, user_id, op in conn.execute(query))
+    return [letter for letter in fresh if letter.address in now and _is_of_other(letter, *now[letter.address])]
+
+
+def _is_of_other(letter: Letter, user_id: str | None, op: str) -> bool:
+    if letter.channel in _SUBSCRIBED:
+        return op != RegistrationOp.UPSERT or (letter.user_id is not None and user_id not in (None, letter.user_id))
+    return letter.user_id is not None and user_id != letter.user_id
 
 
 def _make(item: Replay, original: RowMapping, group: Sequence[Letter]) -> _Made:

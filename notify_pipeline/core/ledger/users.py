@@ -45,10 +45,12 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Where a user can be written to."""
+    """Where a user can be written to, and what says how."""
 
     email: str | None
     phone: str | None
+    locale: str | None = None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,9 @@ def find(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str, Us
 
 def contacts(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str, Contact]:
     """Return the addresses of those of these users who have any."""
-    rows = _rows(ledger, tenant, user_ids, (USERS.c.user_id, USERS.c.email, USERS.c.phone))
-    return {row.user_id: Contact(row.email, row.phone) for row in rows if row.email or row.phone}
+    columns = (USERS.c.user_id, USERS.c.email, USERS.c.phone, USERS.c.locale, USERS.c.timezone)
+    rows = _rows(ledger, tenant, user_ids, columns)
+    return {row[0]: Contact(*row[1:]) for row in rows if row.email or row.phone}
 
 
 def profiles(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str, Profile]:

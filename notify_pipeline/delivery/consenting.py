@@ -1,0 +1,127 @@
+"""Who of a send's recipients gets it: what they said, what their tenant set, which addresses are not to be written to.
+
+Belongs here: looking that up for many sends at a time. Does not belong here: the rule (``core.consents``), what becomes
+of those who get nothing (``planning``, ``claims``, ``late``).
+
+It is looked up when a send is planned, and again right before each call: somebody may have unsubscribed while the send
+waited for its time, or for a provider. Where nobody in the installation said anything, that is one look.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, bindparam, exists, select
+
+from notify_pipeline.core import consents
+from notify_pipeline.core.consents import Defaults, Pair, Said
+from notify_pipeline.core.ledger import policies, preferences, suppressions
+from notify_pipeline.core.ledger.people_tables import PREFERENCES, SUPPRESSIONS
+from notify_pipeline.core.ledger.statements import Prepared
+from notify_pipeline.core.ledger.tenant_tables import POLICIES
+from notify_pipeline.core.records import Notification, Recipient
+from notify_pipeline.core.vocabulary import Channel, PolicyKind, SuppressionReason
+
+_ANYTHING = Prepared(
+    lambda _: select(
+        exists(select(PREFERENCES.c.tenant)),
+        exists(select(SUPPRESSIONS.c.tenant)),
+        exists(select(POLICIES.c.kind).where(POLICIES.c.kind == bindparam("kind"))),
+    ),
+    ("kind",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantConsents:
+    """What there is of one tenant.
+
+    Attributes:
+        said: Whether any of its recipients said anything.
+        suppressed: Channels on which any address is suppressed.
+        defaults: What the tenant set, by category.
+    """
+
+    said: bool = False
+    suppressed: frozenset[Channel] = frozenset()
+    defaults: Mapping[str, Defaults] = field(default_factory=dict)
+
+
+class Ruling(NamedTuple):
+    """What becomes of one recipient: on whose ``word``; ``skip`` is the provider_code where it is not sent to."""
+
+    skip: str | None
+    word: str
+
+
+# A send and its recipients.
+Asked: TypeAlias = tuple[Notification, Sequence[Recipient]]
+
+
+def read(conn: Connection, tenants: Collection[str]) -> dict[str, TenantConsents]:
+    """Return what there is of each of these tenants; those of whom there is nothing are left out."""
+    found = _ANYTHING.run_values(conn, (PolicyKind.PREFERENCES.value,)).one()
+    if not any(found):
+        return {}
+    said = preferences.any_of(conn, tenants) if found[0] else frozenset[str]()
+    suppressed = suppressions.any_of(conn, tenants) if found[1] else {}
+    stored = policies.of_tenants(conn, tenants, (PolicyKind.PREFERENCES,)) if found[2] else {}
+    return {
+        tenant: TenantConsents(
+            tenant in said,
+            suppressed.get(tenant, frozenset()),
+            {policy.name: Defaults.of(policy.value) for policy in stored.get(tenant, ())},
+        )
+        for tenant in tenants
+        if tenant in said or tenant in suppressed or tenant in stored
+    }
+
+
+def rule(
+    conn: Connection, asked: Sequence[Asked], of_tenants: Mapping[str, TenantConsents]
+) -> list[Sequence[Ruling] | None]:
+    """Rule on each recipient of each of some sends; None for a send whose tenant has nothing to go by."""
+    by_tenant: dict[str, list[Asked]] = {}
+    for each in asked:
+        if each[0].tenant in of_tenants:
+            by_tenant.setdefault(each[0].tenant, []).append(each)
+    books = {tenant: _Book.read(conn, of_tenants[tenant], theirs) for tenant, theirs in by_tenant.items()}
+    return [
+        books[send.tenant].rulings(send, recipients) if send.tenant in books else None for send, recipients in asked
+    ]
+
+
+def who(recipient: Recipient) -> str:
+    """Return a recipient as ``consents`` names them."""
+    return consents.recipient(recipient.user_id, recipient.platform.channel, recipient.address)
+
+
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """What there is of some recipients of one tenant."""
+
+    rules: TenantConsents
+    said: Mapping[str, Mapping[Pair, Said]]
+    suppressed: Mapping[Channel, Mapping[str, SuppressionReason]]
+
+    @classmethod
+    def read(cls, conn: Connection, rules: TenantConsents, asked: Sequence[Asked]) -> "_Book":
+        tenant = asked[0][0].tenant
+        everybody = [recipient for _, recipients in asked for recipient in recipients]
+        said = preferences.find(conn, tenant, map(who, everybody)) if rules.said else {}
+        suppressed = {}
+        for channel in rules.suppressed:
+            if addresses := {each.address for each in everybody if each.platform.channel is channel}:
+                suppressed[channel] = suppressions.find(conn, tenant, channel, addresses)
+        return cls(rules, said, suppressed)
+
+    def rulings(self, send: Notification, recipients: Sequence[Recipient]) -> list[Ruling]:
+        return [self._ruling(send.category, recipient) for recipient in recipients]
+
+    def _ruling(self, category: str | None, recipient: Recipient) -> Ruling:
+        channel = recipient.platform.channel
+        consent = consents.decide(category, channel, self.said.get(who(recipient), {}), self.rules.defaults)
+        reason = self.suppressed.get(channel, {}).get(recipient.address)
+        if reason is not None:
+            return Ruling(f"{consents.SUPPRESSED}{reason}", consent.word)
+        return Ruling(None if consent.allowed else consents.UNSUBSCRIBED, consent.word)
