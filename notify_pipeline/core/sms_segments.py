@@ -43,12 +43,12 @@ class Segments(NamedTuple):
     Attributes:
         encoding: How it travels.
         units: Septets, or 16-bit units.
-        count: Messages that are sent and paid for; at least 1.
+        number: Messages that are sent and paid for; at least 1.
     """
 
     encoding: Encoding
     units: int
-    count: int
+    number: int
 
 
 def measured(text: str) -> Segments:
