@@ -24,6 +24,7 @@ NO_ANSWER = "no_answer"
 CREDENTIALS = "credentials"  # whoever watches attempts alerts on it; nothing is dropped, and the send is tried again
 TTL = "ttl"
 BAD_ADDRESS = "bad_address"
+OPTED_OUT = "opted_out"  # the provider's word: whoever has this address replied STOP; its own code follows a colon
 PAYLOAD_TOO_LARGE = "payload_too_large"  # of all recipients, or of one with what it puts into personal fields
 # The provider asked for a pause before this recipient's turn came: it was never called for it. The outcome is
 # throttled, and retry_after_s is what is left of the pause.

@@ -21,6 +21,7 @@ from notify_pipeline.channels.fcm.credentials import OAuthTokens
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.opening import Around, ChannelsMisconfigured, Opener
 from notify_pipeline.channels.push import PushSender
+from notify_pipeline.channels.sms.opening import open_sms
 from notify_pipeline.channels.transport import Transport
 from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.ledger.engine import Ledger
@@ -125,6 +126,7 @@ async def _open_apns(around: Around) -> ChannelSender | None:
 OPENERS: Mapping[Channel, Opener] = {
     Channel.FCM: _open_fcm,
     Channel.APNS: _open_apns,
+    Channel.SMS: open_sms,
 }
 
 

@@ -5,6 +5,7 @@ anything that opens a file or a connection.
 """
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,11 @@ class Settings(BaseSettings):
         description="Finished runs of the routine (drains, receipts, reports) leave Dagster after this.",
     )
 
+    public_url: str | None = Field(
+        default=None,
+        description="Where the ingress is reached from outside, for links and callbacks that others follow; default: "
+        "its own address.",
+    )
     admin_key: SecretStr | None = Field(default=None, description="Fixes the admin key instead of making one.")
     # A devices list of the greatest length, with FCM's tokens of some 163 characters, has 1.7 MB.
     max_body_bytes: int = Field(default=4_194_304, description="Larger request bodies are 413.")
@@ -95,6 +101,29 @@ class Settings(BaseSettings):
     )
     sms_provider: Literal["twilio", "sns"] | None = Field(
         default=None, description="Who sends SMS; sets SMS to the real service."
+    )
+    twilio_url: str | None = Field(
+        default=None, description="Overrides https://api.twilio.com, for services that speak like Twilio."
+    )
+    twilio_account_sid: str | None = None
+    twilio_auth_token: SecretStr | None = Field(
+        default=None, description="Also proves that what is posted to /sms comes from Twilio."
+    )
+    twilio_from: str | None = Field(
+        default=None, description="The number, sender id or messaging service (MG…) that SMS come from."
+    )
+    sns_region: str | None = Field(default=None, description="Default: as AWS's tools find it, like the credentials.")
+    sns_endpoint_url: str | None = Field(default=None, description="Overrides the region's address.")
+    sns_sender_id: str | None = Field(default=None, description="Shown as the sender where a country allows it.")
+    sns_max_price: Decimal | None = Field(default=None, gt=0, description="US dollars that one SMS may cost at most.")
+    sms_per_minute: float | None = Field(
+        default=None, gt=0, description="Most SMS per minute, of all processes together. Default: no limit of ours."
+    )
+    sms_connections: int = Field(
+        default=32, ge=1, le=1_000, description="SMS requests under way at once in one process, and its connections."
+    )
+    sms_max_segments: int = Field(
+        default=10, ge=1, le=255, description="A text that takes more messages than this is refused: each is paid for."
     )
     provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
     receipt_url: str | None = Field(
@@ -191,6 +220,11 @@ class Settings(BaseSettings):
         """Whether some channel has no provider and speaks to the sandbox instead."""
         providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider)
         return self.provider_mode == "sandbox" and any(each is None for each in providers)
+
+    @property
+    def public(self) -> str:
+        """The ingress as others reach it, without a trailing slash."""
+        return (self.public_url or f"http://{self.http_host}:{self.http_port}").rstrip("/")
 
     @property
     def ledger_dsn(self) -> str:

@@ -1,7 +1,6 @@
 """What every channel's harness gives the outcomes suite: a real sender, and a real server that answers as it is told.
 
-A channel's owner writes a harness beside the channel's other tests and adds it to ``HARNESSES``; what its provider has
-no word for goes to ``CANNOT``, with the reason. ``test_outcomes`` fails while a channel has neither.
+A channel's owner writes a harness beside the channel's other tests and adds it to ``harnesses``.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +15,7 @@ import orjson
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.channels.rates import Gate
 from notify_pipeline.core.records import Content
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
+from notify_pipeline.core.vocabulary import Outcome, Platform
 from tests.channels import harness as push
 from tests.channels.peer import Drop, Hang, Seen
 
@@ -157,7 +156,7 @@ class PushHarness:
         return [body["message"]["data"]["d"] for _, body in self._asked]
 
 
-def _push(opened: push.Open) -> Open:
+def push_harness(opened: push.Open) -> Open:
     @asynccontextmanager
     async def open_push(folder: Path) -> AsyncIterator[Harness]:
         async with opened(folder) as inner:
@@ -165,18 +164,6 @@ def _push(opened: push.Open) -> Open:
 
     return open_push
 
-
-HARNESSES: dict[str, tuple[Channel, Open]] = {
-    "fcm": (Channel.FCM, _push(push.FCM_ANDROID)),
-    "apns": (Channel.APNS, _push(push.APNS_IOS)),
-}
-
-# What a harness's provider cannot do, and why. A name with no harness is a channel that has no sender at all.
-_IN_A_TRANSACTION = "the inbox has no provider: its rows are written in the transaction that routes the send"
-CANNOT: dict[tuple[str, Case], str] = {("inbox", case): _IN_A_TRANSACTION for case in Case}
-
-# Channels that are being built.
-COMING: frozenset[Channel] = frozenset({Channel.EMAIL, Channel.SMS, Channel.WEBSOCKET, Channel.WEBPUSH})
 
 # What each case that reaches the sender is called.
 OUTCOMES: dict[Case, Outcome] = {case: Outcome(case.value) for case in Case if case is not Case.OVERSIZED}

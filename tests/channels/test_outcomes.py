@@ -17,7 +17,8 @@ from notify_pipeline.core.ids import DeliveryIds, to_micros
 from notify_pipeline.core.records import AttemptResult, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome
 from tests.channels.harness import notification, utc_now
-from tests.channels.outcomes import CANNOT, COMING, HARNESSES, OUTCOMES, Case, Harness
+from tests.channels.harnesses import CANNOT, COMING, HARNESSES
+from tests.channels.outcomes import OUTCOMES, Case, Harness
 
 MANY = 50
 _PATIENCE_S = 20.0
