@@ -81,6 +81,14 @@ class ProviderFaults(_Model):
         return bounds
 
 
+class SmsFaults(ProviderFaults):
+    """Rates for the SMS provider; its dead numbers are refused as no mobile numbers (21614)."""
+
+    undelivered: Rate = Field(
+        default=0, description="Share of numbers that a message is accepted for, and then said to be unknown (30005)."
+    )
+
+
 class DeviceFaults(_Model):
     """What devices do with a push. Drawn from the delivery id, so the same at every repetition."""
 
@@ -110,6 +118,7 @@ class Faults(_Model):
     )
     fcm: ProviderFaults = ProviderFaults(retry_after_s=1)
     apns: ProviderFaults = ProviderFaults()
+    sms: SmsFaults = SmsFaults()
     devices: DeviceFaults = DeviceFaults()
     cdn: CdnFaults = CdnFaults()
 

@@ -47,6 +47,10 @@ Handler = Callable[[HttpRequest], Response | Awaitable[Response]]
 _NO_CONTENT_BYTES = b"HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\n\r\n"
 
 
+class NoAnswer(Exception):
+    """Raised by an awaited handler: the connection ends without an answer."""
+
+
 class _Malformed(Exception):
     """Carries the status of a request that cannot be read."""
 
@@ -125,6 +129,8 @@ class Http1Protocol(asyncio.Protocol):
                 self._send(answer)
             else:
                 await self._send_stream(answer, answer.stream)
+        except NoAnswer:
+            self._transport.abort()
         except Exception:
             # The client must not take a broken stream for a whole one: no final chunk, and the connection ends.
             log.exception("a control request failed")

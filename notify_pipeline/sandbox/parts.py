@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from notify_pipeline.sandbox.faults import FaultBook
 from notify_pipeline.sandbox.http1 import HttpRequest, Response
+from notify_pipeline.sandbox.sms import Sms
 from notify_pipeline.sandbox.standin import Clock, Devices
 from notify_pipeline.sandbox.truthlog import TruthLog
 
@@ -68,4 +69,4 @@ class Part(Protocol):
 
 
 # Each makes its part.
-PARTS: tuple[Callable[[Surroundings], Part], ...] = ()
+PARTS: tuple[Callable[[Surroundings], Part], ...] = (Sms,)

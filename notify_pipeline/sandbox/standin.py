@@ -4,16 +4,16 @@ Belongs here: the order of those steps and the truth's line. Does not belong her
 (``fcm``, ``apns``), frames (``h2server``), what devices do (``devices``).
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
 
 from notify_pipeline.sandbox.faults import Fault, FaultBook, ProviderFaults
+from notify_pipeline.sandbox.quota import Quota
 from notify_pipeline.sandbox.truthlog import TruthLog
 from notify_pipeline.sandbox.wire import Ending, Header, Request, Verdict
 
@@ -106,8 +106,7 @@ class StandIn:
         self.full_streams = provider.full_streams
         self.commit = log.commit
         self.counts: Counter[str] = Counter()
-        self._window_ends: datetime | None = None
-        self._in_window = 0
+        self._quota = Quota()
 
     def handle(self, request: Request) -> Verdict:
         """Decide on one request: the provider's checks, then the faults, then acceptance."""
@@ -142,7 +141,7 @@ class StandIn:
     def _decide(
         self, request: Request, push: Push, rates: ProviderFaults, now: datetime
     ) -> tuple[Reply | None, Ending, bool]:
-        if rates.quota is not None and (left_s := self._quota_back_in(rates.quota, rates.quota_window_s, now)):
+        if rates.quota is not None and (left_s := self._quota.back_in(rates.quota, rates.quota_window_s, now)):
             return self._provider.failed(request, Fault.THROTTLED, left_s), Ending.ANSWER, False
         fault = self._book.draw(rates)
         if fault is Fault.HANG:
@@ -159,15 +158,6 @@ class StandIn:
         if fault is Fault.RESET_AFTER_PROCESSING:
             return None, self._book.random.choice(_PROCESSED_ENDINGS), True
         return self._provider.accepted(request, push), Ending.ANSWER, True
-
-    def _quota_back_in(self, quota: int, window_s: float, now: datetime) -> int:
-        """Count a request; return 0 when the quota has room for it, else the whole seconds until it has again."""
-        if self._window_ends is None or now >= self._window_ends:
-            self._window_ends, self._in_window = now + timedelta(seconds=window_s), 0
-        if self._in_window < quota:
-            self._in_window += 1
-            return 0
-        return max(1, math.ceil((self._window_ends - now).total_seconds()))
 
     def _record(
         self, request: Request, push: Push, reply: Reply | None, ending: Ending, processed: bool, now: datetime
