@@ -14,6 +14,8 @@ from ingest_api.dead_letters.routes import GROUP as DEAD_LETTERS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.endpoint import Group
+from ingest_api.event_routes.routes import GROUP as ROUTES
+from ingest_api.events.routes import GROUP as EVENTS
 from ingest_api.lean import LeanFlask
 from ingest_api.limits.routes import GROUP as LIMITS
 from ingest_api.looks.routes import GROUP as LOOKS
@@ -46,6 +48,8 @@ GROUPS: tuple[Group, ...] = (
     TRACKING,
     DEAD_LETTERS,
     LOOKS,
+    EVENTS,
+    ROUTES,
     CALLBACKS,
     RECEIPTS,
     REPORTS,

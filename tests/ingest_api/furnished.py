@@ -27,6 +27,7 @@ CONTENT = {"title": "{mark} title", "body": "{mark} body", "link": "https://{mar
 
 # Without a word of its owner's: an organization has its product's.
 TEMPLATE = {"content": {"title": "Hello {{ who }}"}}
+ROUTE = {"match": {"source": "shop", "type": "order.*"}, "content": {"title": "Order {{ detail.number }}"}}
 
 
 @dataclass
@@ -114,6 +115,7 @@ def furnish(house: House, owner: Owner) -> None:
     api.ok("PUT", f"/templates/{refs['name']}", TEMPLATE)
     api.ok("POST", "/suppressions", {"channel": "email", "address": refs["address"]})
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
+    api.ok("PUT", f"/routes/{refs['name']}", ROUTE)
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)

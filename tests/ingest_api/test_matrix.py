@@ -21,12 +21,23 @@ from ingest_api.services import Services
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.conftest import ADMIN, Clock, House, build, copied, fields_of, send
-from tests.ingest_api.furnished import TEMPLATE, Owner, deactivate, filled, furnish, marks, onboard, publish_reports
+from tests.ingest_api.furnished import (
+    ROUTE,
+    TEMPLATE,
+    Owner,
+    deactivate,
+    filled,
+    furnish,
+    marks,
+    onboard,
+    publish_reports,
+)
 
 Route = tuple[str, str]
 ENDPOINTS: dict[Route, Endpoint] = {(e.method, e.path): e for group in GROUPS for e in group.endpoints}
 # Path parameters that name no thing of one tenant: everybody has these.
 COMMON = {"channel", "category"}
+EVENT = {"source": "{mark}", "type": "order", "id": "{mark}-new-event", "recipients": ["{mark}-user"]}
 SEND = send(id="{mark}-new", topics=["{mark}/topic"])
 
 
@@ -138,6 +149,12 @@ CASES: dict[Route, Case] = {
     ("GET", "/dead-letters"): Case(),
     ("GET", "/dead-letters/{delivery_id}"): Case(product_too=True),
     ("POST", "/dead-letters/replay"): Case(202, {"ids": ["{delivery_id}"]}, owned=True),
+    ("POST", "/events"): Case(202, EVENT),
+    ("POST", "/events/bulk"): Case(200, {"events": [EVENT | {"id": "{mark}-bulk"}]}),
+    ("GET", "/routes"): Case(),
+    ("PUT", "/routes/{name}"): Case(body=ROUTE, owned=False),
+    ("GET", "/routes/{name}"): Case(organizations_too=True),
+    ("DELETE", "/routes/{name}"): Case(204),
     ("POST", "/callbacks"): Case(201, {"url": "https://{mark}.example.com/new"}),
     ("GET", "/callbacks"): Case(),
     ("GET", "/callbacks/{callback_id}"): Case(),

@@ -21,12 +21,13 @@ EVENTS = Table(
     Column("body_sha256", Text, nullable=False),
     Column("body", Text, nullable=False),  # canonical JSON of what was sent
     Column("state", Text, nullable=False),  # EventState
-    Column("enrichment", Text),  # JSON that enrichment found, by enricher; null: none was needed, or not yet
+    Column("enrichment", Text),  # JSON that enrichment found, by route; null: none was needed, or not yet
     Column("routes", Text),  # JSON list of the routes that matched when it was routed
     Column("notification_ids", Text),  # JSON list of the sends that were made of it
     Column("reason", Text),  # why it is unrouted or dead, or waits
     Column("attempt_no", Integer, nullable=False),  # enrichments begun
     Column("replays", Integer, nullable=False),  # how often it was given to the router again
+    Column("replayed_at", BigInteger),  # the last time
     Column("actor", Text, nullable=False),
     Column("accepted_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),  # 0: at once, whatever a clock says

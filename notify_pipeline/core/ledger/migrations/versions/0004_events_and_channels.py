@@ -43,6 +43,7 @@ def _create_events() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("attempt_no", sa.Integer(), nullable=False),
         sa.Column("replays", sa.Integer(), nullable=False),
+        sa.Column("replayed_at", sa.BigInteger(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("accepted_at", sa.BigInteger(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),

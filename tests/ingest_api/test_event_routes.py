@@ -1,0 +1,78 @@
+"""Routing rules over HTTP: set, inherited, removed, audited, and refused with the place of what is wrong."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from notify_pipeline.core.ledger import routes
+from notify_pipeline.core.ledger.tables import AUDIT
+from tests.ingest_api.conftest import House, fields_of
+
+PATH = "/routes/order-shipped"
+
+
+def rule(**changes: Any) -> dict[str, Any]:
+    """Return the body of a valid route."""
+    body = {
+        "match": {"source": "shop", "type": "order.*", "when": "detail.total > `100`"},
+        "content": {"title": "Order {{ detail.order.id }}", "body": "It is on its way."},
+        "recipients": "detail.customer_id",
+    }
+    return {key: value for key, value in (body | changes).items() if value is not ...}
+
+
+def test_a_route_is_set_shown_inherited_and_removed(any_house: House) -> None:
+    house, branch = any_house, any_house.api(any_house.mine.organizations[0].secret_key)
+    assert house.secret.call("GET", PATH).status_code == 404
+    stored = house.secret.ok("PUT", PATH, rule())
+    assert stored["name"] == "order-shipped" and stored["inherited"] is False
+    assert stored["rule"].items() >= rule().items()
+    house.clock.advance(seconds=5)
+    assert house.secret.ok("PUT", PATH, rule()) == stored, "the same again changes nothing"
+    assert branch.ok("GET", PATH) == stored | {"inherited": True}
+    assert house.stranger.ok("GET", "/routes") == {"items": []}
+    assert branch.call("DELETE", PATH).status_code == 404, "it is not the organization's own"
+    assert branch.ok("PUT", PATH, rule(enabled=False))["inherited"] is False
+    assert [each["inherited"] for each in branch.ok("GET", "/routes")["items"]] == [False]
+    assert house.secret.call("DELETE", PATH).status_code == 204
+    assert branch.call("DELETE", PATH).status_code == 204
+    assert branch.call("GET", PATH).status_code == 404
+    with house.services.ledger.read() as conn:
+        audited = conn.execute(select(AUDIT.c.event).where(AUDIT.c.event.like("route.%"))).scalars().all()
+    assert sorted(audited) == ["route.removed"] * 2 + ["route.set"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"match": ...}, "match", "required"),
+        ({"match": {"source": "a*b"}}, "match.source", ""),
+        ({"match": {"when": "detail."}}, "match.when", "at character 8"),
+        ({"match": {"when": "nope(detail)"}}, "match.when", "no function nope"),
+        ({"recipients": "a b"}, "recipients", "at character 3"),
+        ({"recipients": {"emails": "["}}, "recipients.emails", "at character"),
+        ({"content": ...}, "content", "required"),
+        ({"content": {"title": "{{ a"}}, "content.title", "line 1"),
+        ({"content": {"link": "x"}}, "content", "needs"),
+        ({"template": {"name": "t"}}, "content", "beside"),
+        ({"content": ..., "template": {"name": "t", "fields": {"a": "b ="}}}, "template.fields.a", "at character"),
+        ({"collapse_key": "{{"}, "collapse_key", "line 1"),
+        ({"channels": ["pigeon"]}, "channels.0", ""),
+        ({"ttl": -1}, "ttl", ""),
+        ({"enrichment": [{"name": "a", "enricher": "b"}] * 2}, "enrichment.1.name", "another"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(house: House, changes: dict[str, Any], field: str, said: str) -> None:
+    refused = house.secret.call("PUT", PATH, rule(**changes))
+    assert refused.status_code == 422, refused.text
+    assert field in fields_of(refused) and refused.json is not None
+    assert any(said in each["message"] for each in refused.json["error"]["details"] if each["field"] == field)
+
+
+def test_a_tenant_has_a_bounded_number(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_ROUTES", 2)
+    for name in "ab":
+        house.secret.ok("PUT", f"/routes/{name}", rule())
+    assert house.secret.call("PUT", "/routes/c", rule()).status_code == 409
+    house.secret.ok("PUT", "/routes/a", rule(enabled=False))
