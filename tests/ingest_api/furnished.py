@@ -5,14 +5,16 @@ Belongs here: making them. Does not belong here: what is asked about them (``tes
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
 from notify_pipeline.core import user_tokens
 from notify_pipeline.core.ids import DeliveryIds, new_id, to_micros
-from notify_pipeline.core.ledger import policies, tenants
+from notify_pipeline.core.ledger import inbox, policies, tenants
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.vocabulary import PolicyKind
 from notify_pipeline.reports.build import build_candidate
@@ -120,9 +122,21 @@ def furnish(house: House, owner: Owner) -> None:
     _add_callback(api, owner)
     _add_keys(house, owner)
     _add_user_tokens(house, owner)
+    content = filled(CONTENT, refs)
+    item = NewItem(owner.tenant, refs["user_id"], refs["notification_id"], mark, content, CATEGORY)
+    refs["item_id"] = add_item(house.services.ledger, item, house.clock())
     refs["d"] = DeliveryIds(house.services.delivery_secret, owner.tenant, refs["notification_id"], "fcm").of(
         refs["token"]
     )
+
+
+def add_item(ledger: Ledger, item: NewItem, now: datetime) -> str:
+    """Put an item into an inbox; return its id."""
+
+    def handler(conn: Connection, items: Sequence[NewItem]) -> list[str]:
+        return [added.item_id for added in inbox.add(conn, items, now)]
+
+    return ledger.write(handler, item)
 
 
 def _set_policies(house: House, api: Api, owner: Owner) -> None:

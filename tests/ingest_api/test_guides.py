@@ -12,13 +12,26 @@ import pytest
 
 from notify_pipeline.core.ledger import keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.conftest import ADMIN, copied
+from tests.ingest_api.furnished import add_item
 from tests.ingest_api.server import Server, call
 
 _DOCS = Path(__file__).parents[2] / "docs"
-_GUIDES = ("tenants", "templates", "sending", "scheduling", "tracking", "dead-letters", "callbacks", "limits", "users")
+_GUIDES = (
+    "tenants",
+    "templates",
+    "sending",
+    "scheduling",
+    "tracking",
+    "dead-letters",
+    "callbacks",
+    "limits",
+    "users",
+    "inbox",
+)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)
 # What the pages plan ahead lies ahead whenever this runs.
@@ -42,6 +55,7 @@ def surroundings(server: Server, name: str) -> dict[str, str]:
     now = datetime.now(UTC)
     with closing(Ledger.open(Settings(home=server.home).ledger_dsn)) as ledger:
         made = tenants.create_product(ledger, name, ("Branch",), now)
+        item = add_item(ledger, NewItem(made.tenant, "user-42", "n-1", "news", {"title": "Hello"}), now)
         spare = keys.create(ledger, made.tenant, KeyScope.SECRET, None, "test", now)
     send = {"type": "news", "users": ["user-42"], "content": {"title": "Hello"}}
     sent = call(server.url, "POST", "/notifications", made.secret_key, send).json()
@@ -54,6 +68,7 @@ def surroundings(server: Server, name: str) -> dict[str, str]:
         "ORGANIZATION_ID": made.organizations[0].tenant,
         "KEY_ID": spare.key_id,
         "REQUEST_ID": sent["request_id"],
+        "ITEM_ID": item,
         "CALLBACK_ID": callback["callback_id"],
     }
 

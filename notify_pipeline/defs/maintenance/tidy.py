@@ -1,4 +1,4 @@
-"""Removing what nobody needs any more: scratch files, Dagster's record of routine runs, old letters, uses of caps.
+"""Removing what nobody needs any more: scratch files, Dagster's record of routine runs, what is old in the ledger.
 
 Belongs here: job and schedule. Does not belong here: deciding what a scratch file is (``core.lake``), which runs go
 (``history``).
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import caps, dead_letters
+from notify_pipeline.core.ledger import caps, dead_letters, inbox_changing
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
@@ -20,7 +20,9 @@ from notify_pipeline.defs.process import yield_to_delivery
 SCRATCH_AGE = timedelta(hours=6)
 
 
-@dg.op(description="Deletes scratch files, old routine runs, old dead letters and uses that no cap counts any more.")
+@dg.op(
+    description="Deletes scratch files, old routine runs, old dead letters and inbox items, uses that no cap counts."
+)
 def remove_leftovers(
     context: dg.OpExecutionContext,
     settings: dg.ResourceParam[Settings],
@@ -30,17 +32,20 @@ def remove_leftovers(
     """Remove them."""
     yield_to_delivery()
     now = datetime.now(UTC)
-    files = lake.delete_tmp(SCRATCH_AGE, now)
-    runs = forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours))
-    letters = dead_letters.forget(ledger, now - timedelta(days=settings.dead_letter_days))
-    uses = caps.forget(ledger, now)
-    context.add_output_metadata({"scratch_files": files, "runs": runs, "dead_letters": letters, "cap_uses": uses})
+    removed = {
+        "scratch_files": lake.delete_tmp(SCRATCH_AGE, now),
+        "runs": forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours)),
+        "dead_letters": dead_letters.forget(ledger, now - timedelta(days=settings.dead_letter_days)),
+        "cap_uses": caps.forget(ledger, now),
+        "inbox_items": inbox_changing.forget(ledger, now - timedelta(days=settings.inbox_days)),
+    }
+    context.add_output_metadata(removed)
 
 
 @dg.job(
     executor_def=dg.in_process_executor,
     tags=lanes.tag(lanes.MAINTENANCE),
-    description="Removes scratch files, routine runs from Dagster's storage, old dead letters and uses of caps.",
+    description="Removes scratch files, routine runs from Dagster's storage, and what has grown old in the ledger.",
 )
 def tidy() -> None:
     """One op."""
