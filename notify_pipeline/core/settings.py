@@ -191,6 +191,18 @@ class Settings(BaseSettings):
     enrichment_timeout_s: float = Field(
         default=10.0, gt=0, description="An event whose enrichment takes longer has failed this time."
     )
+    enrichment_hosts: str = Field(
+        default="",
+        description="Hosts that enrichment may ask over HTTP, separated by commas: api.example.com, "
+        "api.example.com:8443, *.example.com. Default: none.",
+    )
+    enrichment_allow_private: bool = Field(
+        default=False, description="Let these have private addresses, any port and plain HTTP."
+    )
+    # With these, an event waits some 40 minutes for a service that is down.
+    enrichment_attempts: int = Field(default=15, ge=1, description="How often an event's enrichment is tried.")
+    enrichment_retry_base_s: float = Field(default=1.0, gt=0, description="Upper bound of the first wait in between.")
+    enrichment_retry_cap_s: float = Field(default=300.0, gt=0, description="Upper bound of any.")
     callback_allow_private: bool = Field(
         default=False,
         description="Let callbacks go to private addresses, any port and plain HTTP: for tests, and one's own machine.",
