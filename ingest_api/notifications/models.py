@@ -205,6 +205,8 @@ class NewSend(Options):
             yield FieldError(AUDIENCES[0], f"exactly one of {', '.join(AUDIENCES)} is required")
         for kind in given[1:]:
             yield FieldError(kind, f"must not be given beside {given[0]}: a send has one audience")
+        if self.channels is not None and set(self.channels) == {"inbox"} and given and given[0] != "users":
+            yield FieldError("channels", "must name another channel too, or the send users: only users have an inbox")
         if "condition" in self.model_fields_set and not self.everyone:
             yield FieldError("condition", "must not be given without everyone")
         for kind in LISTS:

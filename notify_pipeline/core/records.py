@@ -83,6 +83,7 @@ class Notification:
     quiet_hours: QuietHours = QuietHours.WAIT
     replay_of: str | None = None  # the request whose dead letters it sends again
     ttl_s: float = DEFAULT_TTL_S  # counts from when a recipient is due
+    has_ttl: bool = False  # its sender named it
     revision: int = 0  # how often it was edited
 
     def content_on(self, channel: Channel) -> Content:
@@ -165,6 +166,7 @@ def notification_from_body(
         send_at_local=_time(body.get("send_at_local")),
         quiet_hours=QuietHours(body.get("quiet_hours", QuietHours.WAIT)),
         ttl_s=body.get("ttl", DEFAULT_TTL_S),
+        has_ttl="ttl" in body,
         revision=revision,
     )
 

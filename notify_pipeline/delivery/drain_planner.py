@@ -21,7 +21,7 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.turnstile import Turnstile
 from notify_pipeline.core.vocabulary import Channel
-from notify_pipeline.delivery import audience, consenting, notifications, planning
+from notify_pipeline.delivery import audience, consenting, inbox_items, notifications, planning
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.consenting import Ruling
 from notify_pipeline.delivery.context import DeliveryContext
@@ -166,7 +166,7 @@ class Planner:
             with self._ctx.ledger.read() as conn:
                 rulings = consenting.rule(conn, [(n, known.recipients) for n, known in named], of_tenants)
         return [
-            planning.plan(n, known, self._rules, now, self._schedules.find(n, known.recipients), ruling)
+            inbox_items.plan(n, known, self._rules, now, self._schedules.find(n, known.recipients), ruling)
             for (n, known), ruling in zip(named, rulings, strict=True)
         ]
 

@@ -21,16 +21,17 @@ import polars as pl
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import broadcasts, routing, shards
 from notify_pipeline.core.ledger.limits import LimitsBook
+from notify_pipeline.core.ledger.planned_items import InboxPart
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import RequestState
-from notify_pipeline.delivery import audience, notifications, planning
+from notify_pipeline.core.vocabulary import Platform, RequestState
+from notify_pipeline.delivery import audience, inbox_items, notifications, planning
 from notify_pipeline.delivery.assigning import Assigner
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.audience_base import PROFILE
 from notify_pipeline.delivery.context import DeliveryContext
-from notify_pipeline.delivery.known import find_known
+from notify_pipeline.delivery.known import Known, find_known
 from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.delivery.shard_writer import ShardWriter
 from notify_pipeline.delivery.timing import AT_ONCE, Slot
@@ -114,7 +115,8 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
         if notification.expires_at <= ctx.clock():
             broadcasts.expire(ctx.ledger, request_id, ctx.clock())
             return
-        at_least, frames = _frames(ctx, notification)
+        known = None if notification.audience.is_counted_out else _known(ctx, notification)
+        at_least, frames = _counted_out(ctx, notification) if known is None else _named(known)
         schedule = Schedules(ctx.ledger).without_users(notification)
         assigner = None if schedule is None else Assigner(ctx.ledger, schedule, ctx.clock())
         with ShardWriter(ctx, notification, part_count(ctx.settings, at_least)) as writer:
@@ -126,7 +128,8 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
         now = ctx.clock()
         audiences = planning.audiences_rows(notification, writer.sizes, to_micros(now))
         limits = LimitsBook(ctx.ledger).of(notification.tenant)
-        won = broadcasts.start(ctx.ledger, broadcasts.Snapshot(request_id, rows, audiences, now, limits))
+        left = InboxPart() if known is None else inbox_items.of_broadcast(ctx, notification, known, now)
+        won = broadcasts.start(ctx.ledger, broadcasts.Snapshot(request_id, rows, audiences, now, limits, left))
     if not won:
         log.warning("request %s is cancelled, over a limit, or was snapshot by another process", request_id)
         ctx.lake.delete(row.path for row in rows)
@@ -135,14 +138,24 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
         broadcasts.finish(ctx.ledger, request_id, ctx.clock())
 
 
-def _frames(ctx: DeliveryContext, notification: Notification) -> tuple[int, Iterator[pl.DataFrame]]:
+def _counted_out(ctx: DeliveryContext, notification: Notification) -> tuple[int, Iterator[pl.DataFrame]]:
     """Return how many recipients there are at least, and their frames."""
-    if notification.audience.is_counted_out:
-        audience.wait_until_landed(ctx.ledger, ctx.settings.landing_wait_s, ctx.clock, time.sleep)
-        asked = AudienceReader(ctx.lake, ctx.ledger).find(notification.tenant, notification.audience)
-        return asked.at_least, asked.batches()
-    known = find_known(ctx.ledger, [notification])[notification.request_id]
-    rows = [(r.address, r.platform.value, r.user_id, r.locale, r.timezone, r.app_version) for r in known.recipients]
+    audience.wait_until_landed(ctx.ledger, ctx.settings.landing_wait_s, ctx.clock, time.sleep)
+    asked = AudienceReader(ctx.lake, ctx.ledger).find(notification.tenant, notification.audience)
+    return asked.at_least, asked.batches()
+
+
+def _known(ctx: DeliveryContext, notification: Notification) -> Known:
+    return find_known(ctx.ledger, [notification])[notification.request_id]
+
+
+def _named(known: Known) -> tuple[int, Iterator[pl.DataFrame]]:
+    """Like ``_counted_out``, of those whom the ledger knows; what they have in their inboxes is in no shard."""
+    rows = [
+        (r.address, r.platform.value, r.user_id, r.locale, r.timezone, r.app_version)
+        for r in known.recipients
+        if r.platform is not Platform.INBOX
+    ]
     return len(rows), iter([pl.DataFrame(rows, schema=_FRAME_SCHEMA, orient="row")])
 
 

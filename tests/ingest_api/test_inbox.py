@@ -103,3 +103,13 @@ def test_what_is_wrong_is_named(house: House) -> None:
     assert fields_of(api.call("POST", "/inbox/u/nothing/read")) == {"item_id"}
     assert fields_of(api.call("POST", "/inbox/u/read-all", {"through": 1})) == {"through"}
     assert fields_of(api.call("GET", "/inbox/" + "u" * 257)) == {"user_id"}
+
+
+def test_only_users_have_an_inbox(house: House) -> None:
+    api, alone = house.secret, ["inbox"]
+    for audience in ({"topics": ["a"]}, {"everyone": True}, {"devices": ["d"]}, {"emails": ["a@example.com"]}):
+        body = {"type": "news", "content": {"title": "T"}, **audience}
+        assert fields_of(api.call("POST", "/notifications", {**body, "channels": alone})) == {"channels"}
+        assert api.call("POST", "/notifications", {**body, "channels": ["fcm", *alone]}).status_code == 202
+    users = {"type": "news", "content": {"title": "T"}, "users": ["u"], "channels": alone}
+    assert api.call("POST", "/notifications", users).status_code == 202

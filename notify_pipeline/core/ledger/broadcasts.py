@@ -22,6 +22,7 @@ from notify_pipeline.core.ledger.chunk_rows import NewChunk, new_chunk_values, p
 from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.limits import NO_LIMITS, Limits
+from notify_pipeline.core.ledger.planned_items import InboxPart, store_items
 from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.ledger.tables import CHUNKS, REQUESTS, SHARDS
 from notify_pipeline.core.vocabulary import DeliveryMode, Outcome, Priority, RequestState
@@ -29,6 +30,7 @@ from notify_pipeline.core.vocabulary import DeliveryMode, Outcome, Priority, Req
 ACTOR = "broadcast"
 
 
+_NO_ITEMS = InboxPart()
 _RUNNING = (str(RequestState.ROUTED), str(RequestState.SENDING))
 
 
@@ -50,7 +52,7 @@ class DueBroadcast:
 class Snapshot:
     """A broadcast's recipients, all durable in the lake: what turns a routed request into a sending one.
 
-    Where they are more than the tenant's ``limits`` allow, into a failed one.
+    Where they are more than the tenant's ``limits`` allow, into a failed one. What it leaves in inboxes is stored then.
     """
 
     request_id: str
@@ -58,6 +60,7 @@ class Snapshot:
     audiences: Sequence[Mapping[str, Any]]
     now: datetime
     limits: Limits = NO_LIMITS
+    inbox: InboxPart = _NO_ITEMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ def _start_one(conn: Connection, item: Snapshot) -> bool:
     for row in item.audiences:
         size = int(row["recipients"])
         counts = progress.add(counts, {str(row["channel"]): {progress.AUDIENCE: size, progress.PENDING: size}})
+    counts = progress.add(counts, item.inbox.counts)
     if _is_over(conn, item, counts):
         return False
     now = to_micros(item.now)
@@ -205,7 +209,9 @@ def _start_one(conn: Connection, item: Snapshot) -> bool:
         conn.execute(insert(SHARDS), rows)
     detail = {"shards": len(item.shards), "recipients": sum(shard.recipients for shard in item.shards)}
     moves.record(conn, [request.move(RequestState.ROUTED, RequestState.SENDING, now, ACTOR, detail)], item.now)
-    outbox.add(conn, "audiences", item.audiences, item.now)
+    outbox.add(conn, "audiences", [*item.audiences, *item.inbox.audiences], item.now)
+    outbox.add(conn, "attempts", item.inbox.skipped, item.now)
+    store_items(conn, item.inbox.items, item.now)
     return True
 
 

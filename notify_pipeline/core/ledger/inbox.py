@@ -125,14 +125,19 @@ def add(conn: Connection, items: Sequence[NewItem], now: datetime) -> list[Added
         if (key := _key(item)) not in known and key not in fresh:
             fresh[key] = _row(item, at)
     _ADD.run_many(conn, list(fresh.values()))
-    rows = [dict(zip(_STORED, row, strict=True)) | {"read_at": None} for row in fresh.values()]
+    rows = [dict(zip(_STORED, row, strict=True)) | {"read_at": None, "deleted_at": None} for row in fresh.values()]
     announce(conn, [row for row in rows if row["announced_at"] is not None], now)
     ids = {**known, **{key: row[0] for key, row in fresh.items()}}
     return [Added(ids[key], key in fresh) for key in map(_key, items)]
 
 
 def announce(conn: Connection, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """Tell connected clients of items, by their rows, whose users are held (``user_messages.hold``)."""
+    """Tell connected clients of those of these items that are there, by their rows.
+
+    Their users are held (``user_messages.hold``).
+    """
+    at = to_micros(now)
+    rows = [row for row in rows if not row["deleted_at"] and (row["expires_at"] is None or row["expires_at"] > at)]
     counts = unread_counts(conn, [(row["tenant"], row["user_id"]) for row in rows], now)
     told = []
     for row in rows:

@@ -155,8 +155,7 @@ def _announce_once(conn: Connection, now: datetime) -> int:
     mine = (INBOX.c.item_id.in_(ids), _UNANNOUNCED)
     again = conn.execute(select(INBOX).where(*mine).order_by(INBOX.c.item_id)).mappings().all()
     conn.execute(update(INBOX).where(*mine).values(announced_at=at))
-    there = [dict(row) for row in again if row["deleted_at"] is None and (row["expires_at"] or at + 1) > at]
-    inbox.announce(conn, there, now)
+    inbox.announce(conn, [dict(row) for row in again], now)
     return len(again)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from notify_pipeline.core.ledger import caps, progress
 from notify_pipeline.core.ledger.caps import Uses
+from notify_pipeline.core.ledger.planned_items import PlannedItem
 from notify_pipeline.core.vocabulary import DeliveryMode, Outcome, RequestState
 
 
@@ -64,6 +65,7 @@ class Plan:
         detail: What else the audit is to know.
         capped: Where a frequency cap may apply.
         revision: Of the request that it was made of: when it was edited since, the plan is nothing.
+        inbox: What it leaves in inboxes.
     """
 
     request_id: str
@@ -78,6 +80,7 @@ class Plan:
     detail: Mapping[str, Any] | None = None
     capped: Capped | None = None
     revision: int = 0
+    inbox: Sequence[PlannedItem] = ()
 
     def told_at(self, state: RequestState, now: int) -> dict[str, Any] | None:
         """Return what the audit says of one of its moves: what was decided, what was queued, or why it ended."""
@@ -86,7 +89,8 @@ class Plan:
             return {"queued": len(self.deliveries), **({"later": later} if later else {})}
         told: dict[str, Any] = {}
         if state is RequestState.ROUTED:
-            told["mode"] = self.mode
+            if self.mode is not None:
+                told["mode"] = self.mode
             told["channels"] = {channel: values[progress.AUDIENCE] for channel, values in self.counts.items()}
         if self.skipped:
             told["skipped"] = dict(Counter(str(row["provider_code"]) for row in self.skipped))
@@ -113,7 +117,7 @@ def _without(plan: Plan, over: Set[str]) -> Plan:
     reasons = {**(plan.detail or {}).get("skipped", {}), caps.FREQUENCY_CAP: len(gone)}
     return replace(
         plan,
-        moves=plan.moves if kept else (RequestState.DONE,),
+        moves=plan.moves if kept else ((RequestState.ROUTED,) if plan.inbox else ()) + (RequestState.DONE,),
         mode=plan.mode if kept else None,
         deliveries=kept,
         skipped=[*plan.skipped, *map(capped.skipped, gone)],

@@ -19,6 +19,7 @@ from notify_pipeline.core.ledger.fair import Queue, Wanted
 from notify_pipeline.core.ledger.holding import within_limits
 from notify_pipeline.core.ledger.limits import Limits
 from notify_pipeline.core.ledger.moves import Move
+from notify_pipeline.core.ledger.planned_items import store_items
 from notify_pipeline.core.ledger.plans import NewDelivery, Plan, within_caps
 from notify_pipeline.core.ledger.requests import RequestRow, to_row
 from notify_pipeline.core.ledger.statements import Prepared
@@ -195,6 +196,7 @@ def _store_batch(conn: Connection, item: _Plans) -> list[bool]:
     moves.record(conn, [move for plan in plans for move in _moves(found[plan.request_id], plan, now)], item.now)
     outbox.add(conn, "audiences", [row for plan in plans for row in plan.audiences], item.now)
     outbox.add(conn, "attempts", [row for plan in plans for row in plan.skipped], item.now)
+    store_items(conn, [each for plan in plans for each in plan.inbox], item.now)
     return [plan.request_id in mine for plan in item.plans]
 
 
