@@ -31,6 +31,7 @@ _GUIDES = (
     "limits",
     "users",
     "inbox",
+    "preferences",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)

@@ -48,6 +48,7 @@ class Case:
     Attributes:
         status: The answer.
         body: With names in braces.
+        form: The body where it is a form's.
         path: Where the route's own parameters are not the names to fill in.
         query: With names in braces.
         owned: Whether the request names a thing of the owner's, so that others are told 404; by default by its path.
@@ -59,6 +60,7 @@ class Case:
 
     status: int = 200
     body: Any = None
+    form: dict[str, str] | None = None
     path: str = ""
     query: str = ""
     owned: bool | None = None
@@ -71,6 +73,9 @@ class Case:
 _RETRY = {"attempts": 3, "base_s": 1.0, "cap_s": 9.0}
 _QUIET = {"from": "22:00", "until": "07:00"}
 _CAP = {"count": 3, "period_s": 60}
+_DEFAULTS = {"channels": {"sms": False}}
+_WANTED = {"preferences": {"offers": {"email": False}}}
+_UNSUBSCRIBE = "/unsubscribe/{unsubscribe_token}"
 _BEACON = "?notificationId={notification_id}&platform=android&provider=fcm&d={d}"
 _STATE = {"name": "{mark}", "active": True}
 
@@ -104,6 +109,8 @@ CASES: dict[Route, Case] = {
             "/policies/quiet-hours": _QUIET,
             "/policies/frequency-caps": _CAP,
             "/policies/frequency-caps/{category}": _CAP,
+            "/policies/preferences": _DEFAULTS,
+            "/policies/preferences/{category}": _DEFAULTS,
         }.items()
         for method in ("GET", "PUT", "DELETE")
     },
@@ -129,6 +136,11 @@ CASES: dict[Route, Case] = {
     ("PUT", "/users/{user_id}/quiet-hours"): Case(body=_QUIET, owned=False),
     ("GET", "/users/{user_id}/quiet-hours"): Case(),
     ("DELETE", "/users/{user_id}/quiet-hours"): Case(204),
+    ("GET", "/users/{user_id}/preferences"): Case(owned=False),
+    ("PUT", "/users/{user_id}/preferences"): Case(body=_WANTED, owned=False),
+    ("PATCH", "/users/{user_id}/preferences"): Case(body=_WANTED, owned=False),
+    ("GET", "/unsubscribe/{token}"): Case(path=_UNSUBSCRIBE),
+    ("POST", "/unsubscribe/{token}"): Case(path=_UNSUBSCRIBE, form={"List-Unsubscribe": "One-Click"}),
     ("POST", "/users/{user_id}/token"): Case(201, {"ttl": 60}, owned=False),
     ("GET", "/inbox/{user_id}"): Case(owned=False),
     ("GET", "/inbox/{user_id}/unread-count"): Case(owned=False),
@@ -305,7 +317,8 @@ def ask(house: House, route: Route, owner: Owner, caller: Caller, query: str = "
     refs = owner.refs if is_owned(route) or caller.owner is None else caller.owner.refs
     refs = refs | {"caller": caller.name}
     path = filled((case.path or route[1]) + (query or case.query), refs)
-    return house.api(None).call(route[0], path, filled(case.body, refs), headers=caller.headers)
+    form = {} if case.form is None else {"data": case.form}
+    return house.api(None).call(route[0], path, filled(case.body, refs), headers=caller.headers, **form)
 
 
 def is_owned(route: Route) -> bool:
