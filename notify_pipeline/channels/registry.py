@@ -17,6 +17,7 @@ import requests.utils
 from notify_pipeline.channels.apns.credentials import ProviderTokens
 from notify_pipeline.channels.apns.message import ApnsCodec
 from notify_pipeline.channels.base import ChannelSender, Clock
+from notify_pipeline.channels.email.carrier import open_email
 from notify_pipeline.channels.fcm.credentials import OAuthTokens
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.opening import Around, ChannelsMisconfigured, Opener
@@ -126,6 +127,7 @@ async def _open_apns(around: Around) -> ChannelSender | None:
 OPENERS: Mapping[Channel, Opener] = {
     Channel.FCM: _open_fcm,
     Channel.APNS: _open_apns,
+    Channel.EMAIL: open_email,
     Channel.SMS: open_sms,
 }
 

@@ -99,6 +99,28 @@ class Settings(BaseSettings):
         default=None,
         description="The mail relay: smtp://user:password@host:587 (STARTTLS) or smtps://… (TLS); sets e-mail to it.",
     )
+    smtp_from: str | None = Field(
+        default=None, description="Whom e-mail is from, and where bounces go: address, or Name <address>."
+    )
+    smtp_per_minute: float | None = Field(
+        default=None, gt=0, description="Most e-mails per minute, of all processes together. Default: no limit of ours."
+    )
+    smtp_connections: int = Field(
+        default=16, ge=1, le=1_000, description="Connections to the relay at once in one process."
+    )
+    smtp_answer_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long the relay may take to say that it has taken a message over; beyond that it is ambiguous. "
+        "Other answers have request_timeout_s.",
+    )
+    ses_configuration_set: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_\-]{1,64}$", description="Amazon SES's, named in every e-mail."
+    )
+    ses_topic_arns: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of the Amazon SNS topics that SES reports to; messages of others are refused.",
+    )
     sms_provider: Literal["twilio", "sns"] | None = Field(
         default=None, description="Who sends SMS; sets SMS to the real service."
     )

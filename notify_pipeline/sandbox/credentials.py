@@ -62,10 +62,7 @@ def prepare(folder: Path, token_uri: str, now: dt.datetime) -> Credentials:
         now: Decides whether the server certificate must be renewed.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    certificate, key = _server_certificate(folder, now)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
-    tls.load_cert_chain(certificate, key)
+    tls = server_tls(folder, now)
     tls.set_alpn_protocols(["h2"])
     account = _key(folder / "account-key.pem", _new_rsa)
     if not isinstance(account, rsa.RSAPrivateKey):
@@ -82,6 +79,15 @@ def prepare(folder: Path, token_uri: str, now: dt.datetime) -> Credentials:
         apns_public_key=apns.public_key(),
         token_secret=hashlib.blake2b(pem.encode(), digest_size=32, person=b"access-tokens").digest(),
     )
+
+
+def server_tls(folder: Path, now: dt.datetime) -> ssl.SSLContext:
+    """Return what a stand-in listens with: a certificate of the sandbox's CA, made where there is none."""
+    certificate, key = _server_certificate(folder, now)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
+    tls.load_cert_chain(certificate, key)
+    return tls
 
 
 def _service_account(pem: str, token_uri: str) -> bytes:

@@ -118,6 +118,7 @@ class Faults(_Model):
     )
     fcm: ProviderFaults = ProviderFaults(retry_after_s=1)
     apns: ProviderFaults = ProviderFaults()
+    email: ProviderFaults = ProviderFaults()
     sms: SmsFaults = SmsFaults()
     devices: DeviceFaults = DeviceFaults()
     cdn: CdnFaults = CdnFaults()

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from notify_pipeline.sandbox.faults import FaultBook
 from notify_pipeline.sandbox.http1 import HttpRequest, Response
 from notify_pipeline.sandbox.sms import Sms
+from notify_pipeline.sandbox.smtp import Smtp
 from notify_pipeline.sandbox.standin import Clock, Devices
 from notify_pipeline.sandbox.truthlog import TruthLog
 
@@ -69,4 +70,4 @@ class Part(Protocol):
 
 
 # Each makes its part.
-PARTS: tuple[Callable[[Surroundings], Part], ...] = (Sms,)
+PARTS: tuple[Callable[[Surroundings], Part], ...] = (Smtp, Sms)
