@@ -46,6 +46,12 @@ class TenantConsents:
     suppressed: frozenset[Channel] = frozenset()
     defaults: Mapping[str, Defaults] = field(default_factory=dict)
 
+    def concerns(self, recipients: Sequence[Recipient]) -> bool:
+        """Tell whether any of it can matter to any of these: one STOP by SMS is no reason to look at pushes."""
+        if self.said or self.defaults:
+            return True
+        return any(platform.channel in self.suppressed for platform in {each.platform for each in recipients})
+
 
 class Ruling(NamedTuple):
     """What becomes of one recipient: on whose ``word``; ``skip`` is the provider_code where it is not sent to."""
@@ -80,14 +86,16 @@ def read(conn: Connection, tenants: Collection[str]) -> dict[str, TenantConsents
 def rule(
     conn: Connection, asked: Sequence[Asked], of_tenants: Mapping[str, TenantConsents]
 ) -> list[Sequence[Ruling] | None]:
-    """Rule on each recipient of each of some sends; None for a send whose tenant has nothing to go by."""
+    """Rule on each recipient of each of some sends; None for a send for which there is nothing to go by."""
+    concerned = [send.tenant in of_tenants and of_tenants[send.tenant].concerns(theirs) for send, theirs in asked]
     by_tenant: dict[str, list[Asked]] = {}
-    for each in asked:
-        if each[0].tenant in of_tenants:
+    for each, is_concerned in zip(asked, concerned, strict=True):
+        if is_concerned:
             by_tenant.setdefault(each[0].tenant, []).append(each)
     books = {tenant: _Book.read(conn, of_tenants[tenant], theirs) for tenant, theirs in by_tenant.items()}
     return [
-        books[send.tenant].rulings(send, recipients) if send.tenant in books else None for send, recipients in asked
+        books[send.tenant].rulings(send, recipients) if is_concerned else None
+        for (send, recipients), is_concerned in zip(asked, concerned, strict=True)
     ]
 
 

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from notify_pipeline.channels.base import OPTED_OUT
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, devices, suppressions
 from notify_pipeline.core.ledger.devices import TokenDrop
@@ -104,9 +105,15 @@ def drop(ledger: Ledger, tenant: str, channel: Channel, drops: Sequence[TokenDro
     """
     if channel not in suppressions.CHANNELS:
         return devices.drop(ledger, tenant, drops, now) if drops else 0
-    bounced = SuppressionReason.HARD_BOUNCE
-    new = [NewSuppression(tenant, channel, each.token, bounced, each.reason or None, "delivery") for each in drops]
+    new = [
+        NewSuppression(tenant, channel, each.token, _reason(each.reason), each.reason or None, "delivery")
+        for each in drops
+    ]
     return suppressions.add_many(ledger, new, now)
+
+
+def _reason(word: str) -> SuppressionReason:
+    return SuppressionReason.STOP if word.partition(":")[0] == OPTED_OUT else SuppressionReason.HARD_BOUNCE
 
 
 def report_stop(ledger: Ledger, guard: DropGuard, provider: str, about: Notification, now: datetime) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from notify_pipeline.core.ledger import suppressions
+from notify_pipeline.core.ledger import sms_stops, suppressions, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.suppressions import NewSuppression, SuppressionFilter
 from notify_pipeline.core.ledger.tables import AUDIT
@@ -110,3 +110,26 @@ def test_a_mask_hides_the_name(address: str) -> None:
 )
 def test_what_an_address_looks_like(text: str, is_one: bool) -> None:
     assert is_mail_address(text) is is_one
+
+
+def test_a_stop_is_everybodys_and_start_lifts_each_row_of_it_with_an_audit_row(ledger: Ledger) -> None:
+    number, stop = "+447700900123", SuppressionReason.STOP
+    tenant = tenants.create_product(ledger, "one", (), NOW).tenant
+    suppressions.add(ledger, new(number, stop, Channel.SMS, tenant), NOW)
+    suppressions.add(ledger, new("+447700900124", stop, Channel.SMS, tenant), NOW)
+    sms_stops.stop(ledger, number, None, "twilio", NOW)
+    sms_stops.stop(ledger, number, None, "twilio", NOW + timedelta(hours=1))
+    assert sms_stops.stopped_at(ledger, number) == NOW
+    assert found(ledger, number, channel=Channel.SMS, tenant="another") == {number: stop}
+    assert found(ledger, number, channel=Channel.EMAIL, tenant="another") == {}
+    with ledger.read() as conn:
+        assert suppressions.any_of(conn, ["another"]) == {"another": {Channel.SMS}}
+    assert sms_stops.start(ledger, number, "twilio", NOW)
+    assert not sms_stops.start(ledger, number, "twilio", NOW)
+    assert sms_stops.stopped_at(ledger, number) is None
+    assert found(ledger, number, channel=Channel.SMS, tenant=tenant) == {}
+    assert found(ledger, "+447700900124", channel=Channel.SMS, tenant=tenant) == {"+447700900124": stop}
+    with ledger.read() as conn:
+        rows = conn.execute(select(AUDIT).where(AUDIT.c.event == "suppression.removed")).all()
+    assert {row.tenant for row in rows} == {None, tenant}
+    assert not any(number in row.detail for row in rows)

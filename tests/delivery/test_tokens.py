@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notify_pipeline.channels.base import OPTED_OUT
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import audit, devices, suppressions
@@ -147,3 +148,21 @@ def test_a_dead_mailbox_is_suppressed_and_stays_subscribed(ledger: Ledger, folde
     with ledger.read() as conn:
         found = suppressions.find(conn, TENANT, Channel.EMAIL, names)
     assert found == {names[0]: SuppressionReason.HARD_BOUNCE}
+
+
+def test_who_replied_stop_is_suppressed_on_the_provider_s_word_and_texted_no_more(
+    ledger: Ledger, folder_lake: Lake
+) -> None:
+    stopped, other = "+447700900123", "+447700900124"
+
+    def answer(recipient: Recipient, number: int) -> object:
+        result = gone(recipient, number)
+        return result._replace(provider_code=f"{OPTED_OUT}:21610") if recipient.address == stopped else Outcome.ACCEPTED
+
+    sender = FakeSender(Channel.SMS, answer)
+    ctx = context(ledger, folder_lake, sender)  # type: ignore[arg-type]
+    for _ in range(2):
+        drain_to_end(ctx, accept(ledger, phones=[stopped, other]))
+    assert sorted(call[0] for call in sender.calls) == [stopped, other, other]
+    with ledger.read() as conn:
+        assert suppressions.find(conn, TENANT, Channel.SMS, [stopped, other]) == {stopped: SuppressionReason.STOP}

@@ -32,6 +32,9 @@ _STRENGTH = {
     SuppressionReason.STOP: 2,
     SuppressionReason.COMPLAINT: 2,
 }
+# The tenant of what holds for all: all text from one number, and whoever replies STOP to it means every text from it.
+# No tenant sees these rows, as other tenants' customers are none of its business (``sms_stops``).
+EVERYBODY = ""
 # Addresses asked for in one statement.
 _PIECE = 1_000
 # Providers' explanations may be long.
@@ -111,8 +114,9 @@ def find(conn: Connection, tenant: str, channel: Channel, addresses: Iterable[st
         spelled.setdefault(key_of(channel, address), []).append(address)
     found: dict[str, SuppressionReason] = {}
     keys = sorted(spelled)
+    whose = [tenant, EVERYBODY] if channel is Channel.SMS else [tenant]
     mine = select(SUPPRESSIONS.c.address, SUPPRESSIONS.c.reason).where(
-        SUPPRESSIONS.c.tenant == tenant, SUPPRESSIONS.c.channel == channel.value
+        SUPPRESSIONS.c.tenant.in_(whose), SUPPRESSIONS.c.channel == channel.value
     )
     for start in range(0, len(keys), _PIECE):
         for key, reason in conn.execute(mine.where(SUPPRESSIONS.c.address.in_(keys[start : start + _PIECE]))):
@@ -128,8 +132,9 @@ def any_of(conn: Connection, tenants: Iterable[str]) -> Mapping[str, frozenset[C
     if conn.execute(select(SUPPRESSIONS.c.tenant).limit(1)).first() is None:
         return {}
     found = {}
+    everybodys = frozenset(channel for channel in CHANNELS if _has(conn, EVERYBODY, channel))
     for tenant in tenants:
-        channels = frozenset(channel for channel in CHANNELS if _has(conn, tenant, channel))
+        channels = everybodys | {channel for channel in CHANNELS if _has(conn, tenant, channel)}
         if channels:
             found[tenant] = channels
     return found
@@ -217,7 +222,7 @@ def _entry(event: str, new: NewSuppression, now: datetime) -> audit.Entry:
         "address": masked(new.channel, new.address),
         "reason": new.reason.value,
     }
-    return audit.Entry(event, new.actor, to_micros(now), tenant=new.tenant, detail=detail)
+    return audit.Entry(event, new.actor, to_micros(now), tenant=new.tenant or None, detail=detail)
 
 
 def _key(new: NewSuppression) -> tuple[str, str, str]:
