@@ -3,22 +3,18 @@
 Belongs here: the receipt routes. Does not belong here: the log's files (``core.receipt_log``), parsing (``receipts``).
 """
 
-import logging
-
 from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, empty
-from ingest_api.errors import ApiError, bad_request, unavailable
+from ingest_api.errors import ApiError, bad_request
 from ingest_api.keys import Access
+from ingest_api.receipts.logging import append
 from ingest_api.receipts.models import Beacon
 from notify_pipeline.core.ids import is_genuine
-from notify_pipeline.core.receipt_log import receipt_line
 
 GROUP = Group("receipts", "Beacons of devices: received, opened, clicked.")
-_logger = logging.getLogger(__name__)
 _LOGGED = {204: Answer("It is durable in the raw log.")}
 _FORGED = {400: "`forged`: `d` was not made by this installation."}
-_MAX_USER_AGENT = 256
 
 
 @GROUP.endpoint("GET", "/notification/received", access=Access.PUBLIC, answers=_LOGGED, errors=_FORGED)
@@ -55,20 +51,5 @@ def _log(call: Call, query: Beacon) -> Response:
         raise ApiError(405, "method_not_allowed", "Method Not Allowed.", headers={"Allow": "GET, POST"})
     if not is_genuine(services.delivery_secret, query.d):
         raise bad_request("d was not made by this installation.", "d", "forged")
-    moment = services.clock()
-    agent = request.environ.get("HTTP_USER_AGENT", "")[:_MAX_USER_AGENT]
-    # The address is left out on purpose: nothing downstream needs it, and it is personal data.
-    line = receipt_line(
-        request.path,
-        request.environ.get("QUERY_STRING", ""),
-        moment,
-        method=request.method,
-        status=204,
-        user_agent=agent,
-    )
-    try:
-        services.receipts.append(line, moment)
-    except OSError as error:
-        _logger.error("a receipt could not be logged", exc_info=error)
-        raise unavailable("log_unavailable", "The log could not take this now. Ask again.") from error
+    append(services, request.path, request)
     return empty()
