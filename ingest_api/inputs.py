@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from flask import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -18,6 +19,9 @@ from ingest_api.fields import NotificationId
 
 Model = TypeVar("Model", bound=BaseModel)
 Moment = TypeVar("Moment", datetime, date)
+FORM_TYPE = "application/x-www-form-urlencoded"
+# Webhooks that we take have some thirty.
+_MAX_FORM_FIELDS = 200
 # Enough to mend a request; a body of a million wrong items shall not be answered by a million lines.
 MAX_DETAILS = 20
 _MAX_FIELD_LENGTH = 200
@@ -47,6 +51,22 @@ def read_json(raw: bytes, model: type[Model]) -> Model:
         return model.model_validate_json(raw)
     except ValidationError as error:
         raise _body_error(error, raw) from error
+
+
+def read_form(request: Request, limit: int) -> list[tuple[str, str]]:
+    """Read a form of at most ``limit`` bytes: names and values in their order, the empty ones too.
+
+    Raises:
+        ApiError: 415 for another content type, 413 when too large, 400 when it is not a form.
+    """
+    if request.mimetype != FORM_TYPE:
+        message = f"The body must be {FORM_TYPE}."
+        raise ApiError(415, "unsupported_media_type", message, [FieldError("Content-Type", message)])
+    raw = _raw_body(request.environ, limit)
+    try:
+        return parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
+    except ValueError as error:
+        raise bad_request("The body is not a form.", "body", "malformed_form") from error
 
 
 def read_query(request: Request, model: type[Model]) -> Model:

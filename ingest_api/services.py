@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_api.keys import KeyRing
 from ingest_api.limits.keeping import RateKeeper
+from ingest_api.sms.proof import TwilioProof
 from ingest_api.users import tokens
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import key_rates, keys, tenants
@@ -74,6 +75,11 @@ class Services:
     def delivery_secret(self) -> bytes:
         """What delivery ids are proven with."""
         return self.ledger.secret("delivery")
+
+    @cached_property
+    def twilio(self) -> TwilioProof:
+        """What Twilio's requests are checked with."""
+        return TwilioProof(self.settings)
 
     @cached_property
     def receipts(self) -> ReceiptLog:

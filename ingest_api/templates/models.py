@@ -21,6 +21,7 @@ from ingest_api.notifications.content import (
     DataKey,
     Override,
 )
+from ingest_api.sms.models import MessageShown
 from notify_pipeline.core import templating
 
 Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -161,6 +162,7 @@ class PreviewShown(Shown):
     version: int
     content: dict[str, Any]
     channels: dict[str, dict[str, Any]]
+    sms: MessageShown | None = Field(description="As SMS, with personal fields still open; null without any text.")
 
 
 class VersionQuery(Loose):

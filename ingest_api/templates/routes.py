@@ -17,6 +17,7 @@ from ingest_api.inputs import read_json
 from ingest_api.keys import Access
 from ingest_api.notifications.content import ChannelName
 from ingest_api.paging import cut, foreign, unpack, unpack_text
+from ingest_api.sms.models import shown as sms_shown
 from ingest_api.templates.models import (
     NewPreview,
     NewTemplate,
@@ -31,6 +32,8 @@ from notify_pipeline.core import templating
 from notify_pipeline.core.ledger import templates
 from notify_pipeline.core.ledger.templates import Template, Version
 from notify_pipeline.core.records import content_over
+from notify_pipeline.core.sms_text import text_of
+from notify_pipeline.core.vocabulary import Channel
 
 GROUP = Group("templates", "Content with places for fields, in versions. Organizations have their product's too.")
 _NO_TEMPLATE = {404: "There is no such template, or no such version of it."}
@@ -144,9 +147,13 @@ def preview_template(call: Call, name: TemplateName, body: NewPreview) -> Respon
     if faults := list(checked.faults()):
         raise unprocessable(*faults)
     channels = {channel: _content(made, channel) for channel in get_args(ChannelName)}
-    return answer(
-        200, {"name": template.name, "version": template.version, "content": made.content, "channels": channels}
-    )
+    shown = {"name": template.name, "version": template.version, "content": made.content, "channels": channels}
+    return answer(200, {**shown, "sms": _as_sms(made, call.services.settings.sms_max_segments)})
+
+
+def _as_sms(made: templating.Rendered, most_segments: int) -> dict[str, Any] | None:
+    text = text_of(content_over(made.content, {}), content_over(made.content, made.overrides.get(Channel.SMS, {})))
+    return {"text": text, **sms_shown(text, most_segments)} if text else None
 
 
 def _content(made: templating.Rendered, channel: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_a_route_is_set_shown_inherited_and_removed(any_house: House) -> None:
         ({"collapse_key": "{{"}, "collapse_key", "line 1"),
         ({"channels": ["pigeon"]}, "channels.0", ""),
         ({"ttl": -1}, "ttl", ""),
-        ({"enrichment": [{"name": "a", "enricher": "user"}] * 2}, "enrichment.1.name", "another"),
+        ({"enrichment": [{"name": "a", "enricher": "b"}] * 2}, "enrichment.1.name", "another"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(house: House, changes: dict[str, Any], field: str, said: str) -> None:

@@ -31,7 +31,6 @@ _GUIDES = (
     "limits",
     "users",
     "inbox",
-    "preferences",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)
