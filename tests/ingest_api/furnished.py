@@ -121,6 +121,8 @@ def furnish(house: House, owner: Owner) -> None:
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)
+    event = {"source": mark, "type": "order", "recipients": [refs["user_id"]]}
+    refs["event_id"] = api.ok("POST", "/events", event)["event_id"]
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)
