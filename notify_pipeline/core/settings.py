@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from notify_pipeline.core.gateway_settings import GatewaySettings
 
 
-class Settings(BaseSettings):
+class Settings(GatewaySettings):
     """One process's view of the configuration. Make it once at start and hand it down."""
 
     model_config = SettingsConfigDict(env_prefix="NOTIFY_", frozen=True, extra="ignore")
