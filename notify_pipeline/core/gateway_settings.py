@@ -1,6 +1,7 @@
 """The WebSocket gateway's part of the settings.
 
-Belongs here: names, defaults, limits and what they mean. Does not belong here: the model that reads them (``settings``).
+Belongs here: names, defaults, limits and what they mean. Does not belong here: the model that reads them
+(``settings``).
 """
 
 from pydantic import Field, SecretStr
