@@ -176,8 +176,9 @@ class RouteShown(Shown):
 
     name: str
     inherited: bool = Field(description="It is the product's; the organization has none of its own by this name.")
+    built_in: bool = Field(description="Everybody has it who has none of their own by this name.")
     rule: dict[str, Any] = Field(description="As it was put, with what was left out.")
-    updated_at: datetime
+    updated_at: datetime | None = Field(description="Null for one that is built in.")
 
 
 class RouteList(Shown):

@@ -14,7 +14,11 @@ from ingest_api.keys import Access
 from notify_pipeline.core.ledger import routes
 from notify_pipeline.core.ledger.routes import MAX_ROUTES, Route, TooManyRoutes
 
-GROUP = Group("routes", "Which sends are made of which events. An organization goes by its product's too.")
+GROUP = Group(
+    "routes",
+    "Which sends are made of which events. An organization goes by its product's too, and everybody by those that are "
+    "built in; one's own takes the place of another by its name.",
+)
 _NO_ROUTE = {404: "There is no such route."}
 
 
@@ -43,7 +47,7 @@ def put_route(call: Call, name: RouteName, body: NewRoute) -> Response:
 
 @GROUP.endpoint("GET", "/routes", access=Access.SECRET, answers={200: Answer("All of them, by name.", RouteList)})
 def list_routes(call: Call) -> Response:
-    """List the routes that events are held against, an organization's and its product's."""
+    """List the routes that events are held against: one's own, its product's, and those that are built in."""
     found = routes.find(call.services.ledger, call.tenant)
     return answer(200, {"items": [_shown(call, route) for route in found.values()]})
 
@@ -88,7 +92,8 @@ def _no_route() -> ApiError:
 def _shown(call: Call, route: Route) -> dict[str, object]:
     return {
         "name": route.name,
-        "inherited": route.tenant != call.tenant,
+        "inherited": route.tenant not in (call.tenant, None),
+        "built_in": route.tenant is None,
         "rule": orjson.loads(route.rule),
         "updated_at": route.updated_at,
     }

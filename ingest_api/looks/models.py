@@ -47,3 +47,26 @@ class LookShown(Shown):
     image_url: str | None
     deep_link: str | None
     updated_at: datetime
+
+
+class NewLike(Strict):
+    """Somebody likes a look."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"look_id": "look-7", "customer_id": "user-43"}]})
+
+    look_id: LookId
+    customer_id: UserId = Field(description="Who likes it.")
+
+
+class LikeShown(Shown):
+    """A like, and what its owner is told by."""
+
+    look_id: str
+    customer_id: str
+    notification_id: str | None = Field(
+        description="Of the owner's inbox item, and of the send; null where it is the owner's own like, of which "
+        "nobody is told."
+    )
+    event_id: str | None = Field(description="The event that is routed; null likewise.")
+    duplicate: bool = Field(description="It was liked before, and nobody is told again.")
+    created_at: datetime

@@ -88,6 +88,7 @@ def furnish(house: House, owner: Owner) -> None:
         "token": f"{mark}-token",
         "user_id": f"{mark}-user",
         "look_id": f"{mark}-look",
+        "customer_id": f"{mark}-customer",
         "notification_id": f"{mark}-send",
         "later_id": f"{mark}-later",
         "doomed_id": f"{mark}-doomed",
@@ -120,6 +121,7 @@ def furnish(house: House, owner: Owner) -> None:
     refs["number"] = f"+4477009{zlib.crc32(mark.encode()) % 100_000:05d}"
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
+    api.ok("POST", "/likes", {"look_id": refs["look_id"], "customer_id": refs["customer_id"]})
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)
     event = {"source": mark, "type": "order", "recipients": [refs["user_id"]]}
     refs["event_id"] = api.ok("POST", "/events", event)["event_id"]

@@ -30,6 +30,7 @@ _GUIDES = (
     "callbacks",
     "limits",
     "users",
+    "likes",
     "inbox",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -34,3 +34,36 @@ def test_what_cannot_be_is_named(house: House) -> None:
     ):
         assert fields_of(api.call("PUT", "/looks/1", body)) == {field}
     assert fields_of(api.call("PUT", "/looks/" + "x" * 257, LOOK)) == {"look_id"}
+
+
+def test_likes_over_http(any_house: House) -> None:
+    api, like = any_house.secret, {"look_id": "1", "customer_id": "bob"}
+    assert api.call("POST", "/likes", like).status_code == 404
+    api.ok("PUT", "/looks/1", LOOK)
+    assert any_house.stranger.call("POST", "/likes", like).status_code == 404
+    answer = api.call("POST", "/likes", like)
+    first = answer.json
+    assert answer.status_code == 202 and first is not None and first["duplicate"] is False
+    assert first["notification_id"] == f"{first['event_id']}:likes"
+    repeated = api.call("POST", "/likes", like)
+    assert (repeated.status_code, repeated.json) == (202, {**first, "duplicate": True})
+    own = api.ok("POST", "/likes", {"look_id": "1", "customer_id": "ann"})
+    assert (own["notification_id"], own["event_id"]) == (None, None)
+    (item,) = api.ok("GET", "/inbox/ann")["items"]
+    assert item["notification_id"] == first["notification_id"]
+    assert any_house.stranger.call("DELETE", "/looks/1/likes/bob").status_code == 404
+    assert [api.call("DELETE", "/looks/1/likes/bob").status_code for _ in range(2)] == [204, 404]
+    assert fields_of(api.call("POST", "/likes", {"look_id": "a/b"})) == {"look_id", "customer_id"}
+
+
+def test_the_built_in_route_is_listed_and_replaced(house: House) -> None:
+    (built_in,) = house.secret.ok("GET", "/routes")["items"]
+    assert (built_in["name"], built_in["built_in"], built_in["updated_at"]) == ("likes", True, None)
+    assert house.secret.ok("GET", "/routes/likes") == built_in
+    assert house.secret.call("DELETE", "/routes/likes").status_code == 404
+    own = house.secret.ok("PUT", "/routes/likes", built_in["rule"])
+    assert (own["built_in"], own["inherited"]) == (False, False)
+    organization = house.api(house.mine.organizations[0].secret_key)
+    assert organization.ok("GET", "/routes/likes")["inherited"]
+    assert house.secret.call("DELETE", "/routes/likes").status_code == 204
+    assert house.secret.ok("GET", "/routes/likes") == built_in

@@ -150,6 +150,8 @@ CASES: dict[Route, Case] = {
     # Who is no Twilio is told so, whoever it is; ``test_sms`` has what Twilio is told.
     ("POST", "/sms/inbound/twilio"): Case(403, form={"From": "+447700900123", "Body": "STOP"}),
     ("POST", "/sms/status/twilio/{tenant_id}"): Case(403, form={"MessageStatus": "delivered"}, query=_BEACON),
+    ("POST", "/likes"): Case(202, {"look_id": "{look_id}", "customer_id": "{mark}-fan"}, owned=True),
+    ("DELETE", "/looks/{look_id}/likes/{customer_id}"): Case(204),
     ("POST", "/notifications"): Case(202, SEND),
     ("POST", "/notifications/bulk"): Case(200, {"notifications": [SEND | {"id": "{mark}-bulk"}]}),
     ("PATCH", "/notifications/{notification_id}"): Case(body={"ttl": 60}, path="/notifications/{later_id}"),

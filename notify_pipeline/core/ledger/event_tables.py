@@ -87,4 +87,5 @@ LIKES = Table(
     Column("customer_id", Text, primary_key=True),
     Column("notification_id", Text),  # null: the owner's own like, of which nobody is told
     Column("created_at", BigInteger, nullable=False),
+    Column("removed_at", BigInteger),  # null: it is liked
 )

@@ -127,9 +127,9 @@ def accept_many(ledger: Ledger, new: Sequence[NewEvent]) -> list[AcceptedEvent |
     return ledger.write(_accept_bulks, [prepare(each) for each in new]) if new else []
 
 
-def prepare(new: NewEvent) -> IncomingEvent:
-    """Make an event ready for ``accept_all``."""
-    event_id, accepted_at = new_id(), to_micros(new.accepted_at)
+def prepare(new: NewEvent, event_id: str | None = None) -> IncomingEvent:
+    """Make an event ready for ``accept_all``. Who needs to know its id beforehand makes one (``ids.new_id``)."""
+    event_id, accepted_at = event_id or new_id(), to_micros(new.accepted_at)
     own_id = event_id if new.id is None else new.id
     detail = canonical(new.detail)
     recipients = "" if new.recipients is None else f',"recipients":{canonical(new.recipients)}'

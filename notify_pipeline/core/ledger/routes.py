@@ -3,7 +3,8 @@
 Belongs here: storing and finding them. Does not belong here: what a rule says and means (``core.route_rules``),
 checking one (``ingest_api``).
 
-An organization goes by its product's routes too, but for those that it has one of its own for, by the same name.
+An organization goes by its product's routes too, but for those that it has one of its own for, by the same name. Below
+both are those that are built in.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row, delete, select
 
+from notify_pipeline.core import built_in_routes
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit
 from notify_pipeline.core.ledger.engine import Ledger
@@ -33,13 +35,22 @@ class TooManyRoutes(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A stored route; ``tenant`` is who set it, which may be the product of the one who asks. ``rule`` is JSON."""
+    """A route; ``rule`` is JSON. ``tenant`` is who set it, which may be the product of the one who asks.
 
-    tenant: str
+    One that is built in was set by nobody, at no time.
+    """
+
+    tenant: str | None
     name: str
     rule: str
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+_BUILT_IN = {
+    name: Route(None, name, orjson.dumps(rule, option=orjson.OPT_SORT_KEYS).decode(), None, None)
+    for name, rule in built_in_routes.RULES.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +79,11 @@ def remove(ledger: Ledger, tenant: str, name: str, actor: str, now: datetime) ->
 def find(ledger: Ledger, tenant: str) -> dict[str, Route]:
     """Return the routes that a tenant goes by, by name in order."""
     with ledger.read() as conn:
-        return of_tenants(conn, (tenant,)).get(tenant, {})
+        return of_tenants(conn, (tenant,))[tenant]
 
 
 def of_tenants(conn: Connection, tenants: Collection[str]) -> dict[str, dict[str, Route]]:
-    """Return the routes that each of several tenants goes by, by name in order. Tenants without any are left out."""
+    """Return the routes that each of several tenants goes by, by name in order."""
     found: dict[str, dict[str, Route]] = {}
     ordered = sorted(tenants)
     for start in range(0, len(ordered), _PIECE):
@@ -86,9 +97,8 @@ def of_tenants(conn: Connection, tenants: Collection[str]) -> dict[str, dict[str
         for row in conn.execute(select(ROUTES).where(ROUTES.c.tenant.in_(owners))):
             by_owner.setdefault(row.tenant, {})[row.name] = _route(row)
         for tenant in piece:
-            theirs = {**by_owner.get(parents.get(tenant, ""), {}), **by_owner.get(tenant, {})}
-            if theirs:
-                found[tenant] = dict(sorted(theirs.items()))
+            theirs = {**_BUILT_IN, **by_owner.get(parents.get(tenant, ""), {}), **by_owner.get(tenant, {})}
+            found[tenant] = dict(sorted(theirs.items()))
     return found
 
 

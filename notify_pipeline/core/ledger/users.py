@@ -132,6 +132,12 @@ def profiles(ledger: Ledger, tenant: str, user_ids: Collection[str]) -> dict[str
     return {row.user_id: _profile(row) for row in _rows(ledger, tenant, user_ids, columns)}
 
 
+def profile_of(conn: Connection, tenant: str, user_id: str) -> Profile | None:
+    """Return what was told of a user as a transaction sees it, or None."""
+    found = conn.execute(select(USERS).where(USERS.c.tenant == tenant, USERS.c.user_id == user_id)).first()
+    return None if found is None else _profile(found)
+
+
 def with_time(ledger: Ledger, tenant: str) -> Iterator[list[UserRow]]:
     """Yield the users of whom a time zone or quiet hours are stored, in pieces, holding one at a time."""
     told = or_(USERS.c.timezone.isnot(None), USERS.c.quiet_hours.isnot(None))

@@ -103,6 +103,7 @@ def _create_routes_and_likes() -> None:
         sa.Column("customer_id", sa.Text(), nullable=False),
         sa.Column("notification_id", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("removed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "look_id", "customer_id", name=op.f("pk_likes")),
     )
 
