@@ -32,6 +32,7 @@ _GUIDES = (
     "users",
     "likes",
     "inbox",
+    "sms",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)
