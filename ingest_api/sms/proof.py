@@ -6,6 +6,7 @@ Belongs here: where the token comes from, and which URL was signed. Does not bel
 
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 
 import requests
 from flask import Request
@@ -56,8 +57,8 @@ class TwilioProof:
                 session.trust_env = False  # a proxy knows no way to a sandbox on this machine
                 answer = session.get(f"{url}/", timeout=_SANDBOX_TIMEOUT_S)
                 answer.raise_for_status()
-                return str(answer.json()["sms_auth_token"])
-        except (requests.RequestException, ValueError, KeyError) as error:
+                return Path(answer.json()["sms_auth_token"]).read_text()
+        except (requests.RequestException, ValueError, KeyError, OSError) as error:
             raise unavailable(
                 "sandbox_unavailable", "The sandbox that stands in for Twilio does not answer."
             ) from error

@@ -13,6 +13,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -54,12 +55,13 @@ class Sms:
 
     async def start(self) -> dict[str, str]:
         """See ``Part``."""
-        self._token = self._kept_token()
+        path = self._token_file()
+        self._token = path.read_text()
         self._posts = Posts(self._token)
         return {
             "sms_url": f"{self._around.url}/sms",
             "sms_account_sid": ACCOUNT_SID,
-            "sms_auth_token": self._token,
+            "sms_auth_token": str(path),
             "sms_from": NUMBER,
         }
 
@@ -191,14 +193,14 @@ class Sms:
         )
         self._around.log.commit()
 
-    def _kept_token(self) -> str:
-        """Return the auth token: clients outlive the sandbox."""
+    def _token_file(self) -> Path:
+        """Return where the auth token is kept: clients outlive the sandbox."""
         path = self._around.home / "keys" / _TOKEN_FILE
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
             path.write_text(secrets.token_hex(16))
-        return path.read_text()
+        return path
 
 
 def _throttled(retry_after_s: int | None) -> Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import orjson
 import pytest
 import requests
 from hypothesis import given
@@ -22,10 +23,13 @@ from notify_pipeline.channels.sms.message import NO_TEXT, prepare
 from notify_pipeline.channels.sms.opening import open_sms
 from notify_pipeline.channels.sms.sns import SnsCarrier, Target
 from notify_pipeline.channels.sms.twilio import Account, TwilioCarrier
+from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.records import Content, Recipient
+from notify_pipeline.core.records import AttemptResult, Content, Recipient
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, Priority
+from notify_pipeline.sandbox.faults import Faults, SmsFaults
+from notify_pipeline.sandbox.server import Sandbox
 from tests.channels.harness import notification, utc_now
 from tests.channels.outcomes import Case
 from tests.channels.sms_harness import SENDER, SID, STATUS_URL, TOKEN, TWILIO, Server, running_server
@@ -246,7 +250,7 @@ def test_sns_that_is_not_there_was_not_called_and_nobody_without_credentials(tmp
     assert threading.active_count() <= before, "threads end with their carrier"
 
 
-SANDBOX = {"sms_url": "http://127.0.0.1:1/sms", "sms_account_sid": SID, "sms_auth_token": TOKEN, "sms_from": SENDER}
+SANDBOX = {"sms_url": "http://127.0.0.1:1/sms", "sms_account_sid": SID, "sms_from": SENDER}
 TWILIO_SETTINGS = {"twilio_account_sid": SID, "twilio_auth_token": TOKEN, "twilio_from": SENDER}
 
 
@@ -260,10 +264,17 @@ TWILIO_SETTINGS = {"twilio_account_sid": SID, "twilio_auth_token": TOKEN, "twili
     ],
 )
 def test_the_settings_say_who_sends(
-    settings: dict[str, Any], sandbox: dict[str, str] | None, provider: str | None, sqlite_ledger: Ledger
+    settings: dict[str, Any],
+    sandbox: dict[str, str] | None,
+    provider: str | None,
+    sqlite_ledger: Ledger,
+    tmp_path: Path,
 ) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+
     async def main() -> None:
-        around = Around(Settings(**settings), sqlite_ledger, utc_now, "http://r", sandbox)
+        said = None if sandbox is None else {**sandbox, "sms_auth_token": str(tmp_path / "token")}
+        around = Around(Settings(**settings), sqlite_ledger, utc_now, "http://r", said)
         sender = await open_sms(around)
         assert (sender and sender.provider) == provider
         if sender is not None:
@@ -279,3 +290,42 @@ def test_half_an_account_is_told(missing: str, sqlite_ledger: Ledger) -> None:
     settings = Settings(sms_provider="twilio", **given_settings)
     with pytest.raises(ChannelsMisconfigured, match="NOTIFY_TWILIO_FROM"):
         asyncio.run(open_sms(Around(settings, sqlite_ledger, utc_now, "http://r", None)))
+
+
+FAULTS = SmsFaults(
+    unregistered=0.1, throttled=0.1, unavailable=0.1, internal=0.1, reset=0.1, reset_after_processing=0.1
+)
+
+
+def test_the_sandbox_and_we_agree_on_what_became_of_each_message(tmp_path: Path, sqlite_ledger: Ledger) -> None:
+    async def main() -> None:
+        settings, results = Settings(home=tmp_path, sandbox_port=0), dict[str, AttemptResult]()
+        async with Sandbox(settings) as sandbox:
+            sandbox.book.set(Faults(sms=FAULTS))
+            sender = await open_sms(Around(settings, sqlite_ledger, utc_now, "http://r", sandbox.addresses))
+            assert sender is not None
+            sent = notification()
+            numbers = [f"+447700{number:06d}" for number in range(120)]
+            ids = DeliveryIds(b"s" * 32, sent.tenant, sent.notification_id, sender.name)
+            deliveries = dict(zip(map(ids.of, numbers), numbers, strict=True))
+            recipients = [Recipient(number, Platform.SMS) for number in numbers]
+            message = sender.prepare(sent, Platform.SMS)
+            await sender.send(
+                message, recipients, [*deliveries], lambda index, result: results.setdefault(numbers[index], result)
+            )
+            await sender.aclose()
+            lines = [line async for block in sandbox.log.stream(0) for line in block.splitlines()]
+        truth = {line["recipient"]: line for line in map(orjson.loads, lines)}
+        assert len(lines) == len(truth) == len(results) == len(numbers)
+        for number, line in truth.items():
+            result = results[number]
+            assert deliveries[line["d"]] == number
+            if line["status"] is None:
+                assert result.outcome is Outcome.AMBIGUOUS
+            else:
+                assert (result.outcome is Outcome.ACCEPTED) is line["processed"]
+                assert result.provider_message_id == line["message_id"]
+            assert result.drop_token is (line["status"] == 400)
+        assert len({result.outcome for result in results.values()}) == 5
+
+    asyncio.run(main())

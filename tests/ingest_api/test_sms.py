@@ -197,7 +197,7 @@ def test_a_status_of_another_message_is_forged(twilio: House) -> None:
 def test_the_sandbox_is_known_by_its_own_token(tmp_path: Path, migrated: Path) -> None:
     home = copied(migrated, tmp_path)
     with running_sandbox(Settings(home=home)) as url:
-        token = requests.get(f"{url}/", timeout=10).json()["sms_auth_token"]
+        token = Path(requests.get(f"{url}/", timeout=10).json()["sms_auth_token"]).read_text()
         for house in build(home, sandbox_url=url):
             base = house.services.settings.public
             assert post(house, INBOUND, token, base, From=NUMBER, Body="STOP").status_code == 200

@@ -4,6 +4,7 @@ Belongs here: turning settings into the sender. Does not belong here: what it do
 """
 
 import logging
+from pathlib import Path
 
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.channels.each import EachSender
@@ -37,7 +38,8 @@ async def open_sms(around: Around) -> ChannelSender | None:
     url = settings.twilio_url or sandbox["sms_url"]
     log.warning("sms: no provider is set, so this speaks to the sandbox at %s: no real phone gets anything", url)
     status_url = settings.public + STATUS_PATH
-    account = Account(url, sandbox["sms_account_sid"], sandbox["sms_auth_token"], sandbox["sms_from"], status_url)
+    token = Path(sandbox["sms_auth_token"]).read_text()
+    account = Account(url, sandbox["sms_account_sid"], token, sandbox["sms_from"], status_url)
     return await _open_twilio(around, account)
 
 
