@@ -24,6 +24,8 @@ from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 from notify_pipeline.delivery.context import DeliveryContext
 
 TENANT = "t1"
+# Fewer than by default, so that tests come to the end of them soon.
+ATTEMPTS = 6
 Answer = Callable[[Recipient, int], AttemptResult | Outcome]
 
 
@@ -85,7 +87,13 @@ def open_fakes(
 def context(
     ledger: Ledger, lake: Lake, *senders: ChannelSender, clock: Any = utc_now, **settings: Any
 ) -> DeliveryContext:
-    quick = {"lease_seconds": 2.5, "poll_seconds": 0.01, "retry_base_s": 0.02, "landing_wait_s": 2.0}
+    quick = {
+        "retry_attempts": ATTEMPTS,
+        "lease_seconds": 2.5,
+        "poll_seconds": 0.01,
+        "retry_base_s": 0.02,
+        "landing_wait_s": 2.0,
+    }
     return DeliveryContext(
         settings=Settings(**{**quick, **settings}),
         ledger=ledger,

@@ -18,10 +18,9 @@ from notify_pipeline.core.ledger import devices, letters, requests, routing
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.letters import Filter, Letter
-from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel, Platform
 from notify_pipeline.delivery import notifications, planning
-from tests.delivery.fakes import TENANT, accept, context, land, rows_of
+from tests.delivery.fakes import ATTEMPTS, TENANT, accept, context, land, rows_of
 from tests.delivery.lakes import Landing, row
 
 ROUNDS = [pytest.param(3, id="short"), pytest.param(20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(900)])]
@@ -67,7 +66,7 @@ def check(lake: Lake, calls: list[str], expected: set[str], dead: list[Letter]) 
         assert [each["attempt_no"] for each in attempts] == list(range(1, len(attempts) + 1))
         assert len({each["delivery_id"] for each in attempts}) == 1
         # Twenty kills can use up the attempts of one that was claimed each time.
-        exhausted = len(attempts) == Settings().retry_attempts
+        exhausted = len(attempts) == ATTEMPTS
         assert attempts[-1]["outcome"] in ("accepted", "permanent", "transient", *(["ambiguous"] if exhausted else []))
         assert all(each["outcome"] in ("transient", "ambiguous") for each in attempts[:-1])
         # Each call is an attempt, and an attempt without a call is one that nobody knew the end of.
