@@ -31,6 +31,9 @@ class Settings(GatewaySettings):
     dagster_port: int = Field(default=3000, ge=0, le=65535, description="Dagster UI port; 0 = any free one.")
     sandbox_port: int = Field(default=8090, ge=0, le=65535, description="Sandbox control port; 0 = any free one.")
 
+    sandbox_faults: str = Field(
+        default="{}", description="Faults that the sandbox begins with, as in the body of its `PUT /faults`."
+    )
     sandbox_cdn_flush_s: float = Field(default=2.0, gt=0, description="How often the sandbox's CDN writes log files.")
 
     ledger_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite below home.")

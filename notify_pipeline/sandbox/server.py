@@ -26,7 +26,7 @@ from notify_pipeline.sandbox.beacons import Beacons
 from notify_pipeline.sandbox.cdn import Cdn
 from notify_pipeline.sandbox.control import Control
 from notify_pipeline.sandbox.devices import SimulatedDevices
-from notify_pipeline.sandbox.faults import FaultBook, ProviderFaults
+from notify_pipeline.sandbox.faults import FaultBook, Faults, ProviderFaults
 from notify_pipeline.sandbox.fcm import Fcm
 from notify_pipeline.sandbox.h2server import H2Protocol
 from notify_pipeline.sandbox.http1 import Http1Protocol, HttpRequest, Response
@@ -55,7 +55,7 @@ class Sandbox:
         self._settings = settings
         self._clock = clock
         self._home = settings.home.resolve() / "sandbox"
-        self.book = FaultBook()
+        self.book = FaultBook(Faults.model_validate_json(settings.sandbox_faults))
         self.addresses: dict[str, str] = {}
         self._servers: list[asyncio.Server] = []
         self._h2: set[H2Protocol] = set()

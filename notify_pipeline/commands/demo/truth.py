@@ -34,7 +34,7 @@ def provider_truth(lines: Iterable[Mapping[str, Any]]) -> dict[Key, ProviderTrut
     """Tally the sandbox's request log by notification and platform."""
     tally: dict[Key, ProviderTruth] = {}
     for line in lines:
-        if line["notification_id"] is None:
+        if line["notification_id"] is None or line["channel"] not in _PLATFORM:
             continue
         truth = tally.setdefault((line["notification_id"], _PLATFORM[line["channel"]]), ProviderTruth())
         truth.requests += 1
