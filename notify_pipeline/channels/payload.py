@@ -1,7 +1,7 @@
 """What every push carries beside what is shown: who it is, and the address that the device calls when it arrives.
 
-Belongs here: the data keys of a push on any provider, the beacon's URL, collapse keys. Does not belong here: where a
-provider wants them put (``fcm``, ``apns``).
+Belongs here: the data keys of a push on any provider, the beacon's URL, collapse keys, browsers' urgency. Does not
+belong here: where a provider wants them put (``fcm``, ``apns``, ``webpush``).
 """
 
 import dataclasses
@@ -10,7 +10,10 @@ from urllib.parse import quote, urlencode
 from notify_pipeline.channels.splice import Hole, Personal
 from notify_pipeline.core.ids import own_collapse_key
 from notify_pipeline.core.records import Content, Notification
-from notify_pipeline.core.vocabulary import Platform, ReceiptEvent
+from notify_pipeline.core.vocabulary import Platform, Priority, ReceiptEvent
+
+# RFC 8030 section 5.3.
+URGENCY = {Priority.HIGH: "high", Priority.NORMAL: "normal", Priority.LOW: "low"}
 
 
 def data_keys(

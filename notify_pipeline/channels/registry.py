@@ -24,6 +24,7 @@ from notify_pipeline.channels.opening import Around, ChannelsMisconfigured, Open
 from notify_pipeline.channels.push import PushSender
 from notify_pipeline.channels.sms.opening import open_sms
 from notify_pipeline.channels.transport import Transport
+from notify_pipeline.channels.webpush.opening import open_webpush
 from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
@@ -129,6 +130,7 @@ OPENERS: Mapping[Channel, Opener] = {
     Channel.APNS: _open_apns,
     Channel.EMAIL: open_email,
     Channel.SMS: open_sms,
+    Channel.WEBPUSH: open_webpush,
 }
 
 

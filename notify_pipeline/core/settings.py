@@ -151,6 +151,26 @@ class Settings(GatewaySettings):
     )
     sms_max_segments: int = Field(
         default=10, ge=1, le=255, description="A text that takes more messages than this is refused: each is paid for."
+    vapid_subject: str | None = Field(
+        default=None,
+        pattern=r"^(mailto:.+@.+|https://.+)$",
+        description="Who answers for what is sent to browsers, mailto:… or https://…; sets Web push to real services.",
+    )
+    vapid_private_key: SecretStr | None = Field(
+        default=None,
+        description="VAPID key, 32 bytes in base64url, of an installation whose subscriptions are taken over. Default: "
+        "one that this installation makes for itself and keeps.",
+    )
+    webpush_per_minute: int | None = Field(
+        default=None, ge=1, description="Most Web push requests per minute, of all processes together. Default: none."
+    )
+    webpush_connections: int = Field(
+        default=64, ge=1, description="Web push requests under way at once, and so connections, in each process."
+    )
+    webpush_allow_private: bool = Field(
+        default=False,
+        description="Let subscriptions lead to private addresses, any port and plain HTTP: for tests, and one's own "
+        "push service.",
     )
     provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
     receipt_url: str | None = Field(
@@ -262,7 +282,7 @@ class Settings(GatewaySettings):
     @property
     def needs_sandbox(self) -> bool:
         """Whether some channel has no provider and speaks to the sandbox instead."""
-        providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider)
+        providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider, self.vapid_subject)
         return self.provider_mode == "sandbox" and any(each is None for each in providers)
 
     @property

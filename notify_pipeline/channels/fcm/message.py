@@ -24,7 +24,7 @@ from firebase_admin import messaging
 from notify_pipeline.channels import splice
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message, Render, Verdict
 from notify_pipeline.channels.fcm.errors import classify, message_id
-from notify_pipeline.channels.payload import collapse_key, data_keys, opened
+from notify_pipeline.channels.payload import URGENCY, collapse_key, data_keys, opened
 from notify_pipeline.channels.transport import Answer, Headers
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, short_hash
 from notify_pipeline.core.records import MAX_TTL_S, Notification, Recipient
@@ -35,8 +35,6 @@ from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 MAX_PAYLOAD_BYTES = 4096
 _RESERVED_KEYS = frozenset({"from", "message_type", "notification"})
 _RESERVED_PREFIXES = ("google.", "gcm.")
-# RFC 8030 section 5.3.
-_URGENCY = {Priority.HIGH: "high", Priority.NORMAL: "normal", Priority.LOW: "low"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ def _web(notification: Notification, data: dict[str, str]) -> messaging.Message:
         data=data,
         webpush=messaging.WebpushConfig(
             # RFC 8030 section 5.4: a topic is at most 32 characters of base64url.
-            headers={"TTL": "0", "Urgency": _URGENCY[notification.priority], "Topic": short_hash(key)},
+            headers={"TTL": "0", "Urgency": URGENCY[notification.priority], "Topic": short_hash(key)},
             notification=shown,
             fcm_options=messaging.WebpushFCMOptions(link=link) if link else None,
         ),
