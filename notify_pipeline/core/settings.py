@@ -151,6 +151,7 @@ class Settings(GatewaySettings):
     )
     sms_max_segments: int = Field(
         default=10, ge=1, le=255, description="A text that takes more messages than this is refused: each is paid for."
+    )
     vapid_subject: str | None = Field(
         default=None,
         pattern=r"^(mailto:.+@.+|https://.+)$",

@@ -28,7 +28,11 @@ _PER_TURN = 200
 # Shown notifications that are remembered, to show each once: two generations of this many 8-byte digests.
 _REMEMBERED = 1_000_000
 _RECEIVED = "/notification/received"
-_AGENTS = {"fcm": "NotifyDevice/1.0 (Android 16)", "apns": "NotifyDevice/1.0 (iOS 26.1)"}
+_AGENTS = {
+    "fcm": "NotifyDevice/1.0 (Android 16)",
+    "apns": "NotifyDevice/1.0 (iOS 26.1)",
+    "webpush": "NotifyDevice/1.0 (a browser)",
+}
 
 
 @dataclass(slots=True)

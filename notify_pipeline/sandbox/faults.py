@@ -120,6 +120,7 @@ class Faults(_Model):
     apns: ProviderFaults = ProviderFaults()
     email: ProviderFaults = ProviderFaults()
     sms: SmsFaults = SmsFaults()
+    webpush: ProviderFaults = ProviderFaults(retry_after_s=1)
     devices: DeviceFaults = DeviceFaults()
     cdn: CdnFaults = CdnFaults()
 

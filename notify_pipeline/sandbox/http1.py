@@ -100,6 +100,10 @@ class Http1Protocol(asyncio.Protocol):
         if self._task is None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close at once: what hangs would be under way forever."""
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Answer every complete request that has arrived."""
         self._buffer += data

@@ -14,6 +14,7 @@ from notify_pipeline.sandbox.sms import Sms
 from notify_pipeline.sandbox.smtp import Smtp
 from notify_pipeline.sandbox.standin import Clock, Devices
 from notify_pipeline.sandbox.truthlog import TruthLog
+from notify_pipeline.sandbox.webpush import WebPush
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +71,4 @@ class Part(Protocol):
 
 
 # Each makes its part.
-PARTS: tuple[Callable[[Surroundings], Part], ...] = (Smtp, Sms)
+PARTS: tuple[Callable[[Surroundings], Part], ...] = (Smtp, Sms, WebPush)

@@ -128,6 +128,8 @@ class Sandbox:
         try:
             await self.cdn.flush(everything=True)
         finally:
+            for http in list(self._http):
+                http.abort()
             for log in (self.log, self._device_log, self._cdn_log):
                 log.close()
 

@@ -9,12 +9,14 @@ from tests.channels import harness as push
 from tests.channels import sms_harness
 from tests.channels.email.harness import open_email
 from tests.channels.outcomes import Case, Open, push_harness
+from tests.channels.webpush.outcomes import open_webpush
 
 HARNESSES: dict[str, tuple[Channel, Open]] = {
     "fcm": (Channel.FCM, push_harness(push.FCM_ANDROID)),
     "apns": (Channel.APNS, push_harness(push.APNS_IOS)),
     "email": (Channel.EMAIL, open_email),
     **sms_harness.HARNESSES,
+    "webpush": (Channel.WEBPUSH, open_webpush),
 }
 
 # What a harness's provider cannot do, and why. A name with no harness is a channel that has no sender at all.
@@ -22,4 +24,4 @@ _IN_A_TRANSACTION = "the inbox has no provider: its rows are written in the tran
 CANNOT: dict[tuple[str, Case], str] = {("inbox", case): _IN_A_TRANSACTION for case in Case}
 
 # Channels that are being built.
-COMING: frozenset[Channel] = frozenset({Channel.WEBSOCKET, Channel.WEBPUSH})
+COMING: frozenset[Channel] = frozenset({Channel.WEBSOCKET})

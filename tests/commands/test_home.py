@@ -92,7 +92,8 @@ def test_the_sandbox_runs_only_where_something_has_no_credentials(tmp_path: Path
     assert settings.needs_sandbox
     push = settings.model_copy(update={"fcm_credentials": tmp_path, "apns_key": tmp_path})
     assert push.needs_sandbox
-    assert not push.model_copy(update={"smtp_url": "smtp://relay", "sms_provider": "sns"}).needs_sandbox
+    others = {"smtp_url": "smtp://relay", "sms_provider": "sns", "vapid_subject": "mailto:ops@example.com"}
+    assert not push.model_copy(update=others).needs_sandbox
     real = settings.model_copy(update={"provider_mode": "real"})
     assert not real.needs_sandbox
     assert stack.choose_addresses(real).sandbox is None

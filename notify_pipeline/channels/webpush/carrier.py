@@ -20,10 +20,11 @@ from notify_pipeline.channels.each import NoAnswer, NotCalled
 from notify_pipeline.channels.rates import SHORT_PAUSE_S
 from notify_pipeline.channels.retry_after import parse_retry_after
 from notify_pipeline.channels.webpush.answers import classify
+from notify_pipeline.channels.webpush.encryption import encrypted
 from notify_pipeline.channels.webpush.message import MAX_PLAINTEXT_BYTES, PROVIDER, WebPushMessage, prepare
 from notify_pipeline.channels.webpush.vapid import VapidTokens, origin_of
 from notify_pipeline.core.addresses import url_fault
-from notify_pipeline.core.push_subscriptions import Subscription, subscription_of
+from notify_pipeline.core.push_subscriptions import subscription_of
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     from notify_pipeline.channels.public_http import PublicSession
 
-# RFC 8188: one record holds any payload that a push service must take.
-_RECORD_BYTES = 4_096
 # Paused services remembered; what is over goes first.
 _PAUSES = 1_000
 _MAX_MESSAGE_ID = 2_048
@@ -120,7 +119,7 @@ class WebPushCarrier:
         if (held_s := await self._waited(origin)) > 0:
             return Verdict(Outcome.THROTTLED, HELD, retry_after_s=held_s)
         try:
-            body = _encrypted(plaintext, subscription)
+            body = encrypted(plaintext, subscription)
         except ValueError:
             return Verdict(Outcome.INVALID_RECIPIENT, BAD_ADDRESS)
         headers = message.headers(self._clock()) | {"Authorization": self._tokens.header(origin)}
@@ -190,26 +189,6 @@ class WebPushCarrier:
             self._held_until = {each: until for each, until in self._held_until.items() if until > now}
         if len(self._held_until) < _PAUSES:
             self._held_until[origin] = max(self._held_until.get(origin, 0.0), now + seconds)
-
-
-def _encrypted(plaintext: bytes, subscription: Subscription) -> bytes:
-    """Return the body of RFC 8291 section 4, with a key pair that no other message has.
-
-    Raises:
-        ValueError: The browser's key is no point on the curve.
-    """
-    import http_ece
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-
-    body: bytes = http_ece.encrypt(
-        plaintext,
-        private_key=generate_private_key(SECP256R1()),
-        dh=subscription.p256dh,
-        auth_secret=subscription.auth,
-        rs=_RECORD_BYTES,
-        version="aes128gcm",
-    )
-    return body
 
 
 def _message_id(answer: "aiohttp.ClientResponse") -> str | None:

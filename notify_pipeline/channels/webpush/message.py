@@ -1,6 +1,6 @@
 """What a browser's service worker gets: the payload, its limit, and the headers of RFC 8030 around it.
 
-Belongs here: building them. Does not belong here: encrypting and posting (``carrier``), answers (``answers``).
+Belongs here: building them. Does not belong here: encrypting (``encryption``), posting (``carrier``).
 
 The payload is one JSON object: the app's data, ``title``, ``body`` and ``tag`` beside it. Nothing is shown by itself:
 the page's service worker shows it and calls the beacon (docs/webpush.md has one).

@@ -49,5 +49,5 @@ class VapidTokens:
         if (header := self._headers.get(origin)) is None:
             claims = {"aud": origin, "exp": (period + 1) * _PERIOD_S + _GRACE_S, "sub": self._subject}
             token = jwt.encode(claims, self._key, "ES256")
-            header = self._headers[origin] = f"vapid t={token}, k={self._public}"
+            header = self._headers[origin] = f"vapid t={token},k={self._public}"
         return header
