@@ -1,11 +1,11 @@
 """Every setting of a running system, from ``NOTIFY_*`` environment variables through one model.
 
-Belongs here: names, defaults, limits and what they mean. Does not belong here: reading a setting anywhere else, or
-anything that opens a file or a connection.
+Belongs here: names, defaults, limits and what they mean. Does not belong here: what is said of providers
+(``provider_settings``, a part of the same model), reading a setting anywhere else, anything that opens a file or a
+connection.
 """
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,10 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from notify_pipeline.core.gateway_settings import GatewaySettings
+from notify_pipeline.core.provider_settings import ProviderSettings
 
 
-class Settings(GatewaySettings):
+class Settings(GatewaySettings, ProviderSettings):
     """One process's view of the configuration. Make it once at start and hand it down."""
 
     model_config = SettingsConfigDict(env_prefix="NOTIFY_", frozen=True, extra="ignore")
@@ -74,106 +75,6 @@ class Settings(GatewaySettings):
     burst: int | None = Field(default=None, ge=1, description="... that may come at once; by default a second's worth.")
     max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
 
-    provider_mode: Literal["sandbox", "real"] = Field(
-        default="sandbox", description="With no credentials, every channel speaks to the sandbox and says so."
-    )
-    sandbox_url: str | None = Field(
-        default=None, description="Set by `notify up` for its children: sandbox control URL."
-    )
-    fcm_credentials: Path | None = Field(
-        default=None, description="Service account JSON; sets FCM to the real service."
-    )
-    fcm_url: str | None = Field(default=None, description="Overrides https://fcm.googleapis.com.")
-    fcm_per_minute: int | None = Field(
-        default=None,
-        ge=1,
-        description="Most FCM requests per minute and project, of all processes together. Default: 600,000, FCM's own "
-        "quota, when speaking to FCM itself; none for the sandbox or another address.",
-    )
-    apns_key: Path | None = Field(default=None, description="The .p8 signing key; sets APNs to the real service.")
-    apns_key_id: str | None = None
-    apns_team_id: str | None = None
-    apns_topic: str | None = Field(default=None, description="The app's bundle id.")
-    apns_url: str | None = Field(default=None, description="Overrides https://api.push.apple.com.")
-    apns_per_minute: int | None = Field(
-        default=None,
-        ge=1,
-        description="Most APNs requests per minute, of all processes together. Default: none, as Apple publishes none.",
-    )
-    smtp_url: SecretStr | None = Field(
-        default=None,
-        description="The mail relay: smtp://user:password@host:587 (STARTTLS) or smtps://… (TLS); sets e-mail to it.",
-    )
-    smtp_from: str | None = Field(
-        default=None, description="Whom e-mail is from, and where bounces go: address, or Name <address>."
-    )
-    smtp_per_minute: float | None = Field(
-        default=None, gt=0, description="Most e-mails per minute, of all processes together. Default: no limit of ours."
-    )
-    smtp_connections: int = Field(
-        default=16, ge=1, le=1_000, description="Connections to the relay at once in one process."
-    )
-    smtp_answer_timeout_s: float = Field(
-        default=60.0,
-        gt=0,
-        description="How long the relay may take to say that it has taken a message over; beyond that it is ambiguous. "
-        "Other answers have request_timeout_s.",
-    )
-    ses_configuration_set: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9_\-]{1,64}$", description="Amazon SES's, named in every e-mail."
-    )
-    ses_topic_arns: tuple[str, ...] = Field(
-        default=(),
-        description="JSON list of the Amazon SNS topics that SES reports to; messages of others are refused.",
-    )
-    sms_provider: Literal["twilio", "sns"] | None = Field(
-        default=None, description="Who sends SMS; sets SMS to the real service."
-    )
-    twilio_url: str | None = Field(
-        default=None, description="Overrides https://api.twilio.com, for services that speak like Twilio."
-    )
-    twilio_account_sid: str | None = None
-    twilio_auth_token: SecretStr | None = Field(
-        default=None, description="Also proves that what is posted to /sms comes from Twilio."
-    )
-    twilio_from: str | None = Field(
-        default=None, description="The number, sender id or messaging service (MG…) that SMS come from."
-    )
-    sns_region: str | None = Field(default=None, description="Default: as AWS's tools find it, like the credentials.")
-    sns_endpoint_url: str | None = Field(default=None, description="Overrides the region's address.")
-    sns_sender_id: str | None = Field(default=None, description="Shown as the sender where a country allows it.")
-    sns_max_price: Decimal | None = Field(default=None, gt=0, description="US dollars that one SMS may cost at most.")
-    sms_per_minute: float | None = Field(
-        default=None, gt=0, description="Most SMS per minute, of all processes together. Default: no limit of ours."
-    )
-    sms_connections: int = Field(
-        default=32, ge=1, le=1_000, description="SMS requests under way at once in one process, and its connections."
-    )
-    sms_max_segments: int = Field(
-        default=10, ge=1, le=255, description="A text that takes more messages than this is refused: each is paid for."
-    )
-    vapid_subject: str | None = Field(
-        default=None,
-        pattern=r"^(mailto:.+@.+|https://.+)$",
-        description="Who answers for what is sent to browsers, mailto:… or https://…; sets Web push to real services.",
-    )
-    vapid_private_key: SecretStr | None = Field(
-        default=None,
-        description="VAPID key, 32 bytes in base64url, of an installation whose subscriptions are taken over. Default: "
-        "one that this installation makes for itself and keeps.",
-    )
-    webpush_per_minute: int | None = Field(
-        default=None, ge=1, description="Most Web push requests per minute, of all processes together. Default: none."
-    )
-    webpush_connections: int = Field(
-        default=64, ge=1, description="Web push requests under way at once, and so connections, in each process."
-    )
-    webpush_allow_private: bool = Field(
-        default=False,
-        description="Let subscriptions lead to private addresses, any port and plain HTTP: for tests, and one's own "
-        "push service.",
-    )
-    provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
     receipt_url: str | None = Field(
         default=None, description="Base URL that devices call: the CDN's. Default: sandbox or ingress."
     )
@@ -279,12 +180,6 @@ class Settings(GatewaySettings):
         default=3.0, description="A report settles when logs are read this far past its last attempt."
     )
     report_versions_kept: int = Field(default=50, description="Published report versions kept for as_of and readers.")
-
-    @property
-    def needs_sandbox(self) -> bool:
-        """Whether some channel has no provider and speaks to the sandbox instead."""
-        providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider, self.vapid_subject)
-        return self.provider_mode == "sandbox" and any(each is None for each in providers)
 
     @property
     def public(self) -> str:
