@@ -13,6 +13,7 @@ from ingest_api.callbacks.routes import GROUP as CALLBACKS
 from ingest_api.dead_letters.routes import GROUP as DEAD_LETTERS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
+from ingest_api.email.routes import GROUP as EMAIL
 from ingest_api.endpoint import Group
 from ingest_api.event_routes.routes import GROUP as ROUTES
 from ingest_api.events.following import GROUP as EVENTS
@@ -47,6 +48,7 @@ GROUPS: tuple[Group, ...] = (
     USER_TOKENS,
     INBOX,
     SUPPRESSIONS,
+    EMAIL,
     TEMPLATES,
     NOTIFICATIONS,
     TRACKING,

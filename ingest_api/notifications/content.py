@@ -11,12 +11,15 @@ from pydantic import ConfigDict, Field
 
 from ingest_api.errors import FieldError
 from ingest_api.fields import NO_NUL_PATTERN, Strict
+from notify_pipeline.core import templating
 from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
 from notify_pipeline.core.records import content_over
 
 # FCM and APNs take 4,096 bytes for everything; other channels more, so that their own limit speaks.
 MAX_TITLE = 1_000
 MAX_BODY = 20_000
+# What mail programs show of an e-mail: Gmail cuts it off at 102 kB.
+MAX_HTML = templating.MAX_HTML
 MAX_DATA = 100
 # Keys that FCM reserves, APNs' own, and ours in every payload.
 # https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages#Message.FIELDS.data
@@ -46,6 +49,9 @@ class _Texts(Strict):
         default=None, description="Opened on a tap: a URL, or the app's own scheme."
     )
     image_url: Annotated[str, Field(pattern=r"^https?://[^\x00-\x20\x7f]{1,2048}$")] | None = None
+    html: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_HTML)] | None = Field(
+        default=None, description="For e-mail only: the page that is shown. By default one is made of the rest."
+    )
 
 
 class Content(_Texts):
@@ -79,6 +85,8 @@ class Override(_Texts):
         """Yield what is wrong with it, and with the content that it makes of ``content``."""
         where = f"overrides.{channel}"
         yield from _faults(where, self, self.data or {})
+        if self.html is not None and channel != "email":
+            yield FieldError(f"{where}.html", "is for e-mail only")
         if content is not None:
             made = content_over(content.model_dump(exclude_unset=True), self.model_dump(exclude_unset=True))
             if made.title is None and made.body is None and not made.data:
@@ -89,7 +97,7 @@ def _faults(where: str, texts: _Texts, data: Mapping[str, str]) -> Iterator[Fiel
     for key in data:
         if key in RESERVED_DATA or key.startswith(RESERVED_DATA_PREFIXES):
             yield FieldError(f"{where}.data.{key}", "is a reserved key")
-    for name, text in (("title", texts.title), ("body", texts.body)):
+    for name, text in (("title", texts.title), ("body", texts.body), ("html", texts.html)):
         if text is not None and "[[[" in text:
             yield from _unknown_fields(f"{where}.{name}", text)
     for key, text in data.items():

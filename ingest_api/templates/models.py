@@ -26,6 +26,7 @@ from notify_pipeline.core import templating
 
 Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Source = Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=templating.MAX_SOURCE)]
+HtmlSource = Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=templating.MAX_HTML_SOURCE)]
 DataSource = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=templating.MAX_SOURCE)]
 DataSources = Annotated[dict[DataKey, DataSource], Field(max_length=MAX_DATA)]
 
@@ -38,6 +39,9 @@ class TemplateTexts(Strict):
     link: Source | None = None
     image_url: Source | None = None
     data: DataSources | None = None
+    html: HtmlSource | None = Field(
+        default=None, description="For e-mail only: the page that is shown. Values of fields are escaped in it."
+    )
 
     def faults(self, where: str) -> Iterator[FieldError]:
         """Yield what is wrong between fields."""
@@ -77,6 +81,8 @@ class NewTemplate(Strict):
         yield from self.content.faults("content")
         for channel, texts in self.overrides.items():
             yield from texts.faults(f"overrides.{channel}")
+            if texts.html is not None and channel != "email":
+                yield FieldError(f"overrides.{channel}.html", "is for e-mail only")
         for fault in templating.check(_Texts(self)):
             yield FieldError(fault.field, fault.message)
 

@@ -158,7 +158,7 @@ def _as_sms(made: templating.Rendered, most_segments: int) -> dict[str, Any] | N
 
 def _content(made: templating.Rendered, channel: str) -> dict[str, Any]:
     whole = asdict(content_over(made.content, made.overrides.get(channel, {})))
-    return {name: value for name, value in whole.items() if value}
+    return {name: value for name, value in whole.items() if value and (name != "html" or channel == Channel.EMAIL)}
 
 
 def _found(call: Call, name: str, version: int | None) -> Template:

@@ -16,6 +16,7 @@ from jinja2 import Undefined, pass_context
 
 from notify_pipeline.core.template_values import (
     MAX_TEXT,
+    Escaped,
     Items,
     Missing,
     RenderFailed,
@@ -129,7 +130,7 @@ def _divisible(value: Any, by: Any) -> bool:
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     "abs": lambda value: abs(number(value)),
     "capitalize": _on_text(str.capitalize),
-    "escape": _on_text(html.escape),
+    "escape": _on_text(lambda text: text if isinstance(text, Escaped) else Escaped(html.escape(text))),
     "first": _end(0),
     "float": _float,
     "int": _int,

@@ -8,7 +8,7 @@ Jinja's sandbox keeps a template from Python's internals, but not from using up 
 nothing can be assigned but loop variables, and what goes over data pays for it beforehand (``template_values.Run``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,7 @@ from jinja2.visitor import NodeTransformer
 from notify_pipeline.core.personal import BRACKETS, FIELD, PERSONAL_FIELDS
 from notify_pipeline.core.template_filters import EACH, WEIGHED, filters, for_compiler, tests
 from notify_pipeline.core.template_values import (
+    MAX_HTML,
     MAX_NUMBER,
     MAX_TEXT,
     Missing,
@@ -28,6 +29,7 @@ from notify_pipeline.core.template_values import (
     member,
     number,
     shown,
+    shown_in_html,
     spend,
 )
 
@@ -92,9 +94,9 @@ class _Environment(SandboxedEnvironment):
         raise RenderFailed("nothing can be called")
 
 
-def _environment() -> _Environment:
+def _environment(finalize: Callable[[Any], str] = shown) -> _Environment:
     made = _Environment(
-        undefined=Missing, finalize=shown, loader=None, autoescape=False, keep_trailing_newline=True, cache_size=0
+        undefined=Missing, finalize=finalize, loader=None, autoescape=False, keep_trailing_newline=True, cache_size=0
     )
     made.globals.clear()
     made.filters.clear()
@@ -105,8 +107,10 @@ def _environment() -> _Environment:
 
 
 _KNOWN = _environment()
-_COMPILING = _environment()
-_COMPILING.filters.update(for_compiler())
+# By whether it is HTML that a text makes.
+_COMPILING = {False: _environment(), True: _environment(shown_in_html)}
+for _each in _COMPILING.values():
+    _each.filters.update(for_compiler())
 
 
 class Refused(Exception):
@@ -123,6 +127,7 @@ class Compiled:
 
     template: Template
     steps: int
+    most: int
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """Return the text with ``template_values.wrapped`` fields put in; inside ``template_values.running``.
@@ -132,13 +137,13 @@ class Compiled:
         """
         spend(self.steps)
         pieces: list[str] = []
-        room = MAX_TEXT
+        room = self.most
         try:
             for piece in self.template.generate(fields):
                 pieces.append(piece)
                 room -= len(piece)
                 if room < 0:
-                    raise RenderFailed(f"has a text of more than {MAX_TEXT} characters")
+                    raise RenderFailed(f"has a text of more than {self.most} characters")
         except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
             raise RenderFailed(f"cannot be rendered: {error}") from error
         return "".join(pieces)
@@ -150,8 +155,8 @@ def mark(number: int) -> str:
 
 
 @lru_cache(_COMPILED)
-def compiled(source: str) -> Compiled:
-    """Return what renders a text.
+def compiled(source: str, is_markup: bool = False) -> Compiled:
+    """Return what renders a text; in markup (HTML) values are escaped.
 
     Raises:
         Refused: It is not well-formed, or says what this language does not have.
@@ -160,7 +165,9 @@ def compiled(source: str) -> Compiled:
         tree = _KNOWN.parse(source)
         steps = _check(tree)
         _Guard().visit(tree)
-        return Compiled(Template.from_code(_COMPILING, _COMPILING.compile(tree), {}), steps)
+        compiling = _COMPILING[is_markup]
+        template = Template.from_code(compiling, compiling.compile(tree), {})
+        return Compiled(template, steps, MAX_HTML if is_markup else MAX_TEXT)
     except TemplateSyntaxError as error:
         raise Refused(error.message or "is not well-formed", error.lineno) from error
     except (RecursionError, MemoryError, SyntaxError) as error:

@@ -4,6 +4,7 @@ Belongs here: values and the account of one rendering. Does not belong here: the
 template may say (``template_language``).
 """
 
+import html
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ MAX_FIELD_ITEMS = 5_000
 MAX_FIELD_DEPTH = 16
 # Of any text on the way, and of what a text renders to: the longest that a notification takes.
 MAX_TEXT = 20_000
+# Of the page of an e-mail: mail programs show no more.
+MAX_HTML = 100_000
 # Numbers that JSON readers agree upon (RFC 8259 §6); beyond that arithmetic grows without end.
 MAX_NUMBER = 2**53
 _LOOP_NAMES = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
@@ -34,6 +37,12 @@ class RenderFailed(Exception):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class Escaped(str):
+    """A text that HTML takes as it is: the filter ``escape`` made it."""
+
+    __slots__ = ()
 
 
 class Run:
@@ -233,6 +242,16 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, Undefined):
         return "" if value is None else str(value)
     raise RenderFailed(f"shows {kind(value)}; name an item of it, or use join or tojson")
+
+
+def shown_in_html(value: Any) -> str:
+    """Return the text that stands for a value in HTML, in an attribute's quotes too.
+
+    Raises:
+        RenderFailed: It is an object or a list, or too long.
+    """
+    text = shown(value)
+    return text if isinstance(text, Escaped) else html.escape(text)
 
 
 def number(value: Any) -> int | float:

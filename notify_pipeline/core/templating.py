@@ -5,7 +5,7 @@ Belongs here: what a template is made of, checking it and rendering it. Does not
 
 Fields are the template's variables: ``{"name": "Ann"}`` fills ``{{ name }}``. Personal fields (``[[[user_id]]]``,
 ``personal``) that a template has stay open for each recipient. What only looks like one because of a field's value is
-text.
+text. In ``html`` values are escaped, so that they are text there too.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,17 +14,21 @@ from typing import Any, Protocol
 
 from notify_pipeline.core.personal import BRACKETS, PERSONAL_FIELDS, literal, unknown_in
 from notify_pipeline.core.template_language import Refused, compiled, mark
-from notify_pipeline.core.template_values import Object, RenderFailed, running, wrapped
+from notify_pipeline.core.template_values import MAX_HTML, Object, RenderFailed, running, wrapped
 
-__all__ = ["Fault", "MissingFields", "RenderFailed", "Rendered", "Texts", "check", "render"]
+__all__ = ["MAX_HTML", "Fault", "MissingFields", "RenderFailed", "Rendered", "Texts", "check", "render"]
 
 # Of one text as it is written, and of all texts of a template together.
 MAX_SOURCE = 20_000
 MAX_SOURCES = 65_536
+# Of the page of an e-mail, whose styles are written at every element.
+MAX_HTML_SOURCE = 50_000
 # Of the parts that all texts together are compiled from.
 MAX_PARTS = 4_000
 # Where personal fields are filled; elsewhere brackets are brackets.
-_PERSONAL = ("title", "body", "data")
+_PERSONAL = ("title", "body", "data", "html")
+# Where markup is markup, and values are text in it.
+_MARKUP = "html"
 
 
 class Texts(Protocol):
@@ -70,14 +74,14 @@ def check(template: Texts) -> list[Fault]:
     """Return what is wrong with a template; nothing where it can be rendered with the right fields."""
     found: list[Fault] = []
     characters = parts = 0
-    for field, source in _sources(template):
+    for field, name, source in _sources(template):
         characters += len(source)
         if characters > MAX_SOURCES or parts > MAX_PARTS:
             limits = f"{MAX_SOURCES} characters or {MAX_PARTS} parts"
             found.append(Fault(field, f"is beyond what a template may have in all: {limits}"))
             break
         try:
-            parts += _parts(source)
+            parts += _parts(source, name == _MARKUP)
         except Refused as refused:
             found.append(Fault(field, f"line {refused.line}: {refused}"))
     return found
@@ -126,7 +130,7 @@ class _Rendering:
     def _one(self, field: str, name: str, source: str) -> str:
         try:
             if "{" in source:
-                text = compiled(source).render(self._fields)
+                text = compiled(source, name == _MARKUP).render(self._fields)
                 return _closed(text, literal if name in _PERSONAL else str)
         except RenderFailed as failure:
             self.failure = self.failure or RenderFailed(str(failure), failure.field or field)
@@ -144,20 +148,22 @@ def _closed(text: str, escape: Callable[[str], str]) -> str:
     return text.replace("\0", "")
 
 
-def _sources(template: Texts) -> Iterator[tuple[str, str]]:
+def _sources(template: Texts) -> Iterator[tuple[str, str, str]]:
+    """Yield where each text stands, its field's name, and the text."""
     parts = {"content": template.content, **{f"overrides.{c}": texts for c, texts in template.overrides.items()}}
     for where, texts in parts.items():
         for name, source in texts.items():
             if isinstance(source, Mapping):
-                yield from ((f"{where}.{name}.{key}", text) for key, text in source.items())
+                yield from ((f"{where}.{name}.{key}", name, text) for key, text in source.items())
             elif source is not None:
-                yield f"{where}.{name}", source
+                yield f"{where}.{name}", name, source
 
 
-def _parts(source: str) -> int:
-    if len(source) > MAX_SOURCE:
-        raise Refused(f"has more than {MAX_SOURCE} characters", 1)
+def _parts(source: str, is_markup: bool) -> int:
+    most = MAX_HTML_SOURCE if is_markup else MAX_SOURCE
+    if len(source) > most:
+        raise Refused(f"has more than {most} characters", 1)
     for name in unknown_in(source):
         line = source[: source.index(f"[[[{name}]]]")].count("\n") + 1
         raise Refused(f"the personal field {name} is unknown; known are {', '.join(PERSONAL_FIELDS)}", line)
-    return compiled(source).steps if "{" in source else 1
+    return compiled(source, is_markup).steps if "{" in source else 1

@@ -1,5 +1,6 @@
 """Templates: what they render to, what they refuse, and that none can take long or grow without end."""
 
+import html
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from notify_pipeline.channels.splice import Personal
 from notify_pipeline.core.personal import FIELD, PERSONAL_FIELDS
-from notify_pipeline.core.template_values import MAX_FIELD_CHARACTERS, MAX_TEXT
+from notify_pipeline.core.template_values import MAX_FIELD_CHARACTERS, MAX_HTML, MAX_TEXT
 from notify_pipeline.core.templating import MAX_PARTS, MissingFields, RenderFailed, check, render
 
 
@@ -300,3 +301,27 @@ def test_what_is_rendered_is_what_jinja_renders(source: str) -> None:
         # We calculate with numbers only and show no lists: Jinja may do as it likes.
         return
     assert made.lower() == REFERENCE.from_string(source).render(fields).lower(), "true is True there"
+
+
+def page(source: str, fields: dict[str, Any]) -> str:
+    template = Texts({"html": source})
+    assert check(template) == []
+    made: str = render(template, fields).content["html"]
+    return made
+
+
+@given(st.text(st.characters(exclude_characters="\0[", exclude_categories=["Cs"]), min_size=1))
+def test_a_value_is_text_in_html(value: str) -> None:
+    made = page("<p title='{{ x }}'>{{ x|e }}{{ x ~ '' }}</p>", {"x": value})
+    inner = made.removeprefix("<p title='").removesuffix("</p>")
+    assert not set(inner.replace("'>", "", 1)) & set("<>\"'")
+    assert html.unescape(inner) == f"{value}'>{value}{value}"
+
+
+def test_the_page_of_an_e_mail_may_be_longer() -> None:
+    assert (
+        len(page("x" * 40_000 + "{% for i in n %}{{ t }}{% endfor %}", {"n": [1, 2, 3], "t": "y" * 19_000})) == 97_000
+    )
+    with pytest.raises(RenderFailed):
+        page("{% for i in n %}{{ t }}{% endfor %}", {"n": list(range(6)), "t": "<" * 10_000})
+    assert MAX_HTML == 100_000

@@ -96,6 +96,7 @@ def furnish(house: House, owner: Owner) -> None:
         "channel": "fcm",
         "name": f"template-of-{owner.tenant}",
         "address": f"bounced@{mark}.example.com",
+        "email": f"reader@{mark}.example.com",
         "tenant_id": owner.tenant,
         "product_id": owner.product,
         "organization_id": owner.tenant,
@@ -117,6 +118,7 @@ def furnish(house: House, owner: Owner) -> None:
     api.ok("PUT", f"/users/{refs['user_id']}", {"timezone": "Asia/Tokyo"})
     api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
     api.ok("PUT", f"/templates/{refs['name']}", TEMPLATE)
+    api.ok("POST", "/email-subscriptions", {"email": refs["email"], "topics": [f"{mark}/topic"]})
     api.ok("POST", "/suppressions", {"channel": "email", "address": refs["address"]})
     refs["number"] = f"+4477009{zlib.crc32(mark.encode()) % 100_000:05d}"
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
