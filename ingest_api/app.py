@@ -15,7 +15,7 @@ from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.email.routes import GROUP as EMAIL
 from ingest_api.endpoint import Group
-from ingest_api.event_routes.routes import GROUP as ROUTES
+from ingest_api.event_routes.dry_run import GROUP as ROUTES
 from ingest_api.events.following import GROUP as EVENTS
 from ingest_api.inbox.routes import GROUP as INBOX
 from ingest_api.lean import LeanFlask

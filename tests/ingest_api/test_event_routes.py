@@ -81,3 +81,56 @@ def test_a_tenant_has_a_bounded_number(house: House, monkeypatch: pytest.MonkeyP
         house.secret.ok("PUT", f"/routes/{name}", rule())
     assert house.secret.call("PUT", "/routes/c", rule()).status_code == 409
     house.secret.ok("PUT", "/routes/a", rule(enabled=False))
+
+
+EVENT = {
+    "source": "shop",
+    "type": "order.shipped",
+    "detail": {"order": {"id": 7}, "total": 120, "customer_id": "ada"},
+}
+
+
+def test_a_dry_run_says_what_each_route_would_do(any_house: House) -> None:
+    house = any_house
+    house.secret.ok("PUT", "/templates/shipped", {"content": {"title": "{{ order.id }} for {{ user.name }}"}})
+    house.secret.ok("PUT", "/routes/a", rule())
+    house.secret.ok("PUT", "/routes/b", rule(match={"source": "till"}))
+    lookup = [{"name": "user", "enricher": "users", "config": {}}]
+    house.secret.ok("PUT", "/routes/c", rule(content=..., template={"name": "shipped"}, enrichment=lookup))
+    tried = house.secret.ok("POST", "/routes/dry-run", {"event": EVENT})
+    assert tried["state"] == "dead"
+    a, b, c = tried["routes"]
+    assert a == {
+        "route": "a",
+        "matches": True,
+        "why": "source and type match, and when holds",
+        "enrichment": [],
+        "missing": [],
+        "fault": None,
+        "sends": 1,
+        "shown": [
+            {
+                "type": "order.shipped",
+                "users": ["ada"],
+                "content": {"title": "Order 7", "body": "It is on its way."},
+            }
+        ],
+    }
+    assert (b["matches"], b["why"], b["sends"]) == (False, "source 'shop' is not 'till'", 0)
+    assert (c["enrichment"], c["missing"], c["fault"]) == (["user"], ["user.name"], "missing: user.name")
+    found = house.secret.ok("POST", "/routes/dry-run", {"event": EVENT, "enrichment": {"user": {"name": "Ada"}}})
+    assert found["state"] == "routed"
+    assert found["routes"][2]["shown"][0]["content"] == {"title": "7 for Ada"}
+    assert house.secret.ok("GET", "/events")["items"] == [] and house.secret.ok("GET", "/notifications")["items"] == []
+
+
+def test_a_rule_is_tried_before_it_is_stored(house: House) -> None:
+    new = rule(per_recipient=True, recipients="detail.followers", content={"title": "Hello {{ recipient }}"})
+    event = EVENT | {"detail": {"total": 200, "followers": [f"u{n}" for n in range(30)]}}
+    (tried,) = house.secret.ok("POST", "/routes/dry-run", {"event": event, "route": new})["routes"]
+    assert (tried["matches"], tried["sends"], len(tried["shown"])) == (True, 30, 10)
+    assert tried["shown"][1] == {"type": "order.shipped", "users": ["u1"], "content": {"title": "Hello u1"}}
+    quiet = house.secret.ok("POST", "/routes/dry-run", {"event": EVENT | {"type": "x"}, "route": new})
+    assert quiet["state"] == "unrouted"
+    refused = house.secret.call("POST", "/routes/dry-run", {"event": event, "route": rule(recipients="a b")})
+    assert refused.status_code == 422 and fields_of(refused) == {"route.recipients"}

@@ -175,6 +175,7 @@ CASES: dict[Route, Case] = {
     ("GET", "/events"): Case(),
     ("GET", "/events/{event_id}"): Case(product_too=True),
     ("POST", "/events/replay"): Case(202, {"ids": ["{event_id}"]}, owned=True),
+    ("POST", "/routes/dry-run"): Case(body={"event": EVENT}),
     ("GET", "/routes"): Case(),
     ("PUT", "/routes/{name}"): Case(body=ROUTE, owned=False),
     ("GET", "/routes/{name}"): Case(organizations_too=True),
