@@ -17,7 +17,7 @@ from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core.ledger import leases, set_back
 from notify_pipeline.core.ledger.leases import Lease
 from notify_pipeline.core.vocabulary import QUEUED_CHANNELS, Channel
-from notify_pipeline.delivery import callbacks, inbox_announcer
+from notify_pipeline.delivery import callbacks, event_router, inbox_announcer
 from notify_pipeline.delivery.closed_lane import ClosedLane, Nobody
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_lane import Lane
@@ -135,6 +135,7 @@ class _Drain:
             group.create_task(self._run_planner(planner))
             group.create_task(callbacks.run(self._ctx, self._closing))
             group.create_task(inbox_announcer.run(self._ctx, self._closing))
+            group.create_task(event_router.run(self._ctx, self._closing))
             for sender in senders.values():
                 group.create_task(self._run_lane(Lane, sender))
             for channel in QUEUED_CHANNELS - senders.keys():

@@ -62,6 +62,20 @@ def test_what_is_said_of_something_else_changes_nothing(
     assert decide(*send, more, defaults) == decide(*send, said, defaults)
 
 
+@given(said=said, send=sends, wanted=st.sampled_from(CHANNELS))
+def test_refusing_a_channel_leaves_nothing_that_comes_by_it(
+    said: dict[Pair, Said], send: tuple[str | None, Channel], wanted: Channel
+) -> None:
+    category, channel = send
+    new = consents.refusing_all(wanted, said)
+    after = {**said, **{pair: Said(bool(enabled), "page", AT) for pair, enabled in new.items()}}
+    after = {pair: each for pair, each in after.items() if new.get(pair, True) is not None}
+    if channel is wanted:
+        assert not decide(category, channel, after, {}).allowed
+    else:
+        assert decide(category, channel, after, {}) == decide(category, channel, said, {})
+
+
 @pytest.mark.parametrize(
     ("user_id", "channel", "address", "name"),
     [

@@ -44,6 +44,7 @@ class NewRequest:
             are then the same when this is equal.
         replay_of: The request whose dead letters this sends again.
         quotas: The daily quotas that it counts on.
+        event_id: The event that a route made it of.
     """
 
     tenant: str
@@ -56,6 +57,7 @@ class NewRequest:
     compared: Mapping[str, Any] | None = None
     replay_of: str | None = None
     quotas: tuple[Quota, ...] = ()
+    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,16 @@ def prepare(new: NewRequest) -> Incoming:
         to_state=RequestState.ACCEPTED,
         actor=new.actor,
         at=accepted_at,
-        detail=None if new.replay_of is None else {"replay_of": new.replay_of},
+        detail=_origin(new),
     )
     lake = _lake_row(new, stored)
     return Incoming(new.tenant, new.notification_id, request_id, sha256, accepted_at, stored, lake, move, new.quotas)
+
+
+def _origin(new: NewRequest) -> dict[str, str] | None:
+    if new.event_id is not None:
+        return {"event_id": new.event_id}
+    return None if new.replay_of is None else {"replay_of": new.replay_of}
 
 
 def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from notify_pipeline.channels.public_http import PublicSession
 
-# Of one tenant at one host: more would only wait there.
-_AT_ONCE = 16
+# Of one tenant at one host, in one process: what a small service takes.
+_AT_ONCE = 8
 # Besides 5xx: the service had no time or does not want to be asked now. RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4
 _PASSING = frozenset({408, 425, 429})
 # What was asked for before it was cut off says nothing of what comes next time; these do.
