@@ -4,7 +4,7 @@ Belongs here: everything between the queue and one call of a channel that needs 
 calling (``drain_lane``), claiming's order (``core.ledger.deliveries``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from notify_pipeline.core.ledger import deliveries, later
@@ -72,20 +72,14 @@ class Claims:
         ]
         return [part for ruled in self._ruled(parts) for part in self._awake(ruled)] if parts else []
 
-    def _ruled(self, parts: Sequence[Together]) -> Iterator[Together]:
-        """Yield what is wanted, with on whose word, and what is to be skipped: as of now, whatever was planned."""
-        rulings: Sequence[Sequence[Ruling] | None] = [None] * len(parts)
+    def _ruled(self, parts: Sequence[Together]) -> Iterable[Together]:
+        """Return what is wanted, with on whose word, and what is to be skipped: as of now, whatever was planned."""
         with self._ctx.ledger.read() as conn:
-            if of_tenants := consenting.read(conn, {part.notification.tenant for part in parts}):
-                rulings = consenting.rule(conn, [(part.notification, part.recipients) for part in parts], of_tenants)
-        for part, ruling in zip(parts, rulings, strict=True):
-            if ruling is None:
-                yield part
-                continue
-            by_skip: dict[str | None, list[Claimed]] = {}
-            for each, (skip, word) in zip(part.claims, ruling, strict=True):
-                by_skip.setdefault(skip, []).append(replace(each, consent=word))
-            yield from (Together(part.notification, claims, skip) for skip, claims in by_skip.items())
+            of_tenants = consenting.read(conn, {part.notification.tenant for part in parts})
+            if not of_tenants:
+                return parts
+            rulings = consenting.rule(conn, [(part.notification, part.recipients) for part in parts], of_tenants)
+        return [one for part, ruling in zip(parts, rulings, strict=True) for one in _split(part, ruling)]
 
     def _awake(self, part: Together) -> Iterator[Together]:
         """Yield what is to be sent now, and what is to be skipped; put off the rest."""
@@ -112,3 +106,13 @@ class Claims:
         yield from (Together(notification, some, reason) for reason, some in skipped.items())
         if sent:
             yield Together(notification, sent)
+
+
+def _split(part: Together, ruling: Sequence[Ruling] | None) -> Iterator[Together]:
+    if ruling is None:
+        yield part
+        return
+    by_skip: dict[str | None, list[Claimed]] = {}
+    for each, (skip, word) in zip(part.claims, ruling, strict=True):
+        by_skip.setdefault(skip, []).append(replace(each, consent=word))
+    yield from (Together(part.notification, claims, skip) for skip, claims in by_skip.items())

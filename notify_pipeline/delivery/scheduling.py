@@ -147,8 +147,9 @@ class Schedules:
         return replace(found, told=told)
 
     def consents(self, sends: Iterable[Notification]) -> dict[str, TenantConsents]:
-        """Return what the tenants of sends go by when they leave recipients out; most are left out here."""
-        found = {send.tenant: self._rules(send).consents for send in sends}
+        """Return what tenants go by when they leave recipients out, of sends that were looked at; most have nothing."""
+        one_of = {send.tenant: send for send in sends}
+        found = {tenant: self._rules(send).consents for tenant, send in one_of.items()}
         return {tenant: each for tenant, each in found.items() if each is not None}
 
     def without_users(self, send: Notification) -> Schedule | None:
