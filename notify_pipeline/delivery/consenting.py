@@ -9,6 +9,7 @@ waited for its time, or for a provider. Where nobody in the installation said an
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, bindparam, exists, select
@@ -20,7 +21,7 @@ from notify_pipeline.core.ledger.people_tables import PREFERENCES, SUPPRESSIONS
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tenant_tables import POLICIES
 from notify_pipeline.core.records import Notification, Recipient
-from notify_pipeline.core.vocabulary import Channel, PolicyKind, SuppressionReason
+from notify_pipeline.core.vocabulary import Channel, Platform, PolicyKind, SuppressionReason
 
 _ANYTHING = Prepared(
     lambda _: select(
@@ -106,30 +107,47 @@ def who(recipient: Recipient) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    """What there is of some recipients of one tenant."""
+    """What there is of some recipients of one tenant; ``names`` are those of the recipients, send by send."""
 
     rules: TenantConsents
+    names: Mapping[int, Sequence[str]]
     said: Mapping[str, Mapping[Pair, Said]]
     suppressed: Mapping[Channel, Mapping[str, SuppressionReason]]
 
     @classmethod
     def read(cls, conn: Connection, rules: TenantConsents, asked: Sequence[Asked]) -> "_Book":
         tenant = asked[0][0].tenant
-        everybody = [recipient for _, recipients in asked for recipient in recipients]
-        said = preferences.find(conn, tenant, map(who, everybody)) if rules.said else {}
+        names: dict[int, Sequence[str]] = {}
+        said: Mapping[str, Mapping[Pair, Said]] = {}
+        if rules.said:
+            names = {id(recipients): [who(each) for each in recipients] for _, recipients in asked}
+            said = preferences.find(conn, tenant, chain.from_iterable(names.values()))
         suppressed = {}
         for channel in rules.suppressed:
+            everybody = chain.from_iterable(recipients for _, recipients in asked)
             if addresses := {each.address for each in everybody if each.platform.channel is channel}:
                 suppressed[channel] = suppressions.find(conn, tenant, channel, addresses)
-        return cls(rules, said, suppressed)
+        return cls(rules, names, said, suppressed)
 
     def rulings(self, send: Notification, recipients: Sequence[Recipient]) -> list[Ruling]:
-        return [self._ruling(send.category, recipient) for recipient in recipients]
+        # Hardly anybody has said anything, and of all others on a channel the same is true.
+        silent = {name: self._ruling(send.category, name.channel, {}, None) for name in Platform}
+        found = [silent[each.platform] for each in recipients]
+        said, suppressed, nothing = self.said, self.suppressed, dict[Pair, Said]()
+        for at, name in enumerate(self.names[id(recipients)] if said else ()):
+            if name in said:
+                found[at] = self._ruling(send.category, recipients[at].platform.channel, said[name], None)
+        for channel, reasons in suppressed.items() if any(suppressed.values()) else ():
+            for at, each in enumerate(recipients):
+                if each.address in reasons and each.platform.channel is channel:
+                    mine = said.get(who(each), nothing)
+                    found[at] = self._ruling(send.category, channel, mine, reasons[each.address])
+        return found
 
-    def _ruling(self, category: str | None, recipient: Recipient) -> Ruling:
-        channel = recipient.platform.channel
-        consent = consents.decide(category, channel, self.said.get(who(recipient), {}), self.rules.defaults)
-        reason = self.suppressed.get(channel, {}).get(recipient.address)
+    def _ruling(
+        self, category: str | None, channel: Channel, said: Mapping[Pair, Said], reason: SuppressionReason | None
+    ) -> Ruling:
+        consent = consents.decide(category, channel, said, self.rules.defaults)
         if reason is not None:
             return Ruling(f"{consents.SUPPRESSED}{reason}", consent.word)
         return Ruling(None if consent.allowed else consents.UNSUBSCRIBED, consent.word)

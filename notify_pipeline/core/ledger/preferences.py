@@ -17,7 +17,7 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import audit
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.people_tables import PREFERENCES
-from notify_pipeline.core.ledger.statements import insert_for
+from notify_pipeline.core.ledger.statements import among, insert_for
 from notify_pipeline.core.ledger.suppressions import masked
 from notify_pipeline.core.vocabulary import Channel
 
@@ -76,7 +76,7 @@ def find(
     found: dict[str, dict[Pair, Said]] = {}
     ordered = sorted(set(recipients))
     for start in range(0, len(ordered), _PIECE):
-        rows = conn.execute(query.where(columns.recipient.in_(ordered[start : start + _PIECE])))
+        rows = conn.execute(query.where(among(conn, columns.recipient, ordered[start : start + _PIECE])))
         for recipient, category, channel, enabled, source, at in rows:
             if pairs is None or (category, channel) in pairs:
                 found.setdefault(recipient, {})[category, channel] = Said(enabled, source, at)

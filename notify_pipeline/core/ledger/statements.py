@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, CursorResult, Table
+import orjson
+from sqlalchemy import ColumnElement, Connection, CursorResult, Table, Text, any_, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg2
 from sqlalchemy.engine import Dialect
@@ -27,6 +28,17 @@ class Upsert(Protocol):
 def insert_for(dialect: str) -> Upsert:
     """Return the dialect's own ``insert``; SQLite's and PostgreSQL's ON CONFLICT have the same methods."""
     return sqlite.insert if dialect == "sqlite" else postgresql.insert  # type: ignore[return-value]
+
+
+def among(conn: Connection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a text column is one of these: one parameter however many there are.
+
+    For lists of hundreds that are asked for often: SQLAlchemy spends some 2 µs on each parameter of an ``IN``.
+    """
+    if conn.dialect.name == "sqlite":
+        given = func.json_each(orjson.dumps(values).decode()).table_valued("value")
+        return column.in_(select(given.c.value))
+    return column == any_(literal(values, postgresql.ARRAY(Text)))
 
 
 # SQLite takes 32,766 parameters in a statement; no table here has more than 32 columns.

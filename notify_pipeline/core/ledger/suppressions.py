@@ -19,7 +19,7 @@ from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, walks
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.people_tables import SUPPRESSIONS
-from notify_pipeline.core.ledger.statements import insert_for
+from notify_pipeline.core.ledger.statements import among, insert_for
 from notify_pipeline.core.ledger.walks import Key, Order
 from notify_pipeline.core.vocabulary import Channel, SuppressionReason
 
@@ -119,7 +119,7 @@ def find(conn: Connection, tenant: str, channel: Channel, addresses: Iterable[st
         SUPPRESSIONS.c.tenant.in_(whose), SUPPRESSIONS.c.channel == channel.value
     )
     for start in range(0, len(keys), _PIECE):
-        for key, reason in conn.execute(mine.where(SUPPRESSIONS.c.address.in_(keys[start : start + _PIECE]))):
+        for key, reason in conn.execute(mine.where(among(conn, SUPPRESSIONS.c.address, keys[start : start + _PIECE]))):
             found.update((address, SuppressionReason(reason)) for address in spelled[key])
     return found
 
