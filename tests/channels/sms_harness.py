@@ -1,6 +1,7 @@
 """SMS for the outcomes suite: a real HTTP server that speaks as Twilio or as Amazon SNS, and answers as it is told."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -64,15 +65,15 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server() -> AsyncIterator[Server]:
+async def running_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_post("/{path:.*}", server.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield server
     finally:

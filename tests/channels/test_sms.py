@@ -1,6 +1,7 @@
 """SMS: what a recipient reads, what the providers are asked, and what their answers mean."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -32,7 +33,8 @@ from notify_pipeline.sandbox.faults import Faults, SmsFaults
 from notify_pipeline.sandbox.server import Sandbox
 from tests.channels.harness import notification, utc_now
 from tests.channels.outcomes import Case
-from tests.channels.sms_harness import SENDER, SID, STATUS_URL, TOKEN, TWILIO, Server, running_server
+from tests.channels.peer import make_certificates
+from tests.channels.sms_harness import SENDER, SID, SNS, STATUS_URL, TOKEN, TWILIO, Server, running_server
 
 NUMBER = "+447700900123"
 ADA = Recipient(NUMBER, Platform.SMS, "ada", locale="en-GB")
@@ -72,8 +74,10 @@ def test_what_nobody_can_get_is_refused_for_all(content: Content, code: str) -> 
     assert caught.value.code == code
 
 
-def twilio(server_url: str, sender: str = SENDER, status_url: str | None = STATUS_URL) -> TwilioCarrier:
-    account = Account(server_url, SID, TOKEN, sender, status_url)
+def twilio(
+    server_url: str, sender: str = SENDER, status_url: str | None = STATUS_URL, ca: Path | None = None
+) -> TwilioCarrier:
+    account = Account(server_url, SID, TOKEN, sender, status_url, ca)
     return TwilioCarrier(account, utc_now, at_once=2, timeout_s=5, most_segments=10)
 
 
@@ -107,6 +111,34 @@ def test_a_messaging_service_is_named_as_one_and_nothing_is_called_back_without_
     assert form["MessagingServiceSid"] == service
     assert not {"From", "StatusCallback"} & form.keys()
     assert form["ValidityPeriod"] == "36000"
+
+
+@pytest.mark.parametrize("provider", ["twilio", "sns"])
+def test_a_certificate_of_somebody_else_s_is_not_believed(provider: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    ca, leaf = make_certificates(tmp_path)
+    other, _ = make_certificates(tmp_path / "other")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(leaf)
+
+    async def main() -> None:
+        async with running_server(tls) as server:
+            server.answering = {"twilio": TWILIO, "sns": SNS}[provider][Case.ACCEPTED]
+            for bundle, is_good in ((ca, True), (other, False)):
+                carrier: TwilioCarrier | SnsCarrier = sns_carrier(server.url, ca=bundle)
+                if provider == "twilio":
+                    carrier = twilio(server.url, ca=bundle)
+                message = carrier.prepare(notification(), Platform.SMS)
+                if is_good:
+                    assert (await carrier.call(message, ADA, DELIVERY)).outcome is Outcome.ACCEPTED
+                else:
+                    with pytest.raises(NotCalled):
+                        await carrier.call(message, ADA, DELIVERY)
+                await carrier.aclose()
+            assert len(server.seen) == 1
+
+    with mock.patch.dict("os.environ", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}):
+        asyncio.run(main())
 
 
 def test_who_was_not_connected_was_not_called() -> None:

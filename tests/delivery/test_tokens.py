@@ -18,7 +18,7 @@ from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, Suppress
 from notify_pipeline.delivery import broadcast
 from notify_pipeline.delivery.tokens import DropGuard, drop_of
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, result
-from tests.delivery.test_broadcast import routed
+from tests.delivery.test_broadcast import routed, run
 from tests.delivery.test_drain import drain_to_end, register
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -150,8 +150,9 @@ def test_a_dead_mailbox_is_suppressed_and_stays_subscribed(ledger: Ledger, folde
     assert found == {names[0]: SuppressionReason.HARD_BOUNCE}
 
 
+@pytest.mark.parametrize("way", ["drain", "broadcast"])
 def test_who_replied_stop_is_suppressed_on_the_provider_s_word_and_texted_no_more(
-    ledger: Ledger, folder_lake: Lake
+    ledger: Ledger, folder_lake: Lake, way: str
 ) -> None:
     stopped, other = "+447700900123", "+447700900124"
 
@@ -162,7 +163,10 @@ def test_who_replied_stop_is_suppressed_on_the_provider_s_word_and_texted_no_mor
     sender = FakeSender(Channel.SMS, answer)
     ctx = context(ledger, folder_lake, sender)  # type: ignore[arg-type]
     for _ in range(2):
-        drain_to_end(ctx, accept(ledger, phones=[stopped, other]))
+        if way == "drain":
+            drain_to_end(ctx, accept(ledger, phones=[stopped, other]))
+        else:
+            run(ctx, routed(ctx, phones=[stopped, other]))
     assert sorted(call[0] for call in sender.calls) == [stopped, other, other]
     with ledger.read() as conn:
         assert suppressions.find(conn, TENANT, Channel.SMS, [stopped, other]) == {stopped: SuppressionReason.STOP}

@@ -6,6 +6,8 @@ Belongs here: turning settings into the sender. Does not belong here: what it do
 import logging
 from pathlib import Path
 
+import requests.utils
+
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.channels.each import EachSender
 from notify_pipeline.channels.opening import Around, ChannelsMisconfigured
@@ -55,7 +57,8 @@ def _account(settings: Settings) -> Account:
         # Twilio refuses a message whose callback has no public host. https://www.twilio.com/docs/api/errors/21609
         log.warning("sms: NOTIFY_PUBLIC_URL is not set, so nobody learns whether a message was delivered")
     status_url = None if settings.public_url is None else settings.public + STATUS_PATH
-    return Account(url, sid, token.get_secret_value(), sender, status_url)
+    ca = settings.provider_ca or Path(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+    return Account(url, sid, token.get_secret_value(), sender, status_url, ca)
 
 
 async def _open_twilio(around: Around, account: Account) -> ChannelSender:
@@ -79,6 +82,7 @@ async def _open_sns(around: Around) -> ChannelSender:
         settings.sns_endpoint_url,
         settings.sns_sender_id,
         None if price is None else format(price, "f"),
+        settings.provider_ca,
     )
     carrier = SnsCarrier(
         target,

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from notify_pipeline.channels.base import OPTED_OUT, PAYLOAD_TOO_LARGE, CredentialsRejected, Verdict
@@ -69,12 +70,14 @@ class Target:
         endpoint_url: In the place of AWS.
         sender_id: Shown as the sender where the recipient's country allows it.
         max_price: US dollars that one message may cost, as text.
+        ca: Certificates that the service is checked with; None: botocore's.
     """
 
     region: str | None = None
     endpoint_url: str | None = None
     sender_id: str | None = None
     max_price: str | None = None
+    ca: Path | None = None
 
 
 class SnsCarrier:
@@ -185,7 +188,11 @@ class SnsCarrier:
         )
         target = self._target
         return boto3.session.Session().client(
-            "sns", region_name=target.region, endpoint_url=target.endpoint_url, config=config
+            "sns",
+            region_name=target.region,
+            endpoint_url=target.endpoint_url,
+            verify=None if target.ca is None else str(target.ca),
+            config=config,
         )
 
 

@@ -7,7 +7,9 @@ https://www.twilio.com/docs/messaging/api/message-resource
 """
 
 import asyncio
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -45,6 +47,7 @@ class Account:
         token: Its secret.
         sender: A number, a sender id, or a messaging service (``MG…``).
         status_url: Where Twilio tells what became of a message, without query; None: it does not.
+        ca: Certificates that an https URL is checked with; None: the system's.
     """
 
     url: str
@@ -52,6 +55,7 @@ class Account:
     token: str
     sender: str
     status_url: str | None
+    ca: Path | None = None
 
 
 class TwilioCarrier:
@@ -142,10 +146,12 @@ class TwilioCarrier:
         async def leaves(session: aiohttp.ClientSession, call: Any, params: Any) -> None:
             call.trace_request_ctx.left = True
 
+        ca = self._account.ca
+        tls = ssl.create_default_context(cafile=ca) if self._url.startswith("https://") else True
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(leaves)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._at_once, keepalive_timeout=_IDLE_S),
+            connector=aiohttp.TCPConnector(limit=self._at_once, keepalive_timeout=_IDLE_S, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
