@@ -3,12 +3,15 @@
 Belongs here: everything that such channels do alike: expiry, addresses, dry runs, the gate, how many at once, and
 reporting each recipient exactly once. Does not belong here: a provider's language (``email``, ``sms``, …), push over
 HTTP/2 (``push``, which sends a million with a fraction of the work for each), whether to try again (``delivery``).
+
+A send of many has as many tasks as it may have calls under way, not one per recipient: each draws the next recipient
+when it has ended one. Whatever a carrier does, raise what it never said it would included, a recipient who was drawn
+is reported, and who was not drawn was not called.
 """
 
 import asyncio
-import logging
-from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from notify_pipeline.channels.base import (
     BAD_ADDRESS,
@@ -25,11 +28,19 @@ from notify_pipeline.channels.base import (
 )
 from notify_pipeline.channels.rates import SHORT_PAUSE_S, Gate
 from notify_pipeline.channels.splice import DELIVERY_ID
+from notify_pipeline.channels.troubles import Troubles
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.records import AttemptResult, Notification, Recipient
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
+from notify_pipeline.core.turnstile import Turnstile
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, Priority
 
-log = logging.getLogger(__name__)
+# What part of the calls under way each priority leaves to those above it, so that a provider that takes its time over
+# a broadcast keeps nobody's password reset waiting.
+_RESERVE = 0.125
+# A send that calls nobody lets others have the event loop this often.
+_BREATHE_EVERY = 64
+CLOSED = "closed"
+CANCELLED = "cancelled"
 
 M = TypeVar("M", bound=Message)
 
@@ -76,6 +87,7 @@ class Carrier(Protocol[M]):
             CredentialsRejected: Nobody could be called with our credentials.
             asyncio.CancelledError: The caller was cancelled: then whether it was called is unknown, unless it raises
                 ``NotCalled`` instead.
+            Exception: Anything else counts as ``NoAnswer``, and is logged without its words: they may be anything.
         """
         ...
 
@@ -94,13 +106,14 @@ class EachSender(Generic[M]):
             carrier: Calls the provider.
             gate: Says how much may be sent when.
             clock: Tells the time.
-            at_once: How many calls may be under way, of all sends together.
+            at_once: How many calls may be under way, of all sends together; low priorities leave some to higher ones.
         """
         self._carrier = carrier
         self._gate = gate
         self._clock = clock
-        self._room = asyncio.Semaphore(at_once)
-        self._at_once = at_once
+        self._most = tuple(max(1, at_once - round(at_once * _RESERVE * rank)) for rank in range(len(Priority)))
+        self._room = Turnstile(self._most)
+        self._closed = False
 
     @property
     def name(self) -> Channel:
@@ -130,65 +143,92 @@ class EachSender(Generic[M]):
         for delivery_id in delivery_ids:
             if not DELIVERY_ID.fullmatch(delivery_id):
                 raise ValueError(f"not a delivery id: {delivery_id[:6]!r}…")
+        notification = message.notification
+        troubles = Troubles(self.provider, len(recipients))
         todo = iter(range(len(recipients)))
 
         async def work() -> None:
             # Drawn from one iterator: whoever was not drawn when the caller is cancelled was not called.
             for index in todo:
-                async with self._room:
-                    result = await self._one(message, recipients[index], delivery_ids[index], index, report)
+                recipient = recipients[index]
+                if (early := self._uncalled(message, recipient, troubles)) is not None:
+                    report(index, early)
+                    if index % _BREATHE_EVERY == 0:
+                        await asyncio.sleep(0)
+                    continue
+                async with self._room.passed(notification.priority.rank, notification.tenant):
+                    result = await self._one(message, recipient, delivery_ids[index], troubles)
                 report(index, result)
+                _stop_if_cancelled()
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._at_once, len(recipients))):
-                group.create_task(work())
+        try:
+            await _side_by_side(work, min(self._most[notification.priority.rank], len(recipients)))
+        finally:
+            troubles.log()
 
-    async def _one(
-        self, message: Message, recipient: Recipient, delivery_id: str, index: int, report: Report
-    ) -> AttemptResult:
-        if (early := await self._without_call(message, recipient)) is not None:
+    def _uncalled(self, message: Message, recipient: Recipient, troubles: Troubles) -> AttemptResult | None:
+        """Return how it ends for a recipient for whom there is nothing to wait for, None for the others."""
+        now = self._now()
+        try:
+            is_address = self._carrier.is_address(recipient.address)
+        except Exception as error:  # noqa: BLE001 - one recipient's trouble is not another's
+            return self._not_called(troubles.unexpected(error), now)
+        if not is_address:
+            return AttemptResult(Outcome.INVALID_RECIPIENT, BAD_ADDRESS, now, now)
+        if message.notification.dry_run:
+            return AttemptResult(Outcome.DRY_RUN, None, now, now)
+        return self._not_called(CLOSED, now) if self._closed else None
+
+    async def _one(self, message: Message, recipient: Recipient, delivery_id: str, troubles: Troubles) -> AttemptResult:
+        """Wait for the gate, and call; return how it ended, whatever that was."""
+        try:
+            early = await self._gated(message)
+        except Exception as error:  # noqa: BLE001 - the gate's ledger: nobody was called
+            return self._not_called(troubles.unexpected(error), self._now())
+        if early is not None:
             return early
         sent_at = self._now()
         try:
             # Only this channel's own messages come here: whoever sends got them from ``prepare``.
             verdict = await self._carrier.call(message, recipient, delivery_id)  # type: ignore[arg-type]
         except NotCalled as error:
-            log.warning("%s: %s", self.provider, error)
-            return AttemptResult(Outcome.TRANSIENT, f"{NOT_PROCESSED}:{error.reason}", sent_at, self._now(sent_at))
+            troubles.met(f"{NOT_PROCESSED}:{error.reason}", error.detail)
+            return self._not_called(error.reason, sent_at)
         except NoAnswer as error:
-            log.warning("%s: %s", self.provider, error)
-            return AttemptResult(Outcome.AMBIGUOUS, f"{NO_ANSWER}:{error.reason}", sent_at, None)
+            troubles.met(f"{NO_ANSWER}:{error.reason}", error.detail)
+            return self._no_answer(error.reason, sent_at)
         except CredentialsRejected as error:
-            log.error("%s: %s", self.provider, error)
-            return AttemptResult(Outcome.TRANSIENT, f"{CREDENTIALS}:{error.code}", sent_at, self._now(sent_at))
+            code = f"{CREDENTIALS}:{error.code}"
+            return AttemptResult(Outcome.TRANSIENT, troubles.met(code, error.detail), sent_at, self._now(sent_at))
         except asyncio.CancelledError:
-            report(index, AttemptResult(Outcome.AMBIGUOUS, f"{NO_ANSWER}:cancelled", sent_at, None))
-            raise
-        return self._result(verdict, sent_at)
+            return self._no_answer(CANCELLED, sent_at)
+        except Exception as error:  # noqa: BLE001 - one recipient's trouble is not another's
+            return self._no_answer(troubles.unexpected(error), sent_at)
+        return self._result(verdict, sent_at, troubles)
 
-    async def _without_call(self, message: Message, recipient: Recipient) -> AttemptResult | None:
+    async def _gated(self, message: Message) -> AttemptResult | None:
         """Wait for the gate; return how it ends for a recipient who is not called, None for one who is."""
-        now = self._now()
-        if not self._carrier.is_address(recipient.address):
-            return AttemptResult(Outcome.INVALID_RECIPIENT, BAD_ADDRESS, now, now)
-        if message.notification.dry_run:
-            return AttemptResult(Outcome.DRY_RUN, None, now, now)
         while not await self._gate.take(1, message.notification.priority.rank):
             if (held_s := self._gate.held_for_s) > SHORT_PAUSE_S:
                 now = self._now()
                 return AttemptResult(Outcome.THROTTLED, HELD, now, now, retry_after_s=held_s)
-        if self._clock() >= message.notification.expires_at:
-            now = self._now()
+        now = self._now()
+        if now >= to_micros(message.notification.expires_at):
             return AttemptResult(Outcome.EXPIRED, TTL, now, now)
-        return None
+        return self._not_called(CLOSED, now) if self._closed else None
 
-    def _result(self, verdict: Verdict, sent_at: int) -> AttemptResult:
+    def _not_called(self, reason: str, sent_at: int) -> AttemptResult:
+        return AttemptResult(Outcome.TRANSIENT, f"{NOT_PROCESSED}:{reason}", sent_at, self._now(sent_at))
+
+    def _no_answer(self, reason: str, sent_at: int) -> AttemptResult:
+        return AttemptResult(Outcome.AMBIGUOUS, f"{NO_ANSWER}:{reason}", sent_at, None)
+
+    def _result(self, verdict: Verdict, sent_at: int, troubles: Troubles) -> AttemptResult:
         if verdict.hold and verdict.retry_after_s is not None:
             self._gate.hold(verdict.retry_after_s)
         code = verdict.code
         if verdict.credentials:
-            code = f"{CREDENTIALS}:{code}"
-            log.error("%s: %s", self.provider, code)
+            code = troubles.met(f"{CREDENTIALS}:{code}")
         return AttemptResult(
             outcome=verdict.outcome,
             provider_code=code,
@@ -205,6 +245,27 @@ class EachSender(Generic[M]):
         return max(to_micros(self._clock()), not_before)
 
     async def aclose(self) -> None:
-        """See ``ChannelSender``."""
+        """See ``ChannelSender``. Who was not called yet is not called any more."""
+        self._closed = True
         await self._carrier.aclose()
         await self._gate.aclose()
+
+
+async def _side_by_side(work: Callable[[], Coroutine[Any, Any, None]], tasks: int) -> None:
+    """Run so many of the same; what one raises ends the others and is raised itself."""
+    if tasks <= 1:
+        await work()
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(tasks):
+                group.create_task(work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def _stop_if_cancelled() -> None:
+    """Raise what a carrier kept to itself, or made into a result: a cancellation of the task that called it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

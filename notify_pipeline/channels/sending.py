@@ -7,8 +7,6 @@ What is in the two loops here runs a million times for a large send. So the cloc
 by the monotonic one, tuples are built without their constructors, and an acceptance is not classified first.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from time import monotonic_ns
 
@@ -28,11 +26,10 @@ from notify_pipeline.channels.base import (
 from notify_pipeline.channels.codec import Codec
 from notify_pipeline.channels.rates import SHORT_PAUSE_S, Gate
 from notify_pipeline.channels.transport import Answer, End, Headers, NotProcessed, Request
+from notify_pipeline.channels.troubles import Troubles
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.records import AttemptResult, Recipient
 from notify_pipeline.core.vocabulary import Outcome
-
-log = logging.getLogger(__name__)
 
 # How long a reading of the clock is carried on: a step of the clock is seen this late.
 _READING_NS = 10_000_000
@@ -68,8 +65,7 @@ class Sending:
         self._sent_at = [0] * len(recipients)
         self._dry_run = message.notification.dry_run
         self._accepted = Outcome.DRY_RUN if self._dry_run else Outcome.ACCEPTED
-        self._troubles: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
+        self._troubles = Troubles(codec.provider, len(recipients))
         self._todo: Sequence[int] = range(len(recipients))
         self._next = 0
         self._read_ns = 0  # when the clock was read
@@ -149,11 +145,11 @@ class Sending:
         elif isinstance(end, NotProcessed):
             code = f"{NOT_PROCESSED}:{end.reason}"
             result = AttemptResult(Outcome.TRANSIENT, code, sent_at, now)
-            self._trouble(code, end.detail)
+            self._troubles.met(code, end.detail)
         else:
             code = f"{NO_ANSWER}:{end.reason}"
             result = AttemptResult(Outcome.AMBIGUOUS, code, sent_at, None)
-            self._trouble(code, end.detail)
+            self._troubles.met(code, end.detail)
         self._report(index, result)
 
     def hold_back(self) -> None:
@@ -188,10 +184,7 @@ class Sending:
 
     def log_troubles(self) -> None:
         """Say once per kind what went wrong beyond a recipient's own failure."""
-        for code, count in self._troubles.most_common():
-            level = logging.ERROR if code.startswith(CREDENTIALS) else logging.WARNING
-            example = self._examples[code]
-            log.log(level, "%s: %s, %d of %d, %s", self._codec.provider, code, count, len(self._recipients), example)
+        self._troubles.log()
 
     def _undrawn(self) -> Iterator[int]:
         """Draw the rest without sending; yield those that have no answer yet."""
@@ -211,10 +204,6 @@ class Sending:
     def _without_call(self, index: int, now: int, outcome: Outcome, code: str | None) -> None:
         self._report(index, AttemptResult(outcome, code, now, now))
 
-    def _trouble(self, code: str, detail: str) -> None:
-        self._troubles[code] += 1
-        self._examples.setdefault(code, detail or "no detail")
-
     def _result(self, verdict: Verdict, sent_at: int, answered_at: int) -> AttemptResult:
         outcome = verdict.outcome
         if self._dry_run and outcome is Outcome.ACCEPTED:
@@ -222,7 +211,7 @@ class Sending:
         code = verdict.code
         if verdict.credentials:
             code = f"{CREDENTIALS}:{code}"
-            self._trouble(code, "")
+            self._troubles.met(code)
         return AttemptResult(
             outcome=outcome,
             provider_code=code,
