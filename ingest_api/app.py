@@ -24,6 +24,7 @@ from ingest_api.looks.routes import GROUP as LOOKS
 from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
 from ingest_api.operations.routes import GROUP as OPERATIONS
 from ingest_api.policies.routes import GROUP as POLICIES
+from ingest_api.preferences.routes import GROUP as PREFERENCES
 from ingest_api.receipts.routes import GROUP as RECEIPTS
 from ingest_api.reports.routes import GROUP as REPORTS
 from ingest_api.services import Services
@@ -34,6 +35,7 @@ from ingest_api.templates.routes import GROUP as TEMPLATES
 from ingest_api.tenants.key_routes import GROUP as KEYS
 from ingest_api.tenants.routes import GROUP as TENANTS
 from ingest_api.tracking.routes import GROUP as TRACKING
+from ingest_api.unsubscribe.routes import GROUP as UNSUBSCRIBING
 from ingest_api.users.routes import GROUP as USERS
 from ingest_api.users.token_routes import GROUP as USER_TOKENS
 from notify_pipeline.core.settings import Settings
@@ -45,6 +47,8 @@ GROUPS: tuple[Group, ...] = (
     LIMITS,
     DEVICES,
     USERS,
+    PREFERENCES,
+    UNSUBSCRIBING,
     USER_TOKENS,
     INBOX,
     SUPPRESSIONS,

@@ -9,6 +9,7 @@ from flask import Response
 
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, conflict, not_found, unprocessable
+from ingest_api.event_routes import enrichers
 from ingest_api.event_routes.models import NewRoute, RouteList, RouteName, RouteShown
 from ingest_api.keys import Access
 from notify_pipeline.core.ledger import routes
@@ -35,9 +36,9 @@ def put_route(call: Call, name: RouteName, body: NewRoute) -> Response:
     It takes the place of the one by this name, for all events that are routed from now on. Expressions and texts are
     read here: what is wrong with one is said with its place.
     """
-    if faults := list(body.faults()):
-        raise unprocessable(*faults)
     services = call.services
+    if faults := [*body.faults(), *enrichers.unavailable(body.enrichment, services.settings)]:
+        raise unprocessable(*faults)
     try:
         routes.put(services.ledger, call.tenant, name, body.stored, call.actor, services.clock())
     except TooManyRoutes as error:

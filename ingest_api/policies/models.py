@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ingest_api.fields import Shown, Strict, Timezone
 from ingest_api.limits.models import LimitsShown
+from ingest_api.preferences.models import ChannelOrAll
 
 # More attempts than this reach nobody: with the longest waits, the last of them lie beyond any ttl.
 MAX_ATTEMPTS = 20
@@ -87,6 +88,27 @@ class FrequencyCap(Strict):
     )
 
 
+class PreferenceDefaults(Strict):
+    """What recipients get who said nothing themselves."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"channels": {"sms": False}}]})
+
+    channels: dict[ChannelOrAll, bool] = Field(
+        default_factory=dict, description="Whether a channel may be used; `*`: those that are not named."
+    )
+
+
+class CategoryDefaults(PreferenceDefaults):
+    """Likewise for one category, which nobody can refuse where it is mandatory."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"channels": {"email": False}, "mandatory": False}]})
+
+    mandatory: bool = Field(
+        default=False,
+        description="It is sent whatever its recipients said, but to no suppressed address.",
+    )
+
+
 class _Stored(Shown):
     inherited: bool = Field(description="True where it is the product's, and the organization has none of its own.")
     updated_at: datetime
@@ -118,12 +140,21 @@ class FrequencyCapShown(_Stored):
     period_s: int
 
 
+class PreferenceDefaultsShown(_Stored):
+    """Stored defaults."""
+
+    category: str | None = Field(description="Null: all that have none of their own, and what has no category.")
+    channels: dict[str, bool]
+    mandatory: bool
+
+
 class PoliciesShown(Shown):
     """Everything that a tenant wants done differently."""
 
     retry: list[RetryShown]
     quiet_hours: QuietHoursShown | None
     frequency_caps: list[FrequencyCapShown]
+    preferences: list[PreferenceDefaultsShown]
     limits: LimitsShown | None
 
 

@@ -1,4 +1,4 @@
-"""What a tenant wants done differently: retries, quiet hours, frequency caps.
+"""What a tenant wants done differently: retries, quiet hours, frequency caps, what recipients get by default.
 
 Belongs here: the policy routes. Does not belong here: limits, which only an admin sets (``limits``), storing
 (``core.ledger.policies``), what a policy does to a send (``delivery``).
@@ -16,9 +16,12 @@ from ingest_api.keys import Access
 from ingest_api.limits.models import shown
 from ingest_api.policies.models import (
     Category,
+    CategoryDefaults,
     FrequencyCap,
     FrequencyCapShown,
     PoliciesShown,
+    PreferenceDefaults,
+    PreferenceDefaultsShown,
     QuietHoursPolicy,
     QuietHoursShown,
     RetryPolicy,
@@ -36,6 +39,7 @@ _NO_OWN_POLICY = {404: "The tenant has no such policy of its own."}
 _SET_RETRY = {200: Answer("The stored policy.", RetryShown)}
 _SET_QUIET = {200: Answer("The stored policy.", QuietHoursShown)}
 _SET_CAP = {200: Answer("The stored policy.", FrequencyCapShown)}
+_SET_DEFAULTS = {200: Answer("The stored defaults.", PreferenceDefaultsShown)}
 _GONE = {204: Answer("Removed.")}
 
 
@@ -49,6 +53,7 @@ def show_policies(call: Call) -> Response:
         "retry": [_retry(call, policy) for _, policy in sorted(found[PolicyKind.RETRY].items())],
         "quiet_hours": quiet and _quiet(call, quiet),
         "frequency_caps": [_cap(call, policy) for _, policy in sorted(found[PolicyKind.FREQUENCY_CAP].items())],
+        "preferences": [_defaults(call, policy) for _, policy in sorted(found[PolicyKind.PREFERENCES].items())],
         "limits": limits and shown(call.tenant, limits),
     }
     return answer(200, result)
@@ -146,6 +151,46 @@ def remove_category_cap(call: Call, category: Category) -> Response:
     return _remove(call, PolicyKind.FREQUENCY_CAP, category)
 
 
+@GROUP.endpoint("PUT", "/policies/preferences", access=Access.SECRET, answers=_SET_DEFAULTS)
+def set_default_preferences(call: Call, body: PreferenceDefaults) -> Response:
+    """Set what recipients get who said nothing, of all categories that have no defaults of their own."""
+    return _set(call, PolicyKind.PREFERENCES, "", body, _defaults)
+
+
+@GROUP.endpoint("GET", "/policies/preferences", access=Access.SECRET, answers=_SET_DEFAULTS, errors=_NO_POLICY)
+def show_default_preferences(call: Call) -> Response:
+    """Show what recipients get who said nothing."""
+    return _show(call, PolicyKind.PREFERENCES, "", _defaults)
+
+
+@GROUP.endpoint("DELETE", "/policies/preferences", access=Access.SECRET, answers=_GONE, errors=_NO_OWN_POLICY)
+def remove_default_preferences(call: Call) -> Response:
+    """Remove the defaults: whoever said nothing gets everything."""
+    return _remove(call, PolicyKind.PREFERENCES, "")
+
+
+@GROUP.endpoint("PUT", "/policies/preferences/{category}", access=Access.SECRET, answers=_SET_DEFAULTS)
+def set_category_preferences(call: Call, category: Category, body: CategoryDefaults) -> Response:
+    """Set what recipients get of a category who said nothing, or that nobody can refuse it."""
+    return _set(call, PolicyKind.PREFERENCES, category, body, _defaults)
+
+
+@GROUP.endpoint(
+    "GET", "/policies/preferences/{category}", access=Access.SECRET, answers=_SET_DEFAULTS, errors=_NO_POLICY
+)
+def show_category_preferences(call: Call, category: Category) -> Response:
+    """Show a category's defaults."""
+    return _show(call, PolicyKind.PREFERENCES, category, _defaults)
+
+
+@GROUP.endpoint(
+    "DELETE", "/policies/preferences/{category}", access=Access.SECRET, answers=_GONE, errors=_NO_OWN_POLICY
+)
+def remove_category_preferences(call: Call, category: Category) -> Response:
+    """Remove a category's defaults."""
+    return _remove(call, PolicyKind.PREFERENCES, category)
+
+
 _Form = Callable[[Call, Policy], Mapping[str, Any]]
 
 
@@ -188,3 +233,7 @@ def _quiet(call: Call, policy: Policy) -> Mapping[str, Any]:
 
 def _cap(call: Call, policy: Policy) -> Mapping[str, Any]:
     return {"category": policy.name or None, **_stored(call, policy)}
+
+
+def _defaults(call: Call, policy: Policy) -> Mapping[str, Any]:
+    return {"category": policy.name or None, "mandatory": False, **_stored(call, policy)}

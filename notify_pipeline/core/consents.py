@@ -79,6 +79,16 @@ def pairs(category: str | None, channel: Channel) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys(((mine, channel.value), (mine, ALL), (ALL, channel.value), (ALL, ALL))))
 
 
+def refusing_all(channel: Channel, before: Mapping[Pair, Said]) -> dict[Pair, bool | None]:
+    """Return what to say for nothing to come by a channel any more, whatever was said of categories before."""
+    said: dict[Pair, bool | None] = {(ALL, channel.value): False}
+    for category, on in before:
+        if category and on in (channel.value, ALL):
+            # A category that was wanted on all channels is so on the others.
+            said[category, channel.value] = None if (category, ALL) not in before else False
+    return said
+
+
 def decide(
     category: str | None, channel: Channel, said: Mapping[Pair, Said], defaults: Mapping[str, Defaults]
 ) -> Consent:

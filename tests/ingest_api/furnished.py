@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, update
 
-from notify_pipeline.core import user_tokens
+from notify_pipeline.core import unsubscribe_tokens, user_tokens
 from notify_pipeline.core.ids import DeliveryIds, new_id, to_micros
 from notify_pipeline.core.ledger import inbox, policies, sms_stops, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
-from notify_pipeline.core.vocabulary import PolicyKind
+from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
+from notify_pipeline.core.vocabulary import Channel, PolicyKind
 from notify_pipeline.reports.build import build_candidate
 from notify_pipeline.reports.versions import publish
 from tests.ingest_api.conftest import Api, House, change, send
@@ -117,6 +118,7 @@ def furnish(house: House, owner: Owner) -> None:
     _, (refs["delivery_id"],) = died(house, api, f"{mark}-dead", [f"{mark}-dead-token"], **body)
     api.ok("PUT", f"/users/{refs['user_id']}", {"timezone": "Asia/Tokyo"})
     api.ok("PUT", f"/users/{refs['user_id']}/quiet-hours", {"from": "22:00", "until": "07:00"})
+    api.ok("PUT", f"/users/{refs['user_id']}/preferences", {"preferences": {"*": {"sms": True}}})
     api.ok("PUT", f"/templates/{refs['name']}", TEMPLATE)
     api.ok("POST", "/email-subscriptions", {"email": refs["email"], "topics": [f"{mark}/topic"]})
     api.ok("POST", "/suppressions", {"channel": "email", "address": refs["address"]})
@@ -134,6 +136,8 @@ def furnish(house: House, owner: Owner) -> None:
     content = filled(CONTENT, refs)
     item = NewItem(owner.tenant, refs["user_id"], refs["notification_id"], mark, content, CATEGORY)
     refs["item_id"] = add_item(house.services.ledger, item, house.clock())
+    about = Unsubscribing(owner.tenant, f"user:{refs['user_id']}", CATEGORY, Channel.EMAIL)
+    refs["unsubscribe_token"] = unsubscribe_tokens.mint(house.services.ledger.secret(unsubscribe_tokens.SECRET), about)
     refs["d"] = DeliveryIds(house.services.delivery_secret, owner.tenant, refs["notification_id"], "fcm").of(
         refs["token"]
     )
@@ -157,6 +161,8 @@ def _set_policies(house: House, api: Api, owner: Owner) -> None:
         "/policies/quiet-hours": {"from": "22:00", "until": "07:00"},
         "/policies/frequency-caps": cap,
         f"/policies/frequency-caps/{CATEGORY}": cap,
+        "/policies/preferences": {"channels": {"sms": False}},
+        f"/policies/preferences/{CATEGORY}": {"channels": {"sms": True}},
     }.items():
         api.ok("PUT", path, value)
     limits = {"max_audience": 9_000, "daily_requests": 10_000, "daily_recipients": 10_000, "requests_per_s": 10_000.0}

@@ -65,7 +65,7 @@ def test_a_route_is_set_shown_inherited_and_removed(any_house: House) -> None:
         ({"collapse_key": "{{"}, "collapse_key", "line 1"),
         ({"channels": ["pigeon"]}, "channels.0", ""),
         ({"ttl": -1}, "ttl", ""),
-        ({"enrichment": [{"name": "a", "enricher": "b"}] * 2}, "enrichment.1.name", "another"),
+        ({"enrichment": [{"name": "a", "enricher": "user"}] * 2}, "enrichment.1.name", "another"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(house: House, changes: dict[str, Any], field: str, said: str) -> None:
@@ -95,7 +95,7 @@ def test_a_dry_run_says_what_each_route_would_do(any_house: House) -> None:
     house.secret.ok("PUT", "/templates/shipped", {"content": {"title": "{{ order.id }} for {{ user.name }}"}})
     house.secret.ok("PUT", "/routes/a", rule())
     house.secret.ok("PUT", "/routes/b", rule(match={"source": "till"}))
-    lookup = [{"name": "user", "enricher": "users", "config": {}}]
+    lookup = [{"name": "user", "enricher": "user", "config": {}}]
     house.secret.ok("PUT", "/routes/c", rule(content=..., template={"name": "shipped"}, enrichment=lookup))
     tried = house.secret.ok("POST", "/routes/dry-run", {"event": EVENT})
     assert tried["state"] == "dead"

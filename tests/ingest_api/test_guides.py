@@ -33,6 +33,7 @@ _GUIDES = (
     "likes",
     "inbox",
     "sms",
+    "preferences",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)

@@ -73,6 +73,9 @@ class Case:
 _RETRY = {"attempts": 3, "base_s": 1.0, "cap_s": 9.0}
 _QUIET = {"from": "22:00", "until": "07:00"}
 _CAP = {"count": 3, "period_s": 60}
+_DEFAULTS = {"channels": {"sms": False}}
+_WANTED = {"preferences": {"offers": {"email": False}}}
+_UNSUBSCRIBE = "/unsubscribe/{unsubscribe_token}"
 _BEACON = "?notificationId={notification_id}&platform=android&provider=fcm&d={d}"
 _TWILIO = {"sms_provider": "twilio", "twilio_auth_token": "secret"}
 _STATE = {"name": "{mark}", "active": True}
@@ -107,6 +110,8 @@ CASES: dict[Route, Case] = {
             "/policies/quiet-hours": _QUIET,
             "/policies/frequency-caps": _CAP,
             "/policies/frequency-caps/{category}": _CAP,
+            "/policies/preferences": _DEFAULTS,
+            "/policies/preferences/{category}": _DEFAULTS,
         }.items()
         for method in ("GET", "PUT", "DELETE")
     },
@@ -132,6 +137,11 @@ CASES: dict[Route, Case] = {
     ("PUT", "/users/{user_id}/quiet-hours"): Case(body=_QUIET, owned=False),
     ("GET", "/users/{user_id}/quiet-hours"): Case(),
     ("DELETE", "/users/{user_id}/quiet-hours"): Case(204),
+    ("GET", "/users/{user_id}/preferences"): Case(owned=False),
+    ("PUT", "/users/{user_id}/preferences"): Case(body=_WANTED, owned=False),
+    ("PATCH", "/users/{user_id}/preferences"): Case(body=_WANTED, owned=False),
+    ("GET", "/unsubscribe/{token}"): Case(path=_UNSUBSCRIBE),
+    ("POST", "/unsubscribe/{token}"): Case(path=_UNSUBSCRIBE, form={"List-Unsubscribe": "One-Click"}),
     ("POST", "/users/{user_id}/token"): Case(201, {"ttl": 60}, owned=False),
     ("GET", "/inbox/{user_id}"): Case(owned=False),
     ("GET", "/inbox/{user_id}/unread-count"): Case(owned=False),

@@ -17,6 +17,8 @@ KINDS = [
     ("/policies/quiet-hours", QUIET, {}),
     ("/policies/frequency-caps", CAP, {"category": None}),
     ("/policies/frequency-caps/marketing", CAP, {"category": "marketing"}),
+    ("/policies/preferences", {"channels": {"sms": False, "*": True}}, {"category": None, "mandatory": False}),
+    ("/policies/preferences/marketing", {"channels": {}, "mandatory": True}, {"category": "marketing"}),
 ]
 
 
@@ -43,7 +45,7 @@ def test_a_policy_is_set_shown_inherited_and_removed(
 
 
 def test_all_of_them_are_shown_together(house: House) -> None:
-    nothing = {"retry": [], "quiet_hours": None, "frequency_caps": [], "limits": None}
+    nothing = {"retry": [], "quiet_hours": None, "frequency_caps": [], "preferences": [], "limits": None}
     assert house.secret.ok("GET", "/policies") == nothing
     for path, value, _ in KINDS:
         house.secret.ok("PUT", path, value)
@@ -79,6 +81,8 @@ def test_all_of_them_are_shown_together(house: House) -> None:
         ("/policies/frequency-caps", CAP | {"period_s": 91 * 86_400}, "period_s"),
         ("/policies/frequency-caps", CAP | {"period_s": 1.5}, "period_s"),
         ("/policies/frequency-caps/a b", CAP, "category"),
+        ("/policies/preferences", {"channels": {"sms": "no"}}, "channels.sms"),
+        ("/policies/preferences", {"channels": {}, "mandatory": True}, "mandatory"),
     ],
 )
 def test_what_makes_no_sense_is_refused(house: House, path: str, value: Any, field: str) -> None:
