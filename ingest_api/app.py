@@ -14,6 +14,7 @@ from ingest_api.dead_letters.routes import GROUP as DEAD_LETTERS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.email.routes import GROUP as EMAIL
+from ingest_api.email.ses import GROUP as SES
 from ingest_api.endpoint import Group
 from ingest_api.event_routes.dry_run import GROUP as ROUTES
 from ingest_api.events.following import GROUP as EVENTS
@@ -53,6 +54,7 @@ GROUPS: tuple[Group, ...] = (
     INBOX,
     SUPPRESSIONS,
     EMAIL,
+    SES,
     TEMPLATES,
     NOTIFICATIONS,
     TRACKING,

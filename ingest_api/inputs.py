@@ -69,6 +69,15 @@ def read_form(request: Request, limit: int) -> list[tuple[str, str]]:
         raise bad_request("The body is not a form.", "body", "malformed_form") from error
 
 
+def read_raw(request: Request, limit: int) -> bytes:
+    """Read a body of at most ``limit`` bytes, whatever it says it is.
+
+    Raises:
+        ApiError: 413 when too large.
+    """
+    return _raw_body(request.environ, limit)
+
+
 def read_query(request: Request, model: type[Model]) -> Model:
     """Validate the query string; a parameter given twice is an error.
 

@@ -12,6 +12,7 @@ from multiprocessing.util import Finalize
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest_api.email.certificates import SnsCalls
 from ingest_api.keys import KeyRing
 from ingest_api.limits.keeping import RateKeeper
 from ingest_api.sms.proof import TwilioProof
@@ -80,6 +81,11 @@ class Services:
     def twilio(self) -> TwilioProof:
         """What Twilio's requests are checked with."""
         return TwilioProof(self.settings)
+
+    @cached_property
+    def sns(self) -> SnsCalls:
+        """What Amazon SNS is asked."""
+        return SnsCalls()
 
     @cached_property
     def receipts(self) -> ReceiptLog:

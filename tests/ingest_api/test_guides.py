@@ -34,6 +34,7 @@ _GUIDES = (
     "inbox",
     "sms",
     "preferences",
+    "email",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)

@@ -153,6 +153,8 @@ CASES: dict[Route, Case] = {
     ("PUT", "/email-subscriptions/{email}/topics"): Case(body={"topics": ["{mark}/other"]}),
     ("DELETE", "/email-subscriptions/{email}"): Case(204),
     ("POST", "/email/events"): Case(201, {"address": "gone@{mark}.example.com", "kind": "bounce"}),
+    # Nobody set a topic; ``test_ses`` has what Amazon is told.
+    ("POST", "/email/events/ses"): Case(404),
     ("GET", "/suppressions"): Case(),
     ("POST", "/suppressions"): Case(201, {"channel": "sms", "address": "+447700900123"}),
     ("DELETE", "/suppressions/{channel}/{address}"): Case(204, path="/suppressions/email/{address}"),
