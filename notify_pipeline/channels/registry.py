@@ -25,6 +25,7 @@ from notify_pipeline.channels.push import PushSender
 from notify_pipeline.channels.sms.opening import open_sms
 from notify_pipeline.channels.transport import Transport
 from notify_pipeline.channels.webpush.opening import open_webpush
+from notify_pipeline.channels.websocket.carrier import open_websocket
 from notify_pipeline.channels.wire.transport import WireTransport
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
@@ -96,7 +97,8 @@ async def open_channels(
             if sender is not None:
                 senders[channel] = sender
                 stack.push_async_callback(sender.aclose)
-        if not senders:
+        # WebSockets need no credentials: alone they are what nobody meant.
+        if not senders.keys() - {Channel.WEBSOCKET}:
             raise ChannelsMisconfigured("provider_mode is real, and no channel has credentials")
         yield senders
 
@@ -131,6 +133,7 @@ OPENERS: Mapping[Channel, Opener] = {
     Channel.EMAIL: open_email,
     Channel.SMS: open_sms,
     Channel.WEBPUSH: open_webpush,
+    Channel.WEBSOCKET: open_websocket,
 }
 
 

@@ -6,7 +6,7 @@ has neither.
 
 from notify_pipeline.core.vocabulary import Channel
 from tests.channels import harness as push
-from tests.channels import sms_harness
+from tests.channels import sms_harness, websocket_harness
 from tests.channels.email.harness import open_email
 from tests.channels.outcomes import Case, Open, push_harness
 from tests.channels.webpush.outcomes import open_webpush
@@ -17,11 +17,13 @@ HARNESSES: dict[str, tuple[Channel, Open]] = {
     "email": (Channel.EMAIL, open_email),
     **sms_harness.HARNESSES,
     "webpush": (Channel.WEBPUSH, open_webpush),
+    **websocket_harness.HARNESSES,
 }
 
 # What a harness's provider cannot do, and why. A name with no harness is a channel that has no sender at all.
 _IN_A_TRANSACTION = "the inbox has no provider: its rows are written in the transaction that routes the send"
 CANNOT: dict[tuple[str, Case], str] = {("inbox", case): _IN_A_TRANSACTION for case in Case}
+CANNOT |= websocket_harness.CANNOT
 
 # Channels that are being built.
-COMING: frozenset[Channel] = frozenset({Channel.WEBSOCKET})
+COMING: frozenset[Channel] = frozenset()

@@ -244,7 +244,7 @@ def test_credentials_lead_to_the_real_service_or_where_the_settings_say(tmp_path
                 }
             )
             async with open_channels(settings, sqlite_ledger) as channels:
-                assert set(channels) == {Channel.APNS}
+                assert set(channels) == {Channel.APNS, Channel.WEBSOCKET}
                 results = await send(channels[Channel.APNS], Platform.IOS, 2, notification())
                 assert {result.outcome for result in results.values()} == {Outcome.ACCEPTED}
             (first, _) = await truth(sandbox)

@@ -236,9 +236,10 @@ def _insert(conn: Connection, messages: Sequence[NewMessage], last: Mapping[User
         }
         for each in messages
     ]
-    new = insert(USER_MESSAGES).returning(USER_MESSAGES.c.seq, sort_by_parameter_order=True)
-    seqs = conn.execute(new, rows).scalars().all()
-    return [Stored(seq, last.get((each.tenant, each.user_id), 0)) for seq, each in zip(seqs, messages, strict=True)]
+    # Told by message and not in the order of the rows: for that, SQLite would insert them one by one.
+    new = insert(USER_MESSAGES).returning(USER_MESSAGES.c.message_id, USER_MESSAGES.c.seq)
+    seqs = dict(conn.execute(new, rows).tuples().all())
+    return [Stored(seqs[each.message_id], last.get((each.tenant, each.user_id), 0)) for each in messages]
 
 
 def _tidy(conn: Connection, items: Sequence[tuple[int, int]]) -> list[int]:
