@@ -26,6 +26,8 @@ MAX_STEPS = 20_000
 # Elements, characters and members that all steps together may look at or make.
 MAX_SIZE = 300_000
 _COSTLY = frozenset({"to_string", "contains", "join", "sort", "sort_by", "max_by", "min_by", "reverse", "map"})
+_SIZED, _NESTED = frozenset({str, list, dict}), frozenset({list, dict})
+_TOO_MUCH = "makes too much of this event"
 _TAKE_EXPRESSIONS = frozenset({"map", "max_by", "min_by", "sort_by"})
 # Identifiers, raw texts and literals, each whole: what looks like one inside another is none.
 _QUOTED = re.compile(r"""("|'|`)(?:\\.|(?!\1).)*\1""", re.DOTALL)
@@ -123,6 +125,7 @@ class _Bounded(visitor.TreeInterpreter):
 
     def __init__(self) -> None:
         super().__init__(_OPTIONS)
+        self._methods = _METHODS
         self._steps = MAX_STEPS
         self._size = MAX_SIZE
 
@@ -130,19 +133,22 @@ class _Bounded(visitor.TreeInterpreter):
         self._steps -= 1
         if self._steps < 0:
             raise NotEvaluated("takes too many steps for this event")
-        found = super().visit(node, *args, **kwargs)
-        if isinstance(found, str | list | dict):
-            self._charge(len(found))
+        found = self._methods[node["type"]](self, node, *args, **kwargs)
+        if found.__class__ in _SIZED:
+            self._size -= len(found)
+            if self._size < 0:
+                raise NotEvaluated(_TOO_MUCH)
         return found
 
     def visit_comparator(self, node: Any, value: Any) -> Any:
         sides = [self.visit(child, value) for child in node["children"]]
-        if all(isinstance(side, list | dict) for side in sides):
+        if sides[0].__class__ in _NESTED and sides[1].__class__ in _NESTED:
             # Equality looks as deep as both sides go.
             for side in sides:
                 self.weigh(side)
-        literals: list[Any] = [{"type": "literal", "value": side} for side in sides]
-        return super().visit_comparator({"type": node["type"], "value": node["value"], "children": literals}, value)
+        if node["value"] in ("eq", "ne"):
+            return self.COMPARATOR_FUNC[node["value"]](*sides)
+        return self.COMPARATOR_FUNC[node["value"]](*sides) if all(map(_is_ordered, sides)) else None
 
     def visit_function_expression(self, node: Any, value: Any) -> Any:
         if node["value"] not in _COSTLY:
@@ -169,9 +175,15 @@ class _Bounded(visitor.TreeInterpreter):
     def _charge(self, size: int) -> None:
         self._size -= size
         if self._size < 0:
-            raise NotEvaluated("makes too much of this event")
+            raise NotEvaluated(_TOO_MUCH)
 
 
+def _is_ordered(side: Any) -> bool:
+    return isinstance(side, int | float | str) and not isinstance(side, bool)
+
+
+# What a node of each type does, by the library's own naming.
+_METHODS = {name.removeprefix("visit_"): getattr(_Bounded, name) for name in dir(_Bounded) if name.startswith("visit_")}
 # The functions hold no state: one instance serves all.
 _CALLED = functions.Functions()
 _OPTIONS = visitor.Options(custom_functions=_CALLED)
