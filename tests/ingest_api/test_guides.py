@@ -30,6 +30,7 @@ _GUIDES = (
     "callbacks",
     "limits",
     "users",
+    "events",
     "likes",
     "inbox",
     "sms",
