@@ -112,6 +112,17 @@ def test_a_replay_is_the_original_for_these_addresses_at_once(
     assert again["collapse_key"] == made["collapse_key"]
 
 
+@pytest.mark.parametrize(
+    ("channel", "name"),
+    [("email", "emails"), ("sms", "phones"), ("websocket", "users"), ("webpush", "devices"), ("apns", "devices")],
+)
+def test_a_replay_names_addresses_as_their_channel_does(channel: str, name: str) -> None:
+    body = {"type": "news", "content": {}, "users": ["u"], "emails": ["x"], "phones": ["+1"]}
+    made = replay_body(body, TENANT, "n", channel, ["a", "b"], None)
+    named = {kind: made[kind] for kind in ("users", "devices", "emails", "phones", "topics") if kind in made}
+    assert (named, made["channels"]) == ({name: ["a", "b"]}, [channel])
+
+
 def sent(ledger: Ledger, notification_id: str, **body: Any) -> str:
     new = NewRequest(TENANT, notification_id, {**BODY, **body}, NOW, NOW + timedelta(seconds=60))
     return requests.accept(ledger, new).request_id
@@ -292,3 +303,25 @@ def test_a_replay_that_dies_is_replayed_again_with_the_first_ones_key(ledger: Le
     assert second["notification_id"].startswith("n1~r") and second["notification_id"].count("~r") == 1
     row = requests.get(ledger, TENANT, second["request_id"])
     assert row is not None and row.body["collapse_key"] == own_collapse_key(TENANT, "n1")
+
+
+def test_a_mailbox_is_left_out_once_it_is_unsubscribed_or_another_user_s(ledger: Ledger) -> None:
+    for address, user in (("same@x", "u-same@x"), ("anyone@x", None), ("sold@x", "somebody"), ("left@x", "u-left@x")):
+        devices.register(ledger, TENANT, Registration(address, Platform.EMAIL, user_id=user), NOW)
+    devices.delete(ledger, TENANT, "left@x", NOW)
+    devices.register(ledger, TENANT, Registration("+447700900123", Platform.ANDROID, user_id="somebody"), NOW)
+    request_id = sent(ledger, "n1", users=["u"], channels=["email", "sms"])
+    addresses = ["same@x", "anyone@x", "sold@x", "left@x", "profile@x"]
+    died(ledger, request_id, addresses, "email", users=True)
+    died(ledger, request_id, ["+447700900123"], "sms", users=True)
+    done = replays.replay(ledger, asked()).answer
+    bodies = {}
+    for made in done["requests"]:
+        row = requests.get(ledger, TENANT, made["request_id"])
+        assert row is not None
+        bodies[made["channel"]] = row.body
+        theirs = letters.users_of(ledger, request_id, made["request_id"])
+        assert theirs == {address: f"u-{address}" for address in theirs} and len(theirs) == made["dead_letters"]
+    assert sorted(bodies["email"]["emails"]) == ["anyone@x", "profile@x", "same@x"]
+    assert bodies["sms"]["phones"] == ["+447700900123"]
+    assert len(done["left_out"]) == 2

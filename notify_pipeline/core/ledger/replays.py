@@ -31,6 +31,8 @@ from notify_pipeline.core.vocabulary import Channel, RegistrationOp
 MOST_COUNTED = 10_000
 # Channels whose addresses are registered and yet reach somebody without: replays look whether they still are.
 _SUBSCRIBED = frozenset({Channel.EMAIL.value})
+# Channels whose addresses are never registered.
+_UNREGISTERED = frozenset({Channel.SMS.value, Channel.WEBSOCKET.value})
 _ORIGINAL = ("request_id", "tenant", "notification_id", "body")
 
 
@@ -215,13 +217,14 @@ def _of_others_now(conn: Connection, tenant: str, fresh: Sequence[Letter]) -> li
     What was meant for one person must not reach the next one who signs in there. The same holds for a subscribed e-mail
     address, which moreover is not written to once its subscription is gone; other addresses are nobody's registration.
     """
-    tokens = sorted({letter.address for letter in fresh if letter.user_id is not None or letter.channel in _SUBSCRIBED})
+    asked = [letter for letter in fresh if letter.channel not in _UNREGISTERED]
+    tokens = sorted({letter.address for letter in asked if letter.user_id is not None or letter.channel in _SUBSCRIBED})
     now: dict[str, tuple[str | None, str]] = {}
     for start in range(0, len(tokens), progress.PIECE):
         mine = (DEVICES.c.tenant == tenant, DEVICES.c.token.in_(tokens[start : start + progress.PIECE]))
         query = select(DEVICES.c.token, DEVICES.c.user_id, DEVICES.c.op).where(*mine)
         now.update((token, (user_id, op)) for token, user_id, op in conn.execute(query))
-    return [letter for letter in fresh if letter.address in now and _is_of_other(letter, *now[letter.address])]
+    return [letter for letter in asked if letter.address in now and _is_of_other(letter, *now[letter.address])]
 
 
 def _is_of_other(letter: Letter, user_id: str | None, op: str) -> bool:
