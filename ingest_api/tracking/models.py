@@ -97,6 +97,10 @@ class RecipientShown(Shown):
     provider_message_id: str | None
     attempts: int = Field(description="Attempts begun; 0 for one that was skipped when the send was routed.")
     last_attempt_at: datetime | None = Field(description="When the last one began, or when it was skipped.")
+    consent: str | None = Field(
+        description="On whose word it was sent, or not: `user:<source>:<date>`, `policy`, `mandatory` or `default`;"
+        " null where nobody was asked."
+    )
 
 
 class RecipientPage(Shown):

@@ -37,6 +37,7 @@ COLUMNS = (
     "outcome",
     "provider_code",
     "provider_message_id",
+    "consent",
 )
 # Files read side by side: they are small, and on S3 each is a few round trips.
 _READERS = 8
@@ -69,6 +70,7 @@ class RecipientRow:
         provider_message_id: The provider's id of an accepted message.
         attempts: Attempts begun; 0 where it got none.
         last_attempt_at: When the last one began, or when it was skipped.
+        consent: On whose word it was sent to or not (``core.consents``), where anybody was asked.
     """
 
     recipient: str
@@ -81,6 +83,7 @@ class RecipientRow:
     provider_message_id: str | None
     attempts: int
     last_attempt_at: datetime | None
+    consent: str | None
 
     def fits(self, where: RecipientFilter) -> bool:
         """Tell whether a filter asks for it."""

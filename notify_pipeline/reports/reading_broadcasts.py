@@ -219,4 +219,5 @@ def _row(
         provider_message_id=attempt.get("provider_message_id"),
         attempts=0 if last is None else last.chunk.attempts[last.at],
         last_attempt_at=began,
+        consent=attempt.get("consent"),
     )

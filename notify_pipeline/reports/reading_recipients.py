@@ -218,6 +218,7 @@ def _queued(queued: Row, row: Row | None) -> RecipientRow:
         provider_message_id=None if row is None else row["provider_message_id"],
         attempts=queued["attempt_no"],
         last_attempt_at=began if row is None or row["attempt_no"] < queued["attempt_no"] else row["sent_at"],
+        consent=None if row is None else row.get("consent"),
     )
 
 
@@ -233,4 +234,5 @@ def _landed(row: Row) -> RecipientRow:
         provider_message_id=row["provider_message_id"],
         attempts=row["attempt_no"],
         last_attempt_at=row["sent_at"],
+        consent=row.get("consent"),
     )

@@ -41,6 +41,8 @@ from notify_pipeline.delivery.known import find_known
 from notify_pipeline.delivery.late import Late
 from notify_pipeline.delivery.recipients import Recipients
 from notify_pipeline.delivery.scheduling import Schedules
+from notify_pipeline.reports import reading_recipients
+from notify_pipeline.reports.reading_attempts import RecipientFilter
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.test_broadcast import routed, run
 from tests.delivery.test_drain import drain_to_end, found, register
@@ -388,3 +390,19 @@ def test_a_provider_is_called_for_those_who_want_it_at_that_moment(ctx: Delivery
     world = _World(ctx)
     for step in [*steps, ("call", True)]:
         world.step(*step)
+
+
+def test_a_send_s_recipients_are_listed_with_on_whose_word_it_was(ctx: DeliveryContext) -> None:
+    say(ctx.ledger, "ada", False, "", "email", source="page")
+    small = accept(ctx.ledger, users=NAMES[:2], channels=["email"])
+    drain_to_end(ctx, small)
+    large = routed(ctx, users=NAMES[:2], channels=["email"])
+    run(ctx, large)
+    land(ctx.ledger, ctx.lake)
+    for request_id in (small, large):
+        everybody = RecipientFilter()
+        page = reading_recipients.page(ctx.ledger, ctx.lake, request_id, everybody, 10, None, ctx.clock())
+        assert sorted((each.platform, each.provider_code, each.consent) for each in page.rows) == [
+            ("email", "fake_accepted", "default"),
+            ("email", "unsubscribed", f"user:page:{TODAY}"),
+        ]
