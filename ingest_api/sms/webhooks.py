@@ -67,7 +67,6 @@ def take_sms_reply(call: Call) -> Response:
             sms_stops.stop(services.ledger, number, None, _ACTOR, services.clock())
         else:
             sms_stops.start(services.ledger, number, _ACTOR, services.clock())
-        log.info("%s replied %s", masked(number), wish)
     return LeanResponse(b"<Response/>", 200, content_type=_TWIML)
 
 
@@ -92,7 +91,7 @@ def take_sms_status(call: Call, tenant_id: TenantId, query: Beacon) -> Response:
         append(services, _RECEIVED, call.request)
     elif status in _LOST:
         code = form.get("ErrorCode", "")[:_MAX_CODE]
-        log.info("a message to %s was %s: %s", masked(number), status, code if code.isalnum() else "no code")
+        log.warning("a message to %s was %s: %s", masked(number), status, code if code.isalnum() else "no code")
         if code == _UNKNOWN:
             reason = SuppressionReason.HARD_BOUNCE
             new = NewSuppression(tenant_id, Channel.SMS, number, reason, code, _ACTOR)

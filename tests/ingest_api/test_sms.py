@@ -208,3 +208,9 @@ def test_the_sandbox_is_known_by_its_own_token(tmp_path: Path, migrated: Path) -
 def test_without_its_sandbox_nobody_is_believed(tmp_path: Path, migrated: Path) -> None:
     for house in build(copied(migrated, tmp_path), sandbox_url="http://127.0.0.1:9"):
         assert post(house, INBOUND, TOKEN, From=NUMBER, Body="START").status_code == 503
+
+
+def test_what_was_not_delivered_is_logged_without_its_number(twilio: House, caplog: pytest.LogCaptureFixture) -> None:
+    assert status(twilio, status_path(twilio), "undelivered", ErrorCode="30007") == 204
+    assert "a message to +…23 was undelivered: 30007" in caplog.text
+    assert NUMBER not in caplog.text
