@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from notify_pipeline.core import route_rules, route_sends
 from notify_pipeline.core.ledger import routes, templates
@@ -140,8 +141,14 @@ def _findings(by_name: Mapping[str, Findings]) -> RouteFindings:
 
 def _need(row: EventRow, rules: Sequence[Rule], bounds: Bounds) -> Need:
     event = row.view
-    wanted = {rule.name: RouteNeed(rule.enrichment, route_sends.users_of(rule, event, bounds)) for rule in rules}
+    wanted = {rule.name: RouteNeed(rule.enrichment, _users(rule, event, bounds)) for rule in rules}
     return Need(row.tenant, row.event_id, row.attempt_no + 1, event, row.accepted_at, wanted)
+
+
+def _users(rule: Rule, event: Mapping[str, Any], bounds: Bounds) -> tuple[str, ...]:
+    """Return the users of whom a rule could say what was found: all, or the only one."""
+    found = route_sends.users_of(rule, event, bounds)
+    return found if rule.per_recipient or len(found) == 1 else ()
 
 
 def _incoming(row: EventRow, rule: Rule, made: Made, limits: Limits) -> Incoming:

@@ -32,6 +32,7 @@ _GUIDES = (
     "users",
     "events",
     "likes",
+    "enrichment",
     "inbox",
     "sms",
     "preferences",
