@@ -39,6 +39,7 @@ from ingest_api.tracking.routes import GROUP as TRACKING
 from ingest_api.unsubscribe.routes import GROUP as UNSUBSCRIBING
 from ingest_api.users.routes import GROUP as USERS
 from ingest_api.users.token_routes import GROUP as USER_TOKENS
+from ingest_api.webpush.routes import GROUP as WEBPUSH
 from notify_pipeline.core.settings import Settings
 
 GROUPS: tuple[Group, ...] = (
@@ -47,6 +48,7 @@ GROUPS: tuple[Group, ...] = (
     POLICIES,
     LIMITS,
     DEVICES,
+    WEBPUSH,
     USERS,
     PREFERENCES,
     UNSUBSCRIBING,

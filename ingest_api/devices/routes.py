@@ -6,11 +6,13 @@ Belongs here: the device routes. Does not belong here: storing (``core.ledger.de
 from flask import Response
 
 from ingest_api.devices.models import DeviceShown, NewRegistration, NewTopics
+from ingest_api.devices.subscribed import subscribed
 from ingest_api.endpoint import Answer, Call, Group, answer, empty
 from ingest_api.errors import ApiError, FieldError, not_found, unprocessable
 from ingest_api.fields import Token, stored_topics, token_fault
 from ingest_api.keys import Access
 from notify_pipeline.core.ledger import devices
+from notify_pipeline.core.vocabulary import Platform
 
 GROUP = Group("devices", "Device tokens, their users and topics.")
 _NO_DEVICE = {404: "No such device is registered with this tenant."}
@@ -23,13 +25,11 @@ def register_device(call: Call, body: NewRegistration) -> Response:
     """Register a device, or register it again.
 
     An app should call this at every start: a token counts as dead from a provider's word only if it was not registered
-    again since.
+    again since. A page registers what its browser subscribed to, with `platform` `webpush`, and uses the token in the
+    answer from then on.
     """
-    fault = token_fault(body.token, body.platform)
-    if fault is not None:
-        raise unprocessable(FieldError("token", fault))
     registration = devices.Registration(
-        token=body.token,
+        token=_token(call, body),
         platform=body.platform,
         user_id=body.user_id,
         topics=stored_topics(body.topics),
@@ -80,6 +80,23 @@ def delete_device(call: Call, token: Token) -> Response:
     if not devices.delete(call.services.ledger, call.tenant, token, call.services.clock()):
         raise _no_device()
     return empty()
+
+
+def _token(call: Call, body: NewRegistration) -> str:
+    """Return the token that a registration is known by. Raises ApiError: it has none, or two."""
+    if body.platform is not Platform.WEBPUSH:
+        if body.subscription is not None:
+            raise unprocessable(FieldError("subscription", "is for platform webpush"))
+        if body.token is None:
+            raise unprocessable(FieldError("token", "is required"))
+        if (fault := token_fault(body.token, body.platform)) is not None:
+            raise unprocessable(FieldError("token", fault))
+        return body.token
+    if body.token is not None:
+        raise unprocessable(FieldError("token", "must not be given for platform webpush: it is made of subscription"))
+    if body.subscription is None:
+        raise unprocessable(FieldError("subscription", "is required for platform webpush"))
+    return subscribed(body.subscription, call.services.settings.registers_private_browsers)
 
 
 def _no_device() -> ApiError:

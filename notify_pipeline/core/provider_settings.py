@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 
@@ -116,8 +116,22 @@ class ProviderSettings(BaseSettings):
     )
     provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
 
+    @field_validator("vapid_private_key")
+    @classmethod
+    def _is_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            from notify_pipeline.core.vapid import read_key  # what it needs is loaded only where a key is set
+
+            read_key(value.get_secret_value())
+        return value
+
     @property
     def needs_sandbox(self) -> bool:
         """Whether some channel has no provider and speaks to the sandbox instead."""
         providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider, self.vapid_subject)
         return self.provider_mode == "sandbox" and any(each is None for each in providers)
+
+    @property
+    def registers_private_browsers(self) -> bool:
+        """Whether a browser's push service may have a private address: the sandbox's has."""
+        return self.webpush_allow_private or (self.provider_mode == "sandbox" and self.vapid_subject is None)

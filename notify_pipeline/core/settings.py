@@ -19,7 +19,8 @@ from notify_pipeline.core.provider_settings import ProviderSettings
 class Settings(GatewaySettings, ProviderSettings):
     """One process's view of the configuration. Make it once at start and hand it down."""
 
-    model_config = SettingsConfigDict(env_prefix="NOTIFY_", frozen=True, extra="ignore")
+    # An error must not show what it is about: it may be a password.
+    model_config = SettingsConfigDict(env_prefix="NOTIFY_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     home: Path = Field(default=Path("data"), description="Holds everything a running system writes.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Ingress port; 0 = any free one.")

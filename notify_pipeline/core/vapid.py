@@ -7,12 +7,16 @@ Browsers tie a subscription to the public key that the page subscribed with: who
 subscriptions. So it is made from a secret of the installation that never changes, and is the same in every process.
 """
 
+from typing import TYPE_CHECKING
+
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, derive_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.push_subscriptions import from_base64url, to_base64url
-from notify_pipeline.core.settings import Settings
+
+if TYPE_CHECKING:
+    from notify_pipeline.core.ledger.engine import Ledger
+    from notify_pipeline.core.settings import Settings
 
 # The name of the installation's secret that the key is made of.
 SECRET = "vapid"  # noqa: S105 - its name
@@ -21,12 +25,8 @@ _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _KEY_BYTES = 32
 
 
-def installation_key(settings: Settings, ledger: Ledger) -> EllipticCurvePrivateKey:
-    """Return the key that this installation sends with.
-
-    Raises:
-        ValueError: The settings name a key, and it is none.
-    """
+def installation_key(settings: "Settings", ledger: "Ledger") -> EllipticCurvePrivateKey:
+    """Return the key that this installation sends with."""
     if settings.vapid_private_key is not None:
         return read_key(settings.vapid_private_key.get_secret_value())
     return key_of(ledger.secret(SECRET))

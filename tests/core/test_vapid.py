@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from py_vapid import Vapid02
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.push_subscriptions import from_base64url, is_point, to_base64url
@@ -41,3 +41,9 @@ def test_any_secret_makes_a_key(secret: bytes) -> None:
 def test_what_is_no_key(text: str) -> None:
     with pytest.raises(ValueError, match="."):
         read_key(text)
+
+
+def test_a_setting_that_is_no_key_is_an_error_at_the_start_that_does_not_show_it() -> None:
+    with pytest.raises(ValidationError, match="vapid_private_key") as caught:
+        Settings(vapid_private_key=SecretStr("my-secret-key"))
+    assert "my-secret" not in str(caught.value)

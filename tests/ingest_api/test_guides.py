@@ -37,6 +37,7 @@ _GUIDES = (
     "sms",
     "preferences",
     "email",
+    "webpush",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)

@@ -121,6 +121,7 @@ CASES: dict[Route, Case] = {
     ("GET", "/limits"): Case(),
     ("GET", "/usage"): Case(),
     ("POST", "/devices"): Case(201, {"token": "{mark}-new", "platform": "android", "topics": ["{mark}/topic"]}),
+    ("GET", "/webpush/key"): Case(owned=False),
     ("GET", "/devices/{token}"): Case(),
     ("PUT", "/devices/{token}/topics"): Case(body={"topics": ["{mark}/other"]}),
     ("DELETE", "/devices/{token}"): Case(204),

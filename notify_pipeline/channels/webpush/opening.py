@@ -9,9 +9,7 @@ What makes this channel real is ``NOTIFY_VAPID_SUBJECT``, the address at which p
 import logging
 import ssl
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
-from notify_pipeline.channels.base import ChannelSender, CredentialsRejected
+from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.channels.each import EachSender
 from notify_pipeline.channels.opening import Around
 from notify_pipeline.channels.webpush.carrier import Reach, WebPushCarrier
@@ -25,11 +23,7 @@ _SANDBOX_SUBJECT = "mailto:sandbox@notify.invalid"
 
 
 async def open_webpush(around: Around) -> ChannelSender | None:
-    """Return a sender to browsers; None where no subject is set and there is no sandbox.
-
-    Raises:
-        CredentialsRejected: The key in the settings is none.
-    """
+    """Return a sender to browsers; None where no subject is set and there is no sandbox."""
     settings = around.settings
     subject, reach = settings.vapid_subject, Reach(settings.webpush_allow_private, tls=_trust(around))
     if subject is None:
@@ -39,18 +33,11 @@ async def open_webpush(around: Around) -> ChannelSender | None:
         url = around.sandbox["webpush_url"]
         log.warning("webpush: no subject is set, so this speaks to the sandbox at %s: no real browser gets any", url)
         subject, reach = _SANDBOX_SUBJECT, Reach(allow_private=True, only_below=f"{url}/")
-    key = _key(around)
+    key = vapid.installation_key(settings, around.ledger)
     tokens = VapidTokens(key, subject, around.clock)
     carrier = WebPushCarrier(tokens, reach, around.receipt_url, settings.request_timeout_s, around.clock)
     gate = await around.gate(f"webpush:{short_hash(vapid.public_text(key))}", settings.webpush_per_minute)
     return EachSender(carrier, gate, around.clock, settings.webpush_connections)
-
-
-def _key(around: Around) -> EllipticCurvePrivateKey:
-    try:
-        return vapid.installation_key(around.settings, around.ledger)
-    except ValueError as error:
-        raise CredentialsRejected("vapid_private_key", str(error)) from None
 
 
 def _trust(around: Around) -> ssl.SSLContext | None:
