@@ -177,13 +177,10 @@ class Pool:
             answer = await self._envelope(link, sender, to, len(raw))
             if answer is None:
                 answer = await self._content(link, raw)
-            elif answer.stage is not Stage.MAIL and answer.code != _SERVICE_CLOSING:
-                # RFC 5321 section 4.1.1.5: the next message begins anew.
-                await _command(link, Stage.RCPT, b"RSET")
         except BaseException:
             link.close()
             raise
-        if answer.code == _SERVICE_CLOSING:
+        if answer.code == _SERVICE_CLOSING or not await _is_reset(link, answer):
             link.close()
         else:
             self._keep(link)
@@ -233,6 +230,17 @@ async def _command(link: "SMTP", stage: Stage, *words: bytes) -> Answer:
         raise Lost(stage, "timeout") from None
     except (SMTPException, OSError):
         raise Lost(stage, "connection_lost") from None
+
+
+async def _is_reset(link: "SMTP", answer: Answer) -> bool:
+    """Tell whether the next message can begin on a connection; a refusal may have been its last word."""
+    if answer.stage in (Stage.MAIL, Stage.CONTENT):
+        return True
+    try:
+        # RFC 5321 section 4.1.1.5: what the refused message had begun is over.
+        return (await _command(link, answer.stage, b"RSET")).code < 300
+    except (Lost, NotCalled):
+        return False
 
 
 async def _quit(link: "SMTP") -> None:

@@ -52,10 +52,11 @@ class Seen:
 
 @dataclass
 class Asked:
-    """A recipient that mail was offered for, whatever became of it; the message id where the content came."""
+    """A recipient that mail was offered for; the message id where the content came."""
 
     address: str
     message_id: str | None = None
+    refused: bool = False
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Relay:
     async def _answered(self, server: Any, answer: str | None, good: str) -> str:
         if answer in ("drop", "hang"):
             await self._end(server, answer)
-        if (answer or "").startswith("421"):
+        if (answer or "").startswith("421") or (answer or "").endswith("goodbye"):
             asyncio.get_running_loop().call_soon(server.transport.close)
         return answer or good
 
@@ -131,6 +132,8 @@ class Relay:
         answer = await self._answered(server, self.script.rcpt, "250 2.1.5 OK")
         if answer.startswith("250"):
             envelope.rcpt_tos.append(address)
+        else:
+            server.asked.refused = True
         return answer
 
     async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:

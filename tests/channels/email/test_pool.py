@@ -87,6 +87,18 @@ def test_a_refused_recipient_does_not_spoil_the_connection(tmp_path: Path) -> No
     on(tmp_path, body)
 
 
+def test_a_refusal_counts_though_the_relay_hangs_up_on_us(tmp_path: Path) -> None:
+    async def body(relay: Relay) -> None:
+        sender, _, _ = sender_over(relay, at_once=1)
+        relay.script = Script(rcpt="550 5.1.1 nobody, goodbye")
+        assert outcomes(await send(sender, 5)) == {Outcome.INVALID_RECIPIENT: 5}
+        relay.script = Script()
+        assert outcomes(await send(sender, 2)) == {Outcome.ACCEPTED: 2}
+        await sender.aclose()
+
+    on(tmp_path, body)
+
+
 def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "IDLE_S", 0.05)
 
