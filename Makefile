@@ -9,7 +9,7 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports \
-  bench-engine bench-fanout bench-million bench-priority lock clean
+  bench-engine bench-fanout bench-million bench-priority bench-gateway lock clean
 
 setup: $(READY)
 
@@ -43,9 +43,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority
+bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
+  bench-gateway
 
-bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority: bench-%: $(READY)
+bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
+  bench-gateway: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
 
 lock: $(READY)

@@ -22,7 +22,7 @@ STOP_S = 60.0
 
 def environment(home: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFY_")}
-    ports = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX")}
+    ports = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX", "GATEWAY")}
     return {**inherited, **ports, "NOTIFY_HOME": str(home)}
 
 
@@ -78,7 +78,7 @@ def system(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
 def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"], tmp_path: Path) -> None:
     home, process = system
     run = orjson.loads((home / "run.json").read_bytes())
-    assert set(run) == {"http", "dagster", "sandbox", "admin_key"}
+    assert set(run) == {"http", "gateway", "dagster", "sandbox", "admin_key"}
     for private in ("run.json", "admin-key"):
         assert stat.S_IMODE((home / private).stat().st_mode) == 0o600
 

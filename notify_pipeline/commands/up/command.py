@@ -30,7 +30,7 @@ app = typer.Typer()
 @app.command()
 @failing_clearly(StartError, home.HomeTakenError)
 def up() -> None:
-    """Run everything: ingress, lander, Dagster and, without provider credentials, the sandbox. Ctrl-C stops it."""
+    """Run everything: ingress, gateway, lander, Dagster, and the sandbox where credentials lack. Ctrl-C stops it."""
     settings = Settings()
     settings = settings.model_copy(update={"home": settings.home.resolve()})
     if settings.provider_mode == "real" and settings.fcm_credentials is None and settings.apns_key is None:
@@ -60,7 +60,13 @@ def _run(settings: Settings, ledger: Ledger, guard: Guard, key: str) -> None:
             if _start(supervisor, ledger):
                 home.write_run_file(
                     settings.home,
-                    {"http": where.http, "dagster": where.dagster, "sandbox": where.sandbox, "admin_key": key},
+                    {
+                        "http": where.http,
+                        "gateway": _sockets(settings, where),
+                        "dagster": where.dagster,
+                        "sandbox": where.sandbox,
+                        "admin_key": key,
+                    },
                 )
                 _say_where(settings, where)
                 supervisor.watch()
@@ -124,12 +130,23 @@ def _about_transport(settings: Settings) -> str:
     return f"pushes leave through {carrier} (NOTIFY_TRANSPORT={settings.transport})"
 
 
+def _sockets(settings: Settings, where: stack.Addresses) -> str:
+    """Where WebSocket clients connect."""
+    return settings.gateway_url or where.gateway.replace("http", "ws", 1) + "/ws"
+
+
 def _say_where(settings: Settings, where: stack.Addresses) -> None:
     if where.sandbox is not None:
         CONSOLE.print(_about_sandbox(settings), soft_wrap=True)
     CONSOLE.print(_about_transport(settings), soft_wrap=True)
-    for name, url in (("API", where.http), ("Dagster", where.dagster), ("sandbox", where.sandbox)):
+    parts = (
+        ("API", where.http),
+        ("WebSocket", _sockets(settings, where)),
+        ("Dagster", where.dagster),
+        ("sandbox", where.sandbox),
+    )
+    for name, url in parts:
         if url is not None:
-            CONSOLE.print(f"{name:<8} {url}", soft_wrap=True)
+            CONSOLE.print(f"{name:<9} {url}", soft_wrap=True)
     CONSOLE.print(f"API docs {where.http}/docs", soft_wrap=True)
     CONSOLE.print(f"output of the processes: {settings.home / OUTPUT_FOLDER}", soft_wrap=True)

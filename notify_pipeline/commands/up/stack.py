@@ -30,6 +30,7 @@ class Addresses:
     http: str
     dagster: str
     sandbox: str | None
+    gateway: str
     code_socket: Path
 
     @property
@@ -51,6 +52,7 @@ def choose_addresses(settings: Settings) -> Addresses:
         http=f"http://{settings.http_host}:{_port(settings.http_port, settings.http_host)}",
         dagster=f"http://{_LOOPBACK}:{_port(settings.dagster_port, _LOOPBACK)}",
         sandbox=sandbox,
+        gateway=f"http://{settings.gateway_host}:{_port(settings.gateway_port, settings.gateway_host)}",
         code_socket=Path(tempfile.mkdtemp(prefix="notify-")) / "code.sock",
     )
 
@@ -69,6 +71,7 @@ def child_environment(settings: Settings, where: Addresses, dagster_home: Path) 
         "NOTIFY_HOME": str(settings.home.resolve()),
         "NOTIFY_HTTP_PORT": port_of(where.http),
         "NOTIFY_DAGSTER_PORT": port_of(where.dagster),
+        "NOTIFY_GATEWAY_PORT": port_of(where.gateway),
         "DAGSTER_HOME": str(dagster_home.resolve()),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
@@ -92,6 +95,7 @@ def children(settings: Settings, where: Addresses, env: dict[str, str], output: 
     specs = [
         ChildSpec("code-server", _code_server(where), env, probes.accepts(where.code_socket)),
         ChildSpec("ingress", _ingress(settings, where), env, probes.http_answers(f"{where.http}/readyz")),
+        ChildSpec("gateway", _python("ingest_api.gateway"), env, probes.http_answers(f"{where.gateway}/readyz")),
         ChildSpec("lander", _notify("lander"), env, landing, outlives=True),
         ChildSpec("daemon", _dagster_daemon(where), env, _dagster(where, probes.daemons_healthy), ("code-server",)),
         ChildSpec("webserver", _webserver(where), env, _dagster(where, probes.code_loaded), ("code-server",)),
