@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from notify_pipeline.core import phone_numbers
+from notify_pipeline.core import phone_numbers, templating
 from notify_pipeline.core.conditions import TOPIC
 
 # Of an audience; exactly one of them. ``topics`` are few, the others as many as the settings allow.
 AUDIENCES = ("users", "emails", "phones", "devices", "topics")
 MAX_TOPICS = 100
-_MAX_TEXT = {"title": 1_000, "body": 20_000}
+_MAX_TEXT = {"title": 1_000, "body": 20_000, "html": templating.MAX_HTML}
 _MAX_DATA, _MAX_VALUE = 100, 4_096
 _RESERVED = frozenset(
     {"from", "message_type", "notification", "aps", "notificationId", "platform", "provider", "d", "receipt"}
@@ -38,6 +38,8 @@ def content_faults(content: Mapping[str, Any], overrides: Mapping[str, Mapping[s
     for channel, override in overrides.items():
         where = f"overrides.{channel}"
         yield from _texts_faults(where, override)
+        if override.get("html") is not None and channel != "email":
+            yield f"{where}.html is for e-mail only"
         if not _says_something({**content, **override}):
             yield f"{where} leaves neither a title, a body nor data"
 
