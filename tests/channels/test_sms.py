@@ -113,6 +113,47 @@ def test_a_messaging_service_is_named_as_one_and_nothing_is_called_back_without_
     assert form["ValidityPeriod"] == "36000"
 
 
+@pytest.mark.parametrize(
+    ("status", "pieces", "outcome", "code", "message_id"),
+    [
+        (b"201 Created", [b'{"sid": ', b'"SM1"}'], Outcome.ACCEPTED, None, "SM1"),
+        (b"201 Created", [b'{"sid": "S'], Outcome.ACCEPTED, None, None),
+        (b"400 Bad Request", [b'{"code"', b": 21610}"], Outcome.INVALID_RECIPIENT, f"{OPTED_OUT}:21610", None),
+        (b"400 Bad Request", [b'{"code": 216'], Outcome.PERMANENT, "http_400", None),
+        (b"503 Service Unavailable", [], Outcome.TRANSIENT, "http_503", None),
+    ],
+)
+def test_an_answer_may_come_in_pieces_or_break_off(
+    status: bytes, pieces: list[bytes], outcome: Outcome, code: str | None, message_id: str | None
+) -> None:
+    length = sum(map(len, pieces)) if pieces and pieces[-1].endswith(b"}") else 99
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, length))
+        for piece in pieces:
+            await writer.drain()
+            await asyncio.sleep(0.02)  # in a segment of its own
+            writer.write(piece)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        carrier = twilio(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        verdict = await carrier.call(carrier.prepare(notification(), Platform.SMS), ADA, DELIVERY)
+        await carrier.aclose()
+        server.close()
+        await server.wait_closed()
+        assert (verdict.outcome, verdict.code, verdict.message_id) == (outcome, code, message_id)
+
+    asyncio.run(main())
+
+
+def test_a_sender_id_that_looks_like_a_messaging_service_is_none() -> None:
+    assert asyncio.run(_asked("MGM", None)).seen[0].form["From"] == "MGM"
+
+
 @pytest.mark.parametrize("provider", ["twilio", "sns"])
 def test_a_certificate_of_somebody_else_s_is_not_believed(provider: str, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()

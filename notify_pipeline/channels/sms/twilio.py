@@ -7,6 +7,7 @@ https://www.twilio.com/docs/messaging/api/message-resource
 """
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ _MAX_VALIDITY_S = 36_000
 _IDLE_S = 10.0
 # A message's own JSON has about 1 KB.
 _MAX_ANSWER = 65_536
-_SERVICE_PREFIX = "MG"
+# A sender id of one's own may begin like one. https://www.twilio.com/docs/glossary/what-is-a-sid
+_SERVICE = re.compile(r"MG[0-9a-fA-F]{32}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class TwilioCarrier:
         sender = self._account.sender
         form = {
             "To": number,
-            "MessagingServiceSid" if sender.startswith(_SERVICE_PREFIX) else "From": sender,
+            "MessagingServiceSid" if _SERVICE.match(sender) else "From": sender,
             "Body": text,
             "ValidityPeriod": str(min(max(left_s, 1), _MAX_VALIDITY_S)),
         }
@@ -129,7 +131,7 @@ class TwilioCarrier:
         call = SimpleNamespace(left=False)
         try:
             async with session.post(self._url, data=form, allow_redirects=False, trace_request_ctx=call) as answer:
-                body = await answer.content.read(_MAX_ANSWER)
+                body = await _read(answer)
                 return classify(answer.status, answer.headers.get("Retry-After"), body, self._clock())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = "timeout" if isinstance(error, TimeoutError) else "connection"
@@ -163,3 +165,16 @@ class TwilioCarrier:
             trace_configs=[trace],
         )
         return self._session
+
+
+async def _read(answer: "aiohttp.ClientResponse") -> bytes:
+    """Return an answer's body, or what came of it: its status alone says whether the message was taken."""
+    import aiohttp
+
+    body = b""
+    try:
+        while len(body) < _MAX_ANSWER and (piece := await answer.content.read(_MAX_ANSWER - len(body))):
+            body += piece
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        answer.close()
+    return body
