@@ -1,7 +1,8 @@
 """Who does not want a send gets nothing of it, whenever they said so, and the reason is recorded."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -43,12 +44,14 @@ from notify_pipeline.delivery.recipients import Recipients
 from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.reports import reading_recipients
 from notify_pipeline.reports.reading_attempts import RecipientFilter
+from tests.delivery.clocks import NOON, Clock, accept_at
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.test_broadcast import routed, run
-from tests.delivery.test_drain import drain_to_end, found, register
+from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 
 NAMES = ("ada", "bob", "cyd", "dan")
-TODAY = datetime.now(UTC).date().isoformat()
+SAID_AT = datetime(2026, 11, 20, 23, 59, tzinfo=UTC)
+SAID_ON = "2026-11-20"
 
 
 def mail_of(name: str) -> str:
@@ -57,7 +60,7 @@ def mail_of(name: str) -> str:
 
 def say(ledger: Ledger, name: str, enabled: bool | None, category: str = "", channel: str = "", **more: Any) -> None:
     change = Change(TENANT, f"user:{name}", {(category, channel): enabled}, more.pop("source", "api"), "k", **more)
-    preferences.change(ledger, change, datetime.now(UTC))
+    preferences.change(ledger, change, SAID_AT)
 
 
 def suppress(ledger: Ledger, name: str, reason: SuppressionReason = SuppressionReason.COMPLAINT) -> None:
@@ -106,9 +109,9 @@ def test_a_send_leaves_out_who_does_not_want_it_and_says_on_whose_word(
     refused = ("skipped", "unsubscribed")
     assert told(ctx, request_id) == [
         ("ada-phone", *refused, "policy"),
-        (mail_of("ada"), *refused, f"user:one_click:{TODAY}"),
-        ("bob-phone", "accepted", "fake_accepted", f"user:api:{TODAY}"),
-        (mail_of("bob"), *refused, f"user:api:{TODAY}"),
+        (mail_of("ada"), *refused, f"user:one_click:{SAID_ON}"),
+        ("bob-phone", "accepted", "fake_accepted", f"user:api:{SAID_ON}"),
+        (mail_of("bob"), *refused, f"user:api:{SAID_ON}"),
         ("cyd-phone", *refused, "policy"),
         (mail_of("cyd"), "skipped", "suppressed:complaint", "default"),
         ("dan-phone", *refused, "policy"),
@@ -191,9 +194,9 @@ def test_who_leaves_while_a_broadcast_is_sent_gets_no_more_of_it(ctx: DeliveryCo
     assert run(ctx, request_id) is RequestState.DONE
     assert sorted({call[0] for call in mail.calls} - {mail_of("dan")}) == [mail_of("ada"), mail_of("cyd")]
     rows = {(row[0], row[1]): row[2:] for row in told(ctx, request_id)}
-    assert rows[mail_of("ada"), "skipped"] == ("unsubscribed", f"user:api:{TODAY}")
+    assert rows[mail_of("ada"), "skipped"] == ("unsubscribed", f"user:api:{SAID_ON}")
     assert rows[mail_of("ada"), "transient"] == ("fake_transient", "default")
-    assert rows[mail_of("bob"), "skipped"] == ("unsubscribed", f"user:page:{TODAY}")
+    assert rows[mail_of("bob"), "skipped"] == ("unsubscribed", f"user:page:{SAID_ON}")
     assert rows[mail_of("cyd"), "accepted"] == ("fake_accepted", "default")
     counts = found(ctx.ledger, request_id).counts["email"]
     assert (counts["audience"], counts["pending"], counts["accepted"] + counts["skipped"]) == (4, 0, 4)
@@ -404,5 +407,25 @@ def test_a_send_s_recipients_are_listed_with_on_whose_word_it_was(ctx: DeliveryC
         page = reading_recipients.page(ctx.ledger, ctx.lake, request_id, everybody, 10, None, ctx.clock())
         assert sorted((each.platform, each.provider_code, each.consent) for each in page.rows) == [
             ("email", "fake_accepted", "default"),
-            ("email", "unsubscribed", f"user:page:{TODAY}"),
+            ("email", "unsubscribed", f"user:page:{SAID_ON}"),
         ]
+
+
+@pytest.mark.parametrize("when", [{"send_at": "2026-11-22T09:00:00+00:00"}, {"send_at_local": "2026-11-22T09:00:00"}])
+def test_who_leaves_before_a_scheduled_send_goes_out_gets_nothing(
+    ctx: DeliveryContext, mail: FakeSender, clock: Clock, when: dict[str, str]
+) -> None:
+    ctx = replace(ctx, clock=clock)
+    for name in NAMES:
+        users.put(ctx.ledger, TENANT, name, Profile(mail_of(name), timezone="UTC"), "k", NOON)
+    request_id = accept_at(ctx.ledger, NOON, users=NAMES, channels=["email"], **when)
+    if "send_at_local" in when:
+        # Planned in the night before, for each recipient's own morning.
+        clock.set(NOON + timedelta(hours=12))
+        drain_until(ctx, lambda: found(ctx.ledger, request_id).state is RequestState.SENDING)
+    say(ctx.ledger, "ada", False, "", "email", source="page")
+    suppress(ctx.ledger, "bob")
+    clock.set(NOON + timedelta(hours=21))
+    drain_to_end(ctx, request_id)
+    assert sorted(call[0] for call in mail.calls) == [mail_of("cyd"), mail_of("dan")]
+    assert [row[2] for row in told(ctx, request_id)][:2] == ["unsubscribed", "suppressed:complaint"]
