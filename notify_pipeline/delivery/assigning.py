@@ -7,7 +7,7 @@ A frame of 50,000 recipients has some dozens of time zones and quiet hours, so t
 and joined to the rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,6 +19,8 @@ from notify_pipeline.core.ledger import caps, users
 from notify_pipeline.core.ledger.caps import FREQUENCY_CAP
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.vocabulary import Platform, QuietHours
+from notify_pipeline.delivery import consenting, planning
+from notify_pipeline.delivery.consenting import TenantConsents
 from notify_pipeline.delivery.known import wanted_channels
 from notify_pipeline.delivery.scheduling import Schedule, window_of
 from notify_pipeline.delivery.timing import AT_ONCE, Person, Slot, Timing
@@ -38,11 +40,16 @@ class Assigner:
         ledger: The ledger.
         schedule: What applies to the send.
         now: When its recipients are fixed.
+        of_tenants: What the tenant goes by when it leaves recipients out, if anything. These go into shards like all
+            others, and are left out when they would be sent to; but no use of a cap is taken of them.
     """
 
-    def __init__(self, ledger: Ledger, schedule: Schedule, now: datetime) -> None:
+    def __init__(
+        self, ledger: Ledger, schedule: Schedule, now: datetime, of_tenants: Mapping[str, TenantConsents] | None = None
+    ) -> None:
         self._ledger = ledger
         self._schedule = schedule
+        self._of_tenants = of_tenants or {}
         wanted = wanted_channels(schedule.timing.notification)
         self._platforms = [platform.value for platform in Platform if platform.channel in wanted]
         self._now = now
@@ -89,11 +96,19 @@ class Assigner:
     def _over(self, part: pl.DataFrame) -> list[str] | None:
         """Take uses; return who is over a cap, None when nobody is."""
         over: list[str] = []
-        who = part.select(_who().unique().sort()).to_series().to_list()
+        who = self._wanting(part) if self._of_tenants else part.select(_who().unique().sort()).to_series().to_list()
         for start in range(0, len(who), _USES):
             uses = self._schedule.uses_of(frozenset(who[start : start + _USES]))
             over.extend(caps.take(self._ledger, uses))
         return over or None
+
+    def _wanting(self, part: pl.DataFrame) -> list[str]:
+        """Return who may get it as far as they said by now, as ``caps.recipient`` names them."""
+        recipients = list(planning.recipients_of(part))
+        with self._ledger.read() as conn:
+            (rulings,) = consenting.rule(conn, [(self._schedule.timing.notification, recipients)], self._of_tenants)
+        wanting = zip(recipients, rulings or (), strict=True)
+        return sorted({caps.recipient(each.user_id, each.address) for each, ruling in wanting if ruling.skip is None})
 
 
 def _who() -> pl.Expr:

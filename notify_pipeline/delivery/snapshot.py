@@ -117,8 +117,9 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
             return
         known = None if notification.audience.is_counted_out else _known(ctx, notification)
         at_least, frames = _counted_out(ctx, notification) if known is None else _named(known)
-        schedule = Schedules(ctx.ledger).without_users(notification)
-        assigner = None if schedule is None else Assigner(ctx.ledger, schedule, ctx.clock())
+        schedule = (schedules := Schedules(ctx.ledger)).without_users(notification)
+        asked = schedules.consents([notification])
+        assigner = None if schedule is None else Assigner(ctx.ledger, schedule, ctx.clock(), asked)
         with ShardWriter(ctx, notification, part_count(ctx.settings, at_least)) as writer:
             for frame in frames:
                 for slot, part in [(AT_ONCE, frame)] if assigner is None else assigner.split(frame):

@@ -429,3 +429,19 @@ def test_who_leaves_before_a_scheduled_send_goes_out_gets_nothing(
     drain_to_end(ctx, request_id)
     assert sorted(call[0] for call in mail.calls) == [mail_of("cyd"), mail_of("dan")]
     assert [row[2] for row in told(ctx, request_id)][:2] == ["unsubscribed", "suppressed:complaint"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_cap_does_not_count_what_somebody_did_not_want(ctx: DeliveryContext, mail: FakeSender, large: bool) -> None:
+    cap = {"count": 1, "period_s": 3600}
+    policies.put(ctx.ledger, TENANT, PolicyKind.FREQUENCY_CAP, cap, "k", datetime.now(UTC))
+    say(ctx.ledger, "ada", False, "offers", "email")
+    offers = {"users": NAMES, "channels": ["email"], "category": "offers"}
+    if large:
+        assert run(ctx, routed(ctx, **offers)) is RequestState.DONE
+    else:
+        drain_to_end(ctx, accept(ctx.ledger, **offers))
+    news = accept(ctx.ledger, users=NAMES, channels=["email"], category="news")
+    drain_to_end(ctx, news)
+    assert sorted(call[0] for call in mail.calls) == [mail_of(name) for name in NAMES]
+    assert [row[2] for row in told(ctx, news)] == ["fake_accepted", *["frequency_cap"] * 3]
