@@ -19,4 +19,5 @@ def test_every_figure_reconciles(
     assert verdict["ok"] is True, verdict
     assert code == 0
     assert verdict["lost"] == verdict["duplicates"] == 0
+    assert verdict["everywhere_once"] is True
     assert 0 < verdict["received"] <= verdict["accepted"]

@@ -18,7 +18,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from notify_pipeline.commands.demo import show, traffic, truth
+from notify_pipeline.commands.demo import people, show, traffic, truth
+from notify_pipeline.commands.demo.people import Meeting
 from notify_pipeline.commands.demo.reconcile import Sent, figures, lost
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Answer, Api, Device
@@ -66,6 +67,7 @@ class Story:
 
     sent: list[Sent] = field(default_factory=list)
     checks: list[tuple[str, str, bool]] = field(default_factory=list)
+    meeting: Meeting = field(default_factory=Meeting)
 
     def check(self, tried: str, answer: Answer, status: int, holds: bool = True) -> None:
         """Note how the API answered to something it promises."""
@@ -139,6 +141,9 @@ def _play(system: RunningSystem, steps: Steps, count: int) -> tuple[Story, dict[
     quiet = {**FAULTS, "fcm": {}, "apns": {}}
     sandbox.expect(200, "PUT", "/faults", quiet)
     steps.each(f"send to {SINGLES} single users", SINGLES, lambda progress: _singles(api, story, devices, progress))
+    story.meeting = steps.run(
+        "a like and an order, on every channel", lambda: people.gather(api, sandbox, system.addresses["gateway"])
+    )
     sandbox.expect(200, "PUT", "/faults", FAULTS)
     requests = steps.run("broadcast, and what must be refused", lambda: _broadcast(system, api, other, story, devices))
     steps.run(
@@ -230,13 +235,15 @@ def _judge(system: RunningSystem, story: Story, reports: dict[str, Any], console
     duplicates = truth.unexplained_duplicates(providers, recorded)
     missing_pushes = lost(story.sent, providers)
     show.report_table(console, "Broadcast election-1", reports["election-1"])
+    show.people_table(console, story.meeting)
     show.checks_table(console, story.checks)
     show.differences(console, compared)
     agrees = all(f.agrees for f in compared) and all(passed for *_, passed in story.checks)
     totals = [reports[one.notification_id]["totals"] for one in story.sent]
     singles = [t["p50_s"] for one, t in zip(story.sent, totals, strict=True) if one.notification_id != "election-1"]
     return {
-        "ok": agrees and missing_pushes == 0 and duplicates == 0,
+        "ok": agrees and missing_pushes == 0 and duplicates == 0 and story.meeting.is_exact,
+        "everywhere_once": story.meeting.is_exact,
         "accepted": sum(t["accepted"] for t in totals),
         "received": sum(t["received"] for t in totals),
         "lost": missing_pushes,

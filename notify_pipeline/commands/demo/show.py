@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from notify_pipeline.commands.demo.people import HAPPENINGS, PLACES, Meeting
 from notify_pipeline.commands.demo.reconcile import Figure
 
 _COUNTS = ("audience", "attempted", "accepted", "failed", "invalid", "ambiguous", "received", "opened", "hits")
@@ -28,6 +29,17 @@ def report_table(console: Console, title: str, report: Mapping[str, Any]) -> Non
         table.add_row(label, *("–" if column[name] is None else f"{column[name]:.2f}" for column in columns))
     shares = (column["share_120s"] for column in columns)
     table.add_row("received within 120 s", *("–" if share is None else f"{share:.1%}" for share in shares))
+    console.print(table)
+
+
+def people_table(console: Console, meeting: Meeting) -> None:
+    """Print how often each thing that happened to one person arrived, and where."""
+    names = ("Android", "iPhone", "mailbox", "SMS", "WebSocket", "inbox")
+    table = Table("", title="One person on every channel: how often it arrived", title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right")
+    for happening in HAPPENINGS:
+        table.add_row(happening.name, *(str(meeting.arrived[happening.name, place]) for place in PLACES))
     console.print(table)
 
 
