@@ -24,6 +24,3 @@ HARNESSES: dict[str, tuple[Channel, Open]] = {
 _IN_A_TRANSACTION = "the inbox has no provider: its rows are written in the transaction that routes the send"
 CANNOT: dict[tuple[str, Case], str] = {("inbox", case): _IN_A_TRANSACTION for case in Case}
 CANNOT |= websocket_harness.CANNOT
-
-# Channels that are being built.
-COMING: frozenset[Channel] = frozenset()
