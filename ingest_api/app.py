@@ -10,6 +10,7 @@ from flask import Flask
 
 from ingest_api import errors
 from ingest_api.callbacks.routes import GROUP as CALLBACKS
+from ingest_api.connections.routes import GROUP as CONNECTIONS
 from ingest_api.dead_letters.routes import GROUP as DEAD_LETTERS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
@@ -53,6 +54,7 @@ GROUPS: tuple[Group, ...] = (
     PREFERENCES,
     UNSUBSCRIBING,
     USER_TOKENS,
+    CONNECTIONS,
     INBOX,
     SUPPRESSIONS,
     EMAIL,

@@ -28,6 +28,7 @@ from tests.reports.worlds import World
 CATEGORY = "marketing"  # the same for all: an organization sees its product's cap
 CONTENT = {"title": "{mark} title", "body": "{mark} body", "link": "https://{mark}.example.com/"}
 
+CONNECTION = {"user_id": "{mark}-user", "endpoint": "https://{mark}.execute-api.eu-west-1.amazonaws.com/production"}
 
 # Without a word of its owner's: an organization has its product's.
 TEMPLATE = {"content": {"title": "Hello {{ who }}"}}
@@ -133,6 +134,8 @@ def furnish(house: House, owner: Owner) -> None:
     _add_callback(api, owner)
     _add_keys(house, owner)
     _add_user_tokens(house, owner)
+    refs["connection_id"] = f"{mark}-connection"
+    api.ok("PUT", f"/connections/{refs['connection_id']}", filled(CONNECTION, refs))
     content = filled(CONTENT, refs)
     item = NewItem(owner.tenant, refs["user_id"], refs["notification_id"], mark, content, CATEGORY)
     refs["item_id"] = add_item(house.services.ledger, item, house.clock())

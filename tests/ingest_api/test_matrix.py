@@ -22,6 +22,7 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.conftest import ADMIN, Clock, House, build, copied, fields_of, send
 from tests.ingest_api.furnished import (
+    CONNECTION,
     ROUTE,
     TEMPLATE,
     Owner,
@@ -144,6 +145,8 @@ CASES: dict[Route, Case] = {
     ("GET", "/unsubscribe/{token}"): Case(path=_UNSUBSCRIBE),
     ("POST", "/unsubscribe/{token}"): Case(path=_UNSUBSCRIBE, form={"List-Unsubscribe": "One-Click"}),
     ("POST", "/users/{user_id}/token"): Case(201, {"ttl": 60}, owned=False),
+    ("PUT", "/connections/{connection_id}"): Case(body=CONNECTION, owned=False),
+    ("DELETE", "/connections/{connection_id}"): Case(204),
     ("GET", "/inbox/{user_id}"): Case(owned=False),
     ("GET", "/inbox/{user_id}/unread-count"): Case(owned=False),
     ("POST", "/inbox/{user_id}/{item_id}/read"): Case(),
