@@ -17,7 +17,7 @@ from notify_pipeline.commands.stores import open_ledger
 from notify_pipeline.commands.up import home
 from notify_pipeline.commands.up.command import DRAIN_LEASE, OUTPUT_FOLDER
 from notify_pipeline.commands.up.supervisor import STATE_FILE
-from notify_pipeline.core.ledger import broadcasts, callback_messages, deliveries, leases, outbox
+from notify_pipeline.core.ledger import broadcasts, callback_messages, deliveries, event_lists, leases, outbox
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 
@@ -57,6 +57,8 @@ def _queues(ledger: Ledger, now: datetime) -> Iterator[tuple[str, ...]]:
         yield f"broadcast {due.request_id}", f"{due.shards - due.shards_done} of {due.shards} shards"
     for state, count in sorted(callback_messages.depths(ledger).items()):
         yield f"messages to callbacks {state}", f"{count:,}"
+    for state, count in sorted(event_lists.depths(ledger).items()):
+        yield f"events {state}", f"{count:,}"
     for table, count in sorted(outbox.depth(ledger).items()):
         yield f"rows for the lake's {table}", f"{count:,}"
 

@@ -1,25 +1,40 @@
 """The event router: every matching route makes its sends, once, and whatever cannot be routed says why."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, devices, events, policies, requests, routes, templates, tenants
+from notify_pipeline.core.ledger import (
+    audit,
+    devices,
+    event_lists,
+    event_replays,
+    events,
+    policies,
+    requests,
+    routes,
+    templates,
+    tenants,
+)
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.event_lists import EventFilter
+from notify_pipeline.core.ledger.event_replays import EventReplay
 from notify_pipeline.core.ledger.event_rows import EventRow, get
 from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.events import NewEvent
 from notify_pipeline.core.ledger.tables import AUDIT, REQUESTS
-from notify_pipeline.core.vocabulary import EventState, Platform, PolicyKind
+from notify_pipeline.core.vocabulary import Channel, EventState, Outcome, Platform, PolicyKind
 from notify_pipeline.delivery import event_router
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.drain import run_drain
 from notify_pipeline.delivery.enrichment.base import Again, Enriched, Failed, Findings, Found, Need, Stage
 from tests.delivery.fakes import TENANT, FakeSender, context, land, rows_of
 from tests.waiting import wait_for
@@ -348,21 +363,50 @@ def test_failed_enrichment_is_dead_and_slow_enrichment_delays_nobody(
         assert set(conn.execute(select(EVENTS.c.lease_owner)).scalars()) == {None}, "given back at the end"
 
 
-def test_a_drain_routes_and_delivers(ledger: Ledger, tmp_path: Any, fcm: FakeSender) -> None:
-    import threading
-
-    from notify_pipeline.delivery.drain import run_drain
-
-    devices.register(ledger, TENANT, Registration("d-ada", Platform.ANDROID, user_id="ada"), datetime.now(UTC))
-    put(ledger, "r")
-    event_id = post(ledger)
+def drained(ctx: DeliveryContext, done: Callable[[], bool]) -> None:
     stop = threading.Event()
-    drain = threading.Thread(target=run_drain, args=(context(ledger, Lake(str(tmp_path / "lake")), fcm), stop))
+    drain = threading.Thread(target=run_drain, args=(ctx, stop))
     drain.start()
     try:
-        wait_for(lambda: bool(fcm.calls))
+        wait_for(done)
     finally:
         stop.set()
         drain.join()
+
+
+def test_a_drain_routes_and_delivers(ledger: Ledger, tmp_path: Any, fcm: FakeSender) -> None:
+    devices.register(ledger, TENANT, Registration("d-ada", Platform.ANDROID, user_id="ada"), datetime.now(UTC))
+    put(ledger, "r")
+    event_id = post(ledger)
+    drained(context(ledger, Lake(str(tmp_path / "lake")), fcm), lambda: bool(fcm.calls))
     assert [call[0] for call in fcm.calls] == ["d-ada"]
     assert found(ledger, event_id).state is EventState.ROUTED
+
+
+def test_events_wait_out_an_outage_and_a_restart(ledger: Ledger, tmp_path: Any) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    devices.register(ledger, TENANT, Registration("d-ada", Platform.ANDROID, user_id="ada"), datetime.now(UTC))
+    put(ledger, "r")
+    down, up = FakeSender(Channel.FCM, lambda *_: Outcome.TRANSIENT), FakeSender(Channel.FCM)
+    ids = [post(ledger) for _ in range(5)]
+    patient = {"retry_attempts": 1_000, "retry_cap_s": 0.1}
+    drained(context(ledger, lake, down, **patient), lambda: len(down.calls) > 10)
+    late = post(ledger)
+    drained(context(ledger, lake, up, **patient), lambda: len(up.calls) == 6)
+    assert {found(ledger, each).state for each in (*ids, late)} == {EventState.ROUTED}
+    assert len({delivery_id for _, delivery_id, _ in up.calls}) == 6
+
+
+def test_an_event_that_was_replayed_counts_from_then(ledger: Ledger, tmp_path: Any) -> None:
+    old = datetime.now(UTC) - timedelta(days=3)
+    event_id = post(ledger, accepted_at=old)
+    route(ledger, tmp_path)
+    put(ledger, "r")
+    now = datetime.now(UTC)
+    asked = EventReplay(TENANT, "k", now, (event_id,), EventFilter(), 1)
+    assert event_replays.replay(ledger, asked).answer["replayed"] == 1
+    route(ledger, tmp_path)
+    made = requests.get_by_notification(ledger, TENANT, f"{event_id}:r")
+    assert made is not None and made.accepted_at == now
+    assert event_replays.replay(ledger, asked).answer["refused"] == [{"event_id": event_id, "state": "routed"}]
+    assert event_lists.depths(ledger) == {}

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import ColumnElement, func, select, text
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import walks
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.event_claims import WAITING
 from notify_pipeline.core.ledger.event_rows import EventRow, to_row
 from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.walks import Key, Order
@@ -83,6 +84,14 @@ def page(
             row["event_id"]: to_row(row) for row in conn.execute(select(EVENTS).where(_E.event_id.in_(ids))).mappings()
         }
     return [rows[event_id] for event_id in ids if event_id in rows], following
+
+
+def depths(ledger: Ledger) -> dict[str, int]:
+    """Return how many events wait or are stranded, by state; for metrics."""
+    query = select(_E.state, func.count()).group_by(_E.state)
+    with ledger.read() as conn:
+        found = [*conn.execute(query.where(WAITING)), *conn.execute(query.where(_STRANDED))]
+    return {state: count for state, count in found}
 
 
 def stranded(ledger: Ledger, tenant: str, where: EventFilter, limit: int) -> list[str]:
