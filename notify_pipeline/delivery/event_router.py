@@ -10,7 +10,9 @@ back.
 
 import asyncio
 import logging
+import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Claimed and stored together: a transaction of some 50 ms.
 _BATCH = 256
+# Sends of one transaction, but for those of one event: others wait for it.
+_MOST_SENDS = 1_000
 # Of one tenant, being enriched or waiting for it in this process; beyond it no more of its events are claimed.
 _MOST_HELD = 64
 # Likewise of all tenants: then only those of whom nothing is held.
@@ -111,11 +115,30 @@ class _Router:
         if not rows:
             return None
         self._last = rows[-1].tenant
-        routing = Routing(ctx.ledger, self._limits, ctx.settings.max_audience_list, rows)
-        decided = [routing.decide(row) for row in rows]
-        event_moves.settle(ctx.ledger, self._owner, [d for d in decided if isinstance(d, Settled)], ctx.clock())
-        to_enrich = [d for d in decided if isinstance(d, ToEnrich)]
+        to_enrich = self._decide(rows)
         event_claims.begin_enrichment(ctx.ledger, self._owner, [each.row.event_id for each in to_enrich])
+        return to_enrich
+
+    def _decide(self, rows: Sequence[EventRow]) -> list[ToEnrich]:
+        """Decide and store, a bounded number of sends at a time; return those that need enrichment."""
+        ctx, sends, renewed_at = self._ctx, 0, time.monotonic()
+        routing = Routing(ctx.ledger, self._limits, ctx.settings.max_audience_list, rows)
+        to_enrich: list[ToEnrich] = []
+        settled: list[Settled] = []
+        for row in rows:
+            decided = routing.decide(row)
+            if isinstance(decided, ToEnrich):
+                to_enrich.append(decided)
+            else:
+                settled.append(decided)
+                sends += len(decided.sends)
+            if sends >= _MOST_SENDS:
+                event_moves.settle(ctx.ledger, self._owner, settled, ctx.clock())
+                settled, sends = [], 0
+            if time.monotonic() - renewed_at > self._lease_s / 3:
+                renewed_at = time.monotonic()
+                event_claims.extend(ctx.ledger, self._owner, [r.event_id for r in rows], ctx.clock(), self._lease_s)
+        event_moves.settle(ctx.ledger, self._owner, settled, ctx.clock())
         return to_enrich
 
     def _full(self) -> frozenset[str]:

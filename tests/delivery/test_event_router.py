@@ -410,3 +410,25 @@ def test_an_event_that_was_replayed_counts_from_then(ledger: Ledger, tmp_path: A
     assert made is not None and made.accepted_at == now
     assert event_replays.replay(ledger, asked).answer["refused"] == [{"event_id": event_id, "state": "routed"}]
     assert event_lists.depths(ledger) == {}
+
+
+def test_two_routers_share_the_work(ledger: Ledger, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_router, "_BATCH", 7)
+    monkeypatch.setattr(event_router, "_MOST_SENDS", 5)
+    put(ledger, "r")
+    put(ledger, "s", per_recipient=True, recipients="['ada', 'bob']")
+    ids = [post(ledger) for _ in range(60)]
+    ctx = context(ledger, Lake(str(tmp_path / "lake")))
+
+    async def live() -> None:
+        closing = asyncio.Event()
+        routers = [asyncio.create_task(event_router.run(ctx, closing)) for _ in range(2)]
+        await asyncio.to_thread(wait_for, lambda: not waiting(ledger))
+        closing.set()
+        await asyncio.gather(*routers)
+
+    asyncio.run(live())
+    assert {found(ledger, each).state for each in ids} == {EventState.ROUTED}
+    with ledger.read() as conn:
+        audited = conn.execute(select(AUDIT.c.event).where(AUDIT.c.event == "event.routed")).all()
+    assert len(audited) == 60 and len(sends(ledger)) == 180
