@@ -1,8 +1,9 @@
 """A process of its own for tests: a drain, or a broadcast's shards, on a channel that logs each call to a file.
 
-Run as ``python -m tests.delivery.worker drain|broadcast|peak|wire <folder> <ledger url> [request id]``.
+Run as ``python -m tests.delivery.worker drain|broadcast|peak|wire|live <folder> <ledger url> [request id]``.
 ``peak`` sends the first shard to a channel that only accepts, and prints the process's peak memory in bytes.
-``wire`` sends a broadcast through the installation's own channels to the sandbox whose address follows.
+``wire`` sends a broadcast through the installation's own channels to the sandbox whose address follows; ``live`` is a
+drain with these, to the sandbox whose address takes the request id's place.
 """
 
 import random
@@ -51,6 +52,15 @@ def wire(folder: str, url: str, request_id: str, sandbox_url: str) -> None:
         broadcast.finish(ctx, request_id)
 
 
+LIVE = {"lease_seconds": 1.2, "retry_cap_s": 0.5, "retry_attempts": 10_000, "drain_idle_seconds": 60.0}
+
+
+def live(folder: str, url: str, sandbox_url: str) -> None:
+    with Ledger.open(url) as ledger:
+        ctx = context(ledger, Lake(f"{folder}/lake"), **LIVE, sandbox_url=sandbox_url)
+        run_drain(replace(ctx, open_channels=partial(open_channels, ctx.settings, ledger)), threading.Event())
+
+
 def peak(folder: str, url: str, request_id: str) -> None:
     accepted = result(Outcome.ACCEPTED)
 
@@ -73,6 +83,8 @@ def main(kind: str, folder: str, url: str, *request_ids: str) -> None:
         return peak(folder, url, *request_ids)
     if kind == "wire":
         return wire(folder, url, *request_ids)
+    if kind == "live":
+        return live(folder, url, *request_ids)
     senders = [
         FakeSender(channel, answer, log=Path(folder) / "calls.log", delay_s=0.0005)
         for channel in (Channel.FCM, Channel.APNS)
