@@ -138,6 +138,7 @@ def test_who_is_not_twilio_changes_nothing(twilio: House, token: str, base: str)
         (b"a=%ff", "application/x-www-form-urlencoded", 400),
         (b"\xff", "application/x-www-form-urlencoded", 400),
         (b"&a=" * 300, "application/x-www-form-urlencoded", 400),
+        (b"Body=" + b"a" * 65_536, "application/x-www-form-urlencoded", 413),
     ],
 )
 def test_what_is_no_form_is_told_so(twilio: House, body: bytes, kind: str, status: int) -> None:
