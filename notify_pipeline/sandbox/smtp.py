@@ -24,6 +24,7 @@ from notify_pipeline.core.mail_addresses import folded
 from notify_pipeline.sandbox import credentials
 from notify_pipeline.sandbox.faults import Fault
 from notify_pipeline.sandbox.http1 import HttpRequest, Response
+from notify_pipeline.sandbox.quota import Quota
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP as Conversation
@@ -45,6 +46,9 @@ _ANSWERS = {
     Fault.INTERNAL: "451 4.3.0 Mail server temporarily rejected the message",
 }
 
+# As Amazon SES says it.
+_BEYOND_QUOTA = "454 Throttling failure: Maximum sending rate exceeded."
+
 
 class Smtp:
     """A ``Part``, and the handler of its conversations."""
@@ -55,6 +59,7 @@ class Smtp:
     def __init__(self, around: "Surroundings") -> None:
         self._around = around
         self._counts: Counter[str] = Counter()
+        self._quota = Quota()
         self._mails: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._faults: WeakKeyDictionary[Session, Fault | None] = WeakKeyDictionary()
         self._connections: set[Conversation] = set()
@@ -137,8 +142,11 @@ class Smtp:
     ) -> str:
         """Begin a message: what befalls it is drawn here."""
         rates = self._around.book.current.email
-        fault = self._around.book.draw(rates)
         await asyncio.sleep(self._around.book.latency_s(rates))
+        if rates.quota is not None and self._quota.back_in(rates.quota, rates.quota_window_s, self._around.clock()):
+            self._record(None, _BEYOND_QUOTA, None)
+            return _BEYOND_QUOTA
+        fault = self._around.book.draw(rates)
         if fault in (Fault.THROTTLED, Fault.UNAVAILABLE):
             # RFC 5321 section 3.8: whoever says 421 ends the connection.
             asyncio.get_running_loop().call_soon(_close, server)

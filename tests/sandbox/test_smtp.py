@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import requests
 
+from notify_pipeline.channels.base import HELD
 from notify_pipeline.channels.registry import open_channels
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.ledger.engine import Ledger
@@ -72,3 +73,12 @@ def test_faults_are_told_apart_as_the_log_says(tmp_path: Path) -> None:
     for address, result in results.items():
         assert (result.outcome in (Outcome.ACCEPTED, Outcome.AMBIGUOUS)) is (address in processed)
         assert (result.outcome is Outcome.INVALID_RECIPIENT) is (answers.get(address) == 550) is result.drop_token
+
+
+def test_beyond_a_quota_all_mail_waits(tmp_path: Path) -> None:
+    results, truth, _ = asyncio.run(send(tmp_path, ProviderFaults(quota=40)))
+    seen = Counter((result.outcome, result.provider_code) for result in results.values())
+    assert seen[(Outcome.ACCEPTED, None)] == 40
+    assert set(seen) == {(Outcome.ACCEPTED, None), (Outcome.THROTTLED, "454"), (Outcome.THROTTLED, HELD)}
+    # Those that were under way side by side; the others were held.
+    assert seen[(Outcome.THROTTLED, "454")] == sum(line["status"] == 454 for line in truth) <= 16

@@ -122,7 +122,7 @@ class Pool:
         if self._failed is not None:
             until, error = self._failed
             if time.monotonic() < until:
-                raise error
+                raise error.with_traceback(None)  # or it would grow with every caller
         try:
             link = await self._connected()
         except asyncio.CancelledError:
