@@ -125,7 +125,7 @@ def test_it_writes_below_its_home_and_the_log_root_only(tmp_path: Path) -> None:
         assert child.wait(30) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert sorted(path.name for path in home.iterdir()) == ["logs", "sandbox"]
-    secrets = [p for p in (home / "sandbox" / "keys").iterdir() if "PRIVATE KEY" in p.read_text()]
+    secrets = [p for p in (home / "sandbox" / "keys").iterdir() if b"PRIVATE KEY" in p.read_bytes()]
     assert len(secrets) == 5
     assert {path.stat().st_mode & 0o077 for path in secrets} == {0}
     # A clean stop writes what devices called for.
