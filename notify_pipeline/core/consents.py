@@ -79,6 +79,14 @@ def pairs(category: str | None, channel: Channel) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys(((mine, channel.value), (mine, ALL), (ALL, channel.value), (ALL, ALL))))
 
 
+def newest(one: Mapping[Pair, Said], other: Mapping[Pair, Said]) -> dict[Pair, Said]:
+    """Return what two names of one recipient said together: of the same thing the later word, and no before yes."""
+    return {
+        pair: max((said[pair] for said in (one, other) if pair in said), key=lambda said: (said.at, not said.enabled))
+        for pair in {**one, **other}
+    }
+
+
 def refusing_all(channel: Channel, before: Mapping[Pair, Said]) -> dict[Pair, bool | None]:
     """Return what to say for nothing to come by a channel any more, whatever was said of categories before."""
     said: dict[Pair, bool | None] = {(ALL, channel.value): False}

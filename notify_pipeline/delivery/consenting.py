@@ -106,22 +106,51 @@ def who(recipient: Recipient) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Names:
+    """What some recipients are called: each by one name, and by where also as the mailbox or number of a user."""
+
+    one: Sequence[str]
+    other: Sequence[tuple[int, str]]
+
+    @classmethod
+    def of(cls, recipients: Sequence[Recipient]) -> "_Names":
+        other = [
+            (at, consents.recipient(None, each.platform.channel, each.address))
+            for at, each in enumerate(recipients)
+            if each.user_id is not None and each.platform.channel in suppressions.CHANNELS
+        ]
+        return cls([who(each) for each in recipients], other)
+
+    def said(self, said: Mapping[str, Mapping[Pair, Said]]) -> dict[int, Mapping[Pair, Said]]:
+        """Return what each said, by position; who said nothing is left out."""
+        found = {at: said[name] for at, name in enumerate(self.one) if name in said}
+        for at, name in self.other:
+            if name in said:
+                found[at] = consents.newest(found.get(at, {}), said[name])
+        return found
+
+
+_NOBODY = _Names((), ())
+
+
+@dataclass(frozen=True, slots=True)
 class _Book:
-    """What there is of some recipients of one tenant; ``names`` are those of the recipients, send by send."""
+    """What there is of some recipients of one tenant; ``names`` by the identity of each send's."""
 
     rules: TenantConsents
-    names: Mapping[int, Sequence[str]]
+    names: Mapping[int, _Names]
     said: Mapping[str, Mapping[Pair, Said]]
     suppressed: Mapping[Channel, Mapping[str, SuppressionReason]]
 
     @classmethod
     def read(cls, conn: Connection, rules: TenantConsents, asked: Sequence[Asked]) -> "_Book":
         tenant = asked[0][0].tenant
-        names: dict[int, Sequence[str]] = {}
+        names: dict[int, _Names] = {}
         said: Mapping[str, Mapping[Pair, Said]] = {}
         if rules.said:
-            names = {id(recipients): [who(each) for each in recipients] for _, recipients in asked}
-            said = preferences.find(conn, tenant, chain.from_iterable(names.values()))
+            names = {id(recipients): _Names.of(recipients) for _, recipients in asked}
+            all_names = (name for each in names.values() for name in chain(each.one, (name for _, name in each.other)))
+            said = preferences.find(conn, tenant, all_names)
         suppressed = {}
         for channel in rules.suppressed:
             everybody = chain.from_iterable(recipients for _, recipients in asked)
@@ -133,15 +162,13 @@ class _Book:
         # Hardly anybody has said anything, and of all others on a channel the same is true.
         silent = {name: self._ruling(send.category, name.channel, {}, None) for name in Platform}
         found = [silent[each.platform] for each in recipients]
-        said, suppressed, nothing = self.said, self.suppressed, dict[Pair, Said]()
-        for at, name in enumerate(self.names[id(recipients)] if said else ()):
-            if name in said:
-                found[at] = self._ruling(send.category, recipients[at].platform.channel, said[name], None)
-        for channel, reasons in suppressed.items() if any(suppressed.values()) else ():
-            for at, each in enumerate(recipients):
+        said = self.names.get(id(recipients), _NOBODY).said(self.said) if self.said else {}
+        for at, mine in said.items():
+            found[at] = self._ruling(send.category, recipients[at].platform.channel, mine, None)
+        for channel, reasons in self.suppressed.items():
+            for at, each in enumerate(recipients) if reasons else ():
                 if each.address in reasons and each.platform.channel is channel:
-                    mine = said.get(who(each), nothing)
-                    found[at] = self._ruling(send.category, channel, mine, reasons[each.address])
+                    found[at] = self._ruling(send.category, channel, said.get(at, {}), reasons[each.address])
         return found
 
     def _ruling(

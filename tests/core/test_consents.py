@@ -62,6 +62,14 @@ def test_what_is_said_of_something_else_changes_nothing(
     assert decide(*send, more, defaults) == decide(*send, said, defaults)
 
 
+@given(one=said, other=said)
+def test_of_two_names_the_later_word_counts(one: dict[Pair, Said], other: dict[Pair, Said]) -> None:
+    later = {pair: each._replace(at=AT + 1) for pair, each in other.items()}
+    assert consents.newest(one, later) == {**one, **later} == consents.newest(later, one)
+    for pair, each in consents.newest(one, other).items():
+        assert each.enabled == all(given[pair].enabled for given in (one, other) if pair in given)
+
+
 @given(said=said, send=sends, wanted=st.sampled_from(CHANNELS))
 def test_refusing_a_channel_leaves_nothing_that_comes_by_it(
     said: dict[Pair, Said], send: tuple[str | None, Channel], wanted: Channel

@@ -445,3 +445,18 @@ def test_a_cap_does_not_count_what_somebody_did_not_want(ctx: DeliveryContext, m
     drain_to_end(ctx, news)
     assert sorted(call[0] for call in mail.calls) == [mail_of(name) for name in NAMES]
     assert [row[2] for row in told(ctx, news)] == ["fake_accepted", *["frequency_cap"] * 3]
+
+
+def test_what_a_mailbox_said_counts_for_its_user_until_they_say_otherwise(
+    ctx: DeliveryContext, mail: FakeSender, fcm: FakeSender
+) -> None:
+    who = consents.recipient(None, Channel.EMAIL, mail_of("ada"))
+    at = SAID_AT - timedelta(days=1)
+    preferences.change(ctx.ledger, Change(TENANT, who, {("", "email"): False}, "one_click", "k"), at)
+    first = accept(ctx.ledger, users=["ada"], channels=["email", "fcm"])
+    drain_to_end(ctx, first)
+    assert ([call[0] for call in fcm.calls], mail.calls) == (["ada-phone"], [])
+    assert (mail_of("ada"), "skipped", "unsubscribed", "user:one_click:2026-11-19") in told(ctx, first)
+    say(ctx.ledger, "ada", True, "", "email")
+    drain_to_end(ctx, accept(ctx.ledger, users=["ada"], channels=["email"]))
+    assert [call[0] for call in mail.calls] == [mail_of("ada")]
