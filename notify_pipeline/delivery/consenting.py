@@ -61,6 +61,8 @@ class Ruling(NamedTuple):
     word: str
 
 
+# Platforms whose addresses say something for themselves, whoever's they are.
+_ADDRESSED = frozenset(platform for platform in Platform if platform.channel in suppressions.CHANNELS)
 # A send and its recipients.
 Asked: TypeAlias = tuple[Notification, Sequence[Recipient]]
 
@@ -117,7 +119,7 @@ class _Names:
         other = [
             (at, consents.recipient(None, each.platform.channel, each.address))
             for at, each in enumerate(recipients)
-            if each.user_id is not None and each.platform.channel in suppressions.CHANNELS
+            if each.platform in _ADDRESSED and each.user_id is not None
         ]
         return cls([who(each) for each in recipients], other)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from notify_pipeline.core import unsubscribe_tokens
 from notify_pipeline.core.ledger import keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import KeyScope
+from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
+from notify_pipeline.core.vocabulary import Channel, KeyScope
 from tests.ingest_api.conftest import ADMIN, copied
 from tests.ingest_api.furnished import add_item
 from tests.ingest_api.server import Server, call
@@ -63,6 +65,8 @@ def surroundings(server: Server, name: str) -> dict[str, str]:
     with closing(Ledger.open(Settings(home=server.home).ledger_dsn)) as ledger:
         made = tenants.create_product(ledger, name, ("Branch",), now)
         item = add_item(ledger, NewItem(made.tenant, "user-42", "n-1", "news", {"title": "Hello"}), now)
+        about = Unsubscribing(made.tenant, "user:user-42", "offers", Channel.EMAIL)
+        unsubscribe = unsubscribe_tokens.mint(ledger.secret(unsubscribe_tokens.SECRET), about)
         spare = keys.create(ledger, made.tenant, KeyScope.SECRET, None, "test", now)
     send = {"type": "news", "users": ["user-42"], "content": {"title": "Hello"}}
     sent = call(server.url, "POST", "/notifications", made.secret_key, send).json()
@@ -77,6 +81,7 @@ def surroundings(server: Server, name: str) -> dict[str, str]:
         "REQUEST_ID": sent["request_id"],
         "ITEM_ID": item,
         "CALLBACK_ID": callback["callback_id"],
+        "UNSUBSCRIBE_TOKEN": unsubscribe,
     }
 
 
