@@ -50,6 +50,8 @@ def test_what_was_accepted_arrives_once_when_the_providers_are_back(tmp_path: Pa
         with people.WebSocketClient(second.addresses["gateway"], token, cursor=0) as client:
             meeting = people.wait(api, sandbox, client)
         assert meeting.is_exact, meeting.arrived
+        added = [told["item"]["content"]["title"] for told in client.told if told["type"] == "inbox.added"]
+        assert sorted(added) == sorted(each.title for each in people.HAPPENINGS)
         wait_for(lambda: _states(api) == {"done": 3}, DONE_S, "every send to be done")
         _check_refused(api, sandbox)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import caps, dead_letters, inbox_changing
+from notify_pipeline.core.ledger import caps, dead_letters, inbox_changing, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
@@ -37,6 +37,8 @@ def remove_leftovers(
         "runs": forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours)),
         "dead_letters": dead_letters.forget(ledger, now - timedelta(days=settings.dead_letter_days)),
         "cap_uses": caps.forget(ledger, now),
+        # Gateways do so too, where there are any.
+        "user_messages": sum(iter(lambda: user_messages.tidy(ledger, now), 0)),
         "inbox_items": inbox_changing.forget(ledger, now - timedelta(days=settings.inbox_days)),
     }
     context.add_output_metadata(removed)
