@@ -24,7 +24,7 @@ PEOPLE = [f"p{number}@example.com" for number in range(150)]
 
 async def send(folder: Path, faults: ProviderFaults) -> tuple[dict[str, AttemptResult], list[dict[str, Any]], Any]:
     """Send to all once; return results, the truth and the first one's mailbox."""
-    settings = Settings(home=folder, sandbox_port=0, request_timeout_s=0.5)
+    settings = Settings(home=folder, sandbox_port=0)
     async with Sandbox(settings) as sandbox:
         sandbox.book.set(Faults(seed=7, email=faults))
         settings = settings.model_copy(update={"sandbox_url": sandbox.url})

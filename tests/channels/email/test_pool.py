@@ -127,11 +127,11 @@ def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_only_who_may_have_got_it_is_ambiguous(tmp_path: Path, script: Script, outcome: Outcome, code: str) -> None:
     async def body(relay: Relay) -> None:
-        # The longest wait is for a login, which takes the hashing that TLS needs.
-        sender, _, _ = sender_over(relay, timeout_s=1.0)
+        hangs = "hang" in (script.mail, script.rcpt, script.content)
+        sender, _, _ = sender_over(relay, timeout_s=1.5 if hangs else 10.0)
         await send(sender)  # over a connection that is used again, and over a new one
         relay.script = script
-        for result in [*await send(sender), *await send(sender)]:
+        for result in [*await send(sender), *([] if hangs else await send(sender))]:
             assert (result.outcome, result.provider_code) == (outcome, code)
             assert (result.answered_at is None) is (outcome is Outcome.AMBIGUOUS)
         await sender.aclose()
