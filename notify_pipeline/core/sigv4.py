@@ -4,7 +4,7 @@ Belongs here: the arithmetic. Does not belong here: whose credentials they are (
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html. As for every service but
 S3, the path is encoded once more than it was for the request. Checked against botocore's signer in the tests; this one
-exists to be checked with, and because it keeps the day's key: it takes 20 µs where botocore's takes 200.
+exists to be checked with, which botocore cannot; it keeps the day's key, and takes 10 µs where botocore's takes 45.
 """
 
 import hashlib

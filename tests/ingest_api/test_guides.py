@@ -40,6 +40,7 @@ _GUIDES = (
     "preferences",
     "email",
     "webpush",
+    "websocket",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)

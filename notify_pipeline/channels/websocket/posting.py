@@ -3,7 +3,7 @@
 Belongs here: the HTTP calls and what their failures mean. Does not belong here: which connections (``desk``), what an
 answer means for the delivery (``carrier``).
 
-Posts to AWS are boto3's. Posts to our own gateways are signed alike but made by aiohttp: boto3 takes ten times as long
+Posts to AWS are boto3's. Posts to our own gateways are signed alike but made by aiohttp: boto3 takes four times as long
 for each, see docs/decisions/websocket.md.
 """
 
