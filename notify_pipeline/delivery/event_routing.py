@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from typing import Any
 
 from notify_pipeline.core import route_rules, route_sends
 from notify_pipeline.core.ledger import routes, templates
@@ -26,6 +27,8 @@ from notify_pipeline.delivery.enrichment.base import Findings, Found, Need, Rout
 
 log = logging.getLogger(__name__)
 
+# As expressions see it.
+Event = Mapping[str, Any]
 # Of all that keeps an event from being routed, so much is shown.
 _MOST_REASONS = 5
 
@@ -69,14 +72,14 @@ class Routing:
             return Settled(row, EventState.UNROUTED, reason=_joined(["no route matches", *failed]))
         limits = self._limits.of(row.tenant)
         bounds = bounds_of(limits, self._max_audience)
-        if row.enrichment is None and (wanting := self._wanting(row, rules, bounds)):
+        if row.enrichment is None and (wanting := self._wanting(row, event, rules, bounds)):
             return ToEnrich(row, _need(row, wanting, bounds))
         names = tuple(rule.name for rule in rules)
         sends: list[Incoming] = []
         reasons: list[str] = []
         for rule in rules:
             try:
-                sends += [_incoming(row, rule, made, limits) for made in self._make(row, rule, bounds)]
+                sends += [_incoming(row, rule, made, limits) for made in self._make(row, event, rule, bounds)]
             except Unmakeable as error:
                 reasons.append(f"{rule.name}: {error}")
         if reasons:
@@ -87,23 +90,25 @@ class Routing:
         for name, route in self._routes.get(tenant, {}).items():
             yield route_rules.read(name, route.rule)
 
-    def _wanting(self, row: EventRow, rules: Sequence[Rule], bounds: Bounds) -> list[Rule]:
+    def _wanting(self, row: EventRow, event: Event, rules: Sequence[Rule], bounds: Bounds) -> list[Rule]:
         """Return the rules whose enrichers have to be asked."""
         return [
-            rule for rule in rules if rule.enrichment and (rule.enrich != MISSING or self._lacks(row, rule, bounds))
+            rule
+            for rule in rules
+            if rule.enrichment and (rule.enrich != MISSING or self._lacks(row, event, rule, bounds))
         ]
 
-    def _lacks(self, row: EventRow, rule: Rule, bounds: Bounds) -> bool:
+    def _lacks(self, row: EventRow, event: Event, rule: Rule, bounds: Bounds) -> bool:
         try:
-            self._make(row, rule, bounds)
+            self._make(row, event, rule, bounds)
         except Unmakeable:
             return True
         return False
 
-    def _make(self, row: EventRow, rule: Rule, bounds: Bounds) -> list[Made]:
+    def _make(self, row: EventRow, event: Event, rule: Rule, bounds: Bounds) -> list[Made]:
         found = RouteFindings.of((row.enrichment or {}).get(rule.name))
         template = self._template(row.tenant, rule.content) if isinstance(rule.content, TemplateRef) else None
-        return route_sends.make(rule, row.view, found, template, bounds)
+        return route_sends.make(rule, event, found, template, bounds)
 
     def _template(self, tenant: str, use: TemplateRef) -> Template | None:
         key = tenant, use.name, use.version
