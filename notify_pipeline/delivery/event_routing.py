@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from typing import Any
 
 from notify_pipeline.core import route_rules, route_sends
 from notify_pipeline.core.ledger import routes, templates
