@@ -18,8 +18,7 @@ PREFIX = "wp."
 # An uncompressed point on P-256, and what RFC 8291 section 3.2 has for a secret.
 KEY_BYTES = 65
 AUTH_BYTES = 16
-# Those of today's push services have 200 to 500 characters. PostgreSQL takes no more than 2,704 bytes into an index,
-# where the token comes after the tenant.
+# Those of today's push services have 200 to 500 characters; tokens must fit into an index of the ledger.
 MAX_ENDPOINT_LENGTH = 1_500
 # ... in base64url, with the keys and 52 characters of JSON around them.
 MAX_TOKEN_LENGTH = len(PREFIX) + -(-(MAX_ENDPOINT_LENGTH + 52 + 87 + 22) * 4 // 3)

@@ -113,7 +113,7 @@ SENDS: list[tuple[dict[str, Any], set[str]]] = [
 
 REGISTRATIONS: list[tuple[dict[str, Any], set[str]]] = [
     (registration(token=""), {"token"}),
-    (registration(token="x" * 4_097), {"token"}),
+    (registration(token="x" * 2_501), {"token"}),
     (registration(token="a b"), {"token"}),
     (registration(token="a/b"), {"token"}),
     (registration(token="a\u0000"), {"token"}),
@@ -141,7 +141,7 @@ REGISTRATIONS: list[tuple[dict[str, Any], set[str]]] = [
     (registration(timezone="../../etc/passwd"), {"timezone"}),
     (registration(timezone="America"), {"timezone"}),
     (registration(extra=1), {"extra"}),
-    ({}, {"token", "platform"}),
+    ({}, {"platform"}),
 ]
 
 PRODUCTS: list[tuple[dict[str, Any], set[str]]] = [
@@ -297,7 +297,7 @@ PATHS = [
     ("GET", "/devices/a%00b", "token"),
     ("GET", "/devices/a%20b", "token"),
     ("GET", "/devices/%ff%fe", "token"),
-    ("GET", "/devices/" + "x" * 4_097, "token"),
+    ("GET", "/devices/" + "x" * 2_501, "token"),
     ("DELETE", "/devices/a%00b", "token"),
     ("PUT", "/devices/a%00b/topics", "token"),
     ("GET", "/notifications/a%00b", "notification_id"),
