@@ -8,6 +8,7 @@ for each, see docs/decisions/websocket.md.
 """
 
 import asyncio
+import importlib
 import re
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
@@ -59,19 +60,15 @@ class OwnPoster:
 
     async def post(self, held: Held, text: str, stored: Stored) -> int:
         """See ``Poster``."""
+        session = self._session or await self._opened()
         import aiohttp
 
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._timeout_s),
-            )
         path, body = management_path(held.connection_id), text.encode()
         parts = urlsplit(held.endpoint)
         numbers = {SEQUENCE_HEADER.lower().replace("-", "_"): f"{stored.seq} {stored.previous}"}
         headers = sigv4.sign(self._credentials, "POST", parts.path + path, parts.netloc, body, self._clock(), **numbers)
         try:
-            async with self._session.post(held.endpoint + path, data=body, headers=headers) as answer:
+            async with session.post(held.endpoint + path, data=body, headers=headers) as answer:
                 return answer.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
             raise NotCalled("connect", "the gateway cannot be reached") from None
@@ -79,6 +76,16 @@ class OwnPoster:
             raise NoAnswer("timeout", "the gateway took too long") from None
         except aiohttp.ClientError as error:
             raise NoAnswer("connection_lost", type(error).__name__) from None
+
+    async def _opened(self) -> "aiohttp.ClientSession":
+        # Loading it takes a third of a second, for which no other channel shall wait.
+        aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._timeout_s),
+            )
+        return self._session
 
     async def aclose(self) -> None:
         """See ``Poster``."""
