@@ -35,12 +35,15 @@ log = logging.getLogger(__name__)
 _BATCH = 256
 # Sends of one transaction, but for those of one event: others wait for it.
 _MOST_SENDS = 1_000
-# Of one tenant, being enriched or waiting for it in this process; beyond it no more of its events are claimed.
+# Of one tenant, being enriched or waiting for it in this process; beyond it those that need enrichment are put off, and
+# those that need none go on.
 _MOST_HELD = 64
 # Likewise of all tenants: then only those of whom nothing is held.
 _MOST_HELD_IN_ALL = 2_048
 # Enrichments under way, of one tenant and in all.
 _ENRICHING, _ENRICHING_IN_ALL = 16, 128
+# An event that is put off comes again after so long at least, and at most.
+_PUT_OFF_S = (1.0, 60.0)
 # What failed begins again after this long.
 _PAUSE_S = 1.0
 
@@ -108,7 +111,7 @@ class _Router:
     def _route(self) -> list[ToEnrich] | None:
         """Claim, decide and store a batch; return those that need enrichment, None when nothing was due."""
         ctx, now = self._ctx, self._ctx.clock()
-        wanted = EventsWanted(self._owner, _BATCH, self._last, self._full())
+        wanted = EventsWanted(self._owner, _BATCH, self._last)
         if not event_claims.is_due(ctx.ledger, wanted, now, self._lease_s):
             return None
         rows = event_claims.claim(ctx.ledger, wanted, now, self._lease_s)
@@ -125,15 +128,19 @@ class _Router:
         routing = Routing(ctx.ledger, self._limits, ctx.settings.max_audience_list, rows)
         to_enrich: list[ToEnrich] = []
         settled: list[Settled] = []
+        held = Counter(row.tenant for row in self._held.values())
         for row in rows:
             # Lanes run in the loop's thread: it need not wait out the interpreter's interval of 5 ms for each step.
             time.sleep(0)
             decided = routing.decide(row)
-            if isinstance(decided, ToEnrich):
-                to_enrich.append(decided)
-            else:
+            if not isinstance(decided, ToEnrich):
                 settled.append(decided)
                 sends += len(decided.sends)
+            elif self._has_room(held, row.tenant):
+                to_enrich.append(decided)
+                held[row.tenant] += 1
+            else:
+                settled.append(_put_off(row, ctx.clock()))
             if sends >= _MOST_SENDS:
                 event_moves.settle(ctx.ledger, self._owner, settled, ctx.clock())
                 settled, sends = [], 0
@@ -143,11 +150,9 @@ class _Router:
         event_moves.settle(ctx.ledger, self._owner, settled, ctx.clock())
         return to_enrich
 
-    def _full(self) -> frozenset[str]:
-        """Return the tenants of whom no more is to be claimed."""
-        held = Counter(row.tenant for row in self._held.values())
-        most = _MOST_HELD if len(self._held) < _MOST_HELD_IN_ALL else 1
-        return frozenset(tenant for tenant, number in held.items() if number >= most)
+    def _has_room(self, held: Counter[str], tenant: str) -> bool:
+        """Tell whether one more event of a tenant may be held."""
+        return held[tenant] < (_MOST_HELD if held.total() < _MOST_HELD_IN_ALL else 1)
 
     async def _enrich(self, each: ToEnrich) -> None:
         row = each.row
@@ -187,6 +192,15 @@ class _Router:
             await asyncio.to_thread(self._store, answers)
         left = self._held.keys() - {row.event_id for row, _ in answers}
         await asyncio.to_thread(event_claims.give_back, self._ctx.ledger, self._owner, left)
+
+
+def _put_off(row: EventRow, now: datetime) -> Settled:
+    """Let an event come again when its tenant may have room."""
+    # In proportion to its age, so that a backlog of any size is not gone through all the time.
+    waited_s = (now - row.counts_from).total_seconds()
+    wait_s = min(max(waited_s / 4, _PUT_OFF_S[0]), _PUT_OFF_S[1])
+    due_at = to_micros(now) + round(wait_s * 1e6)
+    return Settled(row, row.state, reason="waits for its turn to be enriched", due_at=due_at)
 
 
 def _settled(row: EventRow, answer: Enriched, now: datetime) -> Settled:

@@ -12,6 +12,7 @@ from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.event_lists import EventFilter
 from notify_pipeline.core.ledger.event_replays import EventReplay
 from notify_pipeline.core.vocabulary import EventState
+from notify_pipeline.delivery import event_router
 from tests.delivery.fakes import TENANT, context
 from tests.delivery.service import Question, Reply, Service
 from tests.delivery.test_event_router import found, post, put, run_until, waiting
@@ -81,7 +82,13 @@ def test_an_event_dies_of_what_will_not_pass_and_is_replayed(
     assert [titles(ledger, each) for each in dead] == [["5"], ["5"]]
 
 
-def test_a_slow_service_keeps_no_other_event_waiting(sqlite_ledger: Ledger, tmp_path: Path, service: Service) -> None:
+def test_a_slow_service_keeps_no_other_event_waiting(
+    sqlite_ledger: Ledger, tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_router, "_MOST_HELD", 5)
+    monkeypatch.setattr(event_router, "_BATCH", 8)
+    monkeypatch.setattr(event_router, "_PUT_OFF_S", (0.05, 0.05))
+
     def reply(question: Question) -> Reply:
         if question.path.startswith("/slow"):
             service.released.wait()
@@ -91,7 +98,7 @@ def test_a_slow_service_keeps_no_other_event_waiting(sqlite_ledger: Ledger, tmp_
     put(ledger, "slow", enrichment=[order(service, "/slow/{detail.order}")])
     put(ledger, "plain", match={"source": "plain", "type": "*"})
     put(ledger, "quick", tenant=OTHER, enrichment=[order(service)])
-    slow = [post(ledger, detail={"order": number}) for number in range(100)]
+    slow = [post(ledger, detail={"order": number}) for number in range(40)]
     mine, others = post(ledger, source="plain"), post(ledger, tenant=OTHER)
     looked = []
 

@@ -59,13 +59,11 @@ class EventsWanted:
         owner: Who claims.
         limit: At most so many events.
         after: The tenant that the claimer's last claim stopped at.
-        without: Tenants of whom the claimer has enough.
     """
 
     owner: str
     limit: int
     after: str = ""
-    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def is_due(ledger: Ledger, wanted: EventsWanted, now: datetime, lease_s: float) 
     """Tell whether ``claim`` would find anything. Where no event waits, that is one look at an index."""
     with ledger.read() as conn:
         found = conn.execute(_TENANTS, _times(wanted.owner, to_micros(now), round(lease_s * 1e6)))
-        return any(tenant not in wanted.without for (tenant,) in found)
+        return found.first() is not None
 
 
 def claim(ledger: Ledger, wanted: EventsWanted, now: datetime, lease_s: float) -> list[EventRow]:
@@ -129,7 +127,7 @@ def _claim(conn: Connection, items: Sequence[_Claim]) -> list[list[EventRow]]:
 
 def _claim_one(conn: Connection, item: _Claim) -> list[EventRow]:
     wanted, bound = item.wanted, _times(item.wanted.owner, item.now, item.lease)
-    tenants = [tenant for (tenant,) in conn.execute(_TENANTS, bound) if tenant not in wanted.without]
+    tenants = [tenant for (tenant,) in conn.execute(_TENANTS, bound)]
     line = sorted(tenants, key=lambda tenant: (tenant <= wanted.after, tenant))
     taken: list[EventRow] = []
     while line and (left := wanted.limit - len(taken)) > 0:
