@@ -22,6 +22,9 @@ from tests.reports.worlds import START, World, put, scatter, seconds
 
 OUTCOMES = ["accepted", "accepted", "transient", "ambiguous", "throttled", "permanent", "invalid_recipient", "skipped"]
 
+# Each builds several versions of a report database, which takes a second or two.
+_EXAMPLES = 5
+
 
 # Not even a new database's schema fits.
 TOO_LITTLE = "1MB"
@@ -72,7 +75,7 @@ def published(desk: Desk) -> Path:
     return version.path
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=_EXAMPLES, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_shuffled_split_and_duplicated_files_give_equal_tables(world: World, draws: random.Random) -> None:
     with desks(2) as (one, many):
@@ -83,7 +86,7 @@ def test_shuffled_split_and_duplicated_files_give_equal_tables(world: World, dra
         assert compare(published(one), published(many)) == {}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=_EXAMPLES, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False), st.integers(2, 4))
 def test_late_files_and_rebuilds_give_equal_tables(world: World, draws: random.Random, steps: int) -> None:
     with desks(1) as (desk,):
@@ -136,7 +139,7 @@ def _equals_rebuild(desk: Desk) -> None:
     candidate.discard()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=_EXAMPLES, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_repeated_log_lines_change_nothing_but_hits(world: World, draws: random.Random) -> None:
     with desks(2) as (once, twice):
