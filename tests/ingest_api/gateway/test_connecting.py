@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ingest_api.gateway import connection, server, standing, talking
+from ingest_api.gateway import connection, server, standing, tail, talking
 from notify_pipeline.core.ledger import connections, tenants
 from notify_pipeline.core.ledger.connections import Held
 from notify_pipeline.core.ledger.engine import Ledger
@@ -228,7 +228,11 @@ def test_inbox_changes_reach_connected_clients_of_every_gateway(ledger: Ledger) 
     asyncio.run(main())
 
 
-def test_a_notification_whose_post_was_lost_is_pushed_all_the_same(ledger: Ledger) -> None:
+def test_a_notification_whose_post_was_lost_is_pushed_all_the_same(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "_POST_S", 0.1)
+
     async def body(gateway: Running) -> None:
         async with gateway.client() as client:
             gateway.store("lost")

@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from ingest_api.gateway import connection as connections
+from ingest_api.gateway import tail
 from notify_pipeline.core import gateway as shared
 from notify_pipeline.core import sigv4
 from notify_pipeline.core.ledger.engine import Ledger
@@ -155,7 +156,10 @@ async def post(
         return answered.status
 
 
-def test_numbered_messages_come_once_and_in_order(ledger: Ledger) -> None:
+def test_numbered_messages_come_once_and_in_order(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only what is posted, and at the end what is not.
+    monkeypatch.setattr(tail, "_POST_S", 1.0)
+
     async def body(gateway: Running) -> None:
         async with gateway.client() as one, aiohttp.ClientSession() as session:
             a, b, c = gateway.store("a", "b", "c")
