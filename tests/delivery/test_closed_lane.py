@@ -11,6 +11,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.vocabulary import Channel, Platform, RequestState
 from notify_pipeline.delivery import closed_lane, notifications, planning
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.known import find_known
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.test_drain import drain_to_end, drain_until, found
 
@@ -22,7 +23,7 @@ def queued(ctx: DeliveryContext, ttl_s: float) -> str:
     now = ctx.clock()
     (row,) = routing.claim(ctx.ledger, ctx.owner, now, 60, 10)
     notification = notifications.parse(row)
-    known = planning.find_known(ctx.ledger, [notification])[request_id]
+    known = find_known(ctx.ledger, [notification])[request_id]
     rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "plan")
     assert routing.store(ctx.ledger, ctx.owner, [planning.plan(notification, known, rules, now)], now) == [True]
     return request_id
