@@ -7,8 +7,8 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html.parser import HTMLParser
 
+from notify_pipeline.channels.email.reading import as_text
 from notify_pipeline.core.personal import BRACKETS, FIELD, PERSONAL_FIELDS, literal
 from notify_pipeline.core.records import Content, Recipient
 
@@ -18,8 +18,6 @@ _PLACE = re.compile(f"{FIELD.pattern}|({UNSUBSCRIBE})")
 _FOOTER = "Unsubscribe"
 _BODY_END = re.compile(r"</body\s*>", re.IGNORECASE)
 _WEB = re.compile(r"https?://", re.IGNORECASE)
-_SPACES = re.compile(r"[ \t]+")
-_BLANK = re.compile(r"\n{3,}")
 # Mail programs show no more than these styles alike: no sheet, no class.
 _PAGE = """<!DOCTYPE html>
 <html>
@@ -29,9 +27,6 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-# Elements that end a line of text, and those whose content is none.
-_BREAKS = frozenset({"br", "p", "div", "tr", "table", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "hr"})
-_HIDDEN = frozenset({"style", "script", "head", "title", "template"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +44,21 @@ class Text:
     @classmethod
     def of(cls, source: str) -> "Text":
         """Find the places in a text. Names that are no field's stay as they are."""
-        pieces, places, start = [""], [], 0
+        pieces: list[list[str]] = [[]]
+        places, start = [], 0
         for found in _PLACE.finditer(source):
-            pieces[-1] += source[start : found.start()]
+            pieces[-1].append(source[start : found.start()])
             start = found.end()
             if found[2]:
                 places.append(len(PERSONAL_FIELDS))
             elif found[1] in PERSONAL_FIELDS:
                 places.append(PERSONAL_FIELDS.index(found[1]))
             else:
-                pieces[-1] += "[[[" if found[1] == BRACKETS else found[0]
+                pieces[-1].append("[[[" if found[1] == BRACKETS else found[0])
                 continue
-            pieces.append("")
-        pieces[-1] += source[start:]
-        return cls(tuple(pieces), tuple(places))
+            pieces.append([])
+        pieces[-1].append(source[start:])
+        return cls(tuple(map("".join, pieces)), tuple(places))
 
     def filled(self, values: Sequence[str]) -> str:
         """Return the text with these values, by place, in it."""
@@ -103,15 +99,6 @@ def page(content: Content, *, footer: bool) -> str:
     return _PAGE.format(title=title, parts="\n".join(part for part in parts if part))
 
 
-def as_text(source: str) -> str:
-    """Return what a reader sees of HTML, roughly: its text, a line per block, addresses of links in brackets."""
-    reader = _Reader()
-    reader.feed(source)
-    reader.close()
-    lines = (_SPACES.sub(" ", line).strip() for line in "".join(reader.found).split("\n"))
-    return _BLANK.sub("\n\n", "\n".join(lines)).strip()
-
-
 def _with_footer(source: str, end: str) -> str:
     ends = [found.start() for found in _BODY_END.finditer(source)] or [len(source)]
     return source[: ends[-1]] + end + source[ends[-1] :]
@@ -131,33 +118,3 @@ def _link(content: Content) -> str:
 def _verbatim(url: str) -> str:
     """Return an address escaped, its brackets included: personal fields are for texts."""
     return literal(html.escape(url))
-
-
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
-        self._hidden = 0
-        self._links: list[str | None] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden += tag in _HIDDEN
-        if tag in _BREAKS:
-            self.found.append("\n")
-        if tag == "a":
-            self._links.append(dict(attrs).get("href"))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _BREAKS:
-            self.found.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in _HIDDEN and self._hidden > 0
-        if tag in _BREAKS:
-            self.found.append("\n")
-        if tag == "a" and self._links and (link := self._links.pop()) and _WEB.match(link):
-            self.found.append(f" ({link})")
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.found.append(data.replace("\n", " "))

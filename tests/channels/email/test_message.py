@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected
 from notify_pipeline.channels.email import message
 from notify_pipeline.channels.email.message import MAX_BYTES, sender_of
-from notify_pipeline.channels.email.texts import as_text
+from notify_pipeline.channels.email.reading import as_text
 from notify_pipeline.core import mail_origin, unsubscribe_tokens
 from notify_pipeline.core.mail_origin import Origin
 from notify_pipeline.core.records import Content, Recipient
