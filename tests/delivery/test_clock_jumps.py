@@ -13,8 +13,21 @@ from sqlalchemy import select
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import broadcasts, deliveries, leases, routing, set_back, shards
+from notify_pipeline.core.ledger import (
+    broadcasts,
+    deliveries,
+    event_claims,
+    event_moves,
+    events,
+    leases,
+    routing,
+    set_back,
+    shards,
+)
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.event_claims import EventsWanted
+from notify_pipeline.core.ledger.event_moves import Settled
+from notify_pipeline.core.ledger.events import NewEvent
 from notify_pipeline.core.ledger.shards import HeldBy
 from notify_pipeline.core.ledger.tables import LEASES
 from notify_pipeline.core.records import Recipient
@@ -144,6 +157,20 @@ def test_a_dead_broadcast_s_leases_are_reined_in(ctx: DeliveryContext, fcm: Fake
     assert broadcast.send_shard(ctx, request_id, 0).done
     assert broadcast.finish(ctx, request_id) is RequestState.DONE
     assert set_back.mend(ctx.ledger, clock(), 2.0) == 0
+
+
+def test_an_event_that_was_to_be_tried_again_does_not_wait_for_the_hour(ledger: Ledger, clock: Clock) -> None:
+    event_id = events.accept(ledger, NewEvent("t", "shop", "order.paid", {}, clock())).event_id
+    wanted = EventsWanted("dead/1", 10)
+    (claimed,) = event_claims.claim(ledger, wanted, clock(), 6.0)
+    soon = to_micros(clock() + timedelta(seconds=90))
+    event_moves.settle(ledger, "dead/1", [Settled(claimed, claimed.state, reason="down", due_at=soon)], clock())
+    assert set_back.mend(ledger, clock(), 2.0) == 0
+    clock.advance(hours=-1)
+    assert event_claims.claim(ledger, wanted, clock(), 6.0) == []
+    assert set_back.mend(ledger, clock(), 2.0) == 1
+    (again,) = event_claims.claim(ledger, wanted, clock(), 6.0)
+    assert again.event_id == event_id
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])

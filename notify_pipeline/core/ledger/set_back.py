@@ -15,6 +15,8 @@ from sqlalchemy import Column, Connection, Table, and_, select, text, update
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.event_claims import WAITING
+from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.leases import LONGEST_US
 from notify_pipeline.core.ledger.progress import PIECE
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS, SHARDS
@@ -70,7 +72,7 @@ def mend(ledger: Ledger, now: datetime, lease_s: float) -> int:
 
 
 def _due_at_once(conn: Connection, at: int) -> list[_Change]:
-    """Requests and deliveries that were due when they were stored, which seems to be ahead."""
+    """What was due when it was stored, which seems to be ahead: requests, deliveries, events."""
     ahead = at + _MARGIN_US
     accepted = select(REQUESTS.c.request_id).where(
         _OPEN,
@@ -89,7 +91,15 @@ def _due_at_once(conn: Connection, at: int) -> list[_Change]:
         soon = (DELIVERIES.c.due_at > at, DELIVERIES.c.due_at <= updated_at + _MARGIN_US, at_once)
         mine = (DELIVERIES.c.request_id == request_id, DELIVERIES.c.state == "waiting", *soon)
         found.extend(conn.execute(select(DELIVERIES.c.delivery_id).where(*mine)).scalars())
-    return [*changes, _Change(DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.due_at, found, at)]
+    # An event is due later only where enriching it failed: what was to be tried again minutes after a moment that lies
+    # ahead is tried now. (Routers see through leases of theirs that lie ahead.)
+    stuck = select(EVENTS.c.event_id).where(WAITING, EVENTS.c.due_at > ahead, EVENTS.c.updated_at > ahead)
+    events = conn.execute(stuck).scalars().all()
+    return [
+        *changes,
+        _Change(DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.due_at, found, at),
+        _Change(EVENTS, EVENTS.c.event_id, EVENTS.c.due_at, events, at),
+    ]
 
 
 def _apply(conn: Connection, items: Sequence[_Change]) -> list[int]:
