@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, exists, select
 
 from notify_pipeline.core import consents
 from notify_pipeline.core.consents import Defaults, Pair, Said
-from notify_pipeline.core.ledger import policies, preferences, suppressions
+from notify_pipeline.core.ledger import policies, preferences, suppressions, users
 from notify_pipeline.core.ledger.people_tables import PREFERENCES, SUPPRESSIONS
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tenant_tables import POLICIES
@@ -109,18 +109,26 @@ def who(recipient: Recipient) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What some recipients are called: each by one name, and by where also as the mailbox or number of a user."""
+    """What some recipients are called: each by one name, and some by others.
+
+    A user is also a mailbox or a number, and one of these that a send names is also whoever's profile has it.
+    """
 
     one: Sequence[str]
     other: Sequence[tuple[int, str]]
 
     @classmethod
-    def of(cls, recipients: Sequence[Recipient]) -> "_Names":
-        other = [
-            (at, consents.recipient(None, each.platform.channel, each.address))
-            for at, each in enumerate(recipients)
-            if each.platform in _ADDRESSED and each.user_id is not None
-        ]
+    def of(cls, recipients: Sequence[Recipient], owners: "_Owners") -> "_Names":
+        other: list[tuple[int, str]] = []
+        for at, each in enumerate(recipients):
+            channel = each.platform.channel
+            if each.platform not in _ADDRESSED:
+                continue
+            if each.user_id is not None:
+                other.append((at, consents.recipient(None, channel, each.address)))
+            else:
+                users_there = owners.get((channel, suppressions.key_of(channel, each.address)), ())
+                other += [(at, consents.recipient(user_id, channel, each.address)) for user_id in users_there]
         return cls([who(each) for each in recipients], other)
 
     def said(self, said: Mapping[str, Mapping[Pair, Said]]) -> dict[int, Mapping[Pair, Said]]:
@@ -133,6 +141,22 @@ class _Names:
 
 
 _NOBODY = _Names((), ())
+# Users by where their profiles say that they are.
+_Owners: TypeAlias = Mapping[tuple[Channel, str], Sequence[str]]
+
+
+def _owners(conn: Connection, tenant: str, asked: Sequence[Asked]) -> _Owners:
+    """Return whose the mailboxes and numbers are that are named by themselves."""
+    named: dict[Channel, set[str]] = {}
+    for each in chain.from_iterable(recipients for _, recipients in asked):
+        if each.user_id is None and each.platform in _ADDRESSED:
+            channel = each.platform.channel
+            named.setdefault(channel, set()).add(suppressions.key_of(channel, each.address))
+    found: dict[tuple[Channel, str], list[str]] = {}
+    for channel, addresses in named.items():
+        for address, user_id in users.at_addresses(conn, tenant, channel, addresses):
+            found.setdefault((channel, address), []).append(user_id)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +174,8 @@ class _Book:
         names: dict[int, _Names] = {}
         said: Mapping[str, Mapping[Pair, Said]] = {}
         if rules.said:
-            names = {id(recipients): _Names.of(recipients) for _, recipients in asked}
+            owners = _owners(conn, tenant, asked)
+            names = {id(recipients): _Names.of(recipients, owners) for _, recipients in asked}
             all_names = (name for each in names.values() for name in chain(each.one, (name for _, name in each.other)))
             said = preferences.find(conn, tenant, all_names)
         suppressed = {}

@@ -159,6 +159,30 @@ def test_addresses_without_a_user_have_a_word_of_their_own(ctx: DeliveryContext,
     assert [row[2] for row in told(ctx, request_id)] == ["unsubscribed", "suppressed:hard_bounce", "fake_accepted"]
 
 
+def test_a_user_s_word_holds_for_their_address_too(ctx: DeliveryContext, mail: FakeSender) -> None:
+    """Whoever unsubscribed as a user is not written to because a send names their mailbox or number by itself."""
+    sms = FakeSender(Channel.SMS)
+    ctx = context(ctx.ledger, ctx.lake, mail, sms, shard_min=2, chunk_size=2)
+    for name, number in (("ada", "+447700900123"), ("bob", "+447700900124")):
+        users.put(ctx.ledger, TENANT, name, Profile(mail_of(name).title(), number), "k", datetime.now(UTC))
+    say(ctx.ledger, "ada", False, "offers", source="one_click")
+    addresses = [mail_of(name).upper() for name in ("ada", "bob", "zoe")]
+    small = accept(ctx.ledger, emails=addresses, category="offers")
+    texts = accept(ctx.ledger, phones=["+447700900123", "+447700900124"], category="offers")
+    other = accept(ctx.ledger, emails=addresses[:1], category="news")
+    drain_to_end(ctx, small, texts, other)
+    assert [row[2:] for row in told(ctx, small)] == [
+        ("unsubscribed", f"user:one_click:{SAID_ON}"),
+        ("fake_accepted", "default"),
+        ("fake_accepted", "default"),
+    ]
+    assert [call[0] for call in sms.calls] == ["+447700900124"]
+    assert [row[1] for row in told(ctx, other)] == ["accepted"]
+    mail.calls.clear()
+    assert run(ctx, routed(ctx, emails=addresses, category="offers")) is RequestState.DONE
+    assert sorted(call[0] for call in mail.calls) == addresses[1:]
+
+
 @pytest.mark.parametrize("how", ["unsubscribes", "is suppressed"])
 def test_who_leaves_while_a_provider_is_down_gets_nothing_when_it_is_back(
     ctx: DeliveryContext, mail: FakeSender, how: str

@@ -4,7 +4,7 @@ Belongs here: columns, keys and indexes of tenants, keys, policies, templates, u
 here: what sends need (``tables``, which also says how times and JSON are stored), queries.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, func
 
 from notify_pipeline.core.ledger.tables import METADATA
 
@@ -102,6 +102,22 @@ Index(
     USERS.c.user_id,
     sqlite_where=USERS.c.quiet_hours.isnot(None),
     postgresql_where=USERS.c.quiet_hours.isnot(None),
+)
+
+# Whose a mailbox or a number is; of a mailbox, whatever its spelling (``mail_addresses.folded``).
+Index(
+    "ix_users_mailbox",
+    USERS.c.tenant,
+    func.lower(USERS.c.email),
+    sqlite_where=USERS.c.email.isnot(None),
+    postgresql_where=USERS.c.email.isnot(None),
+)
+Index(
+    "ix_users_phone",
+    USERS.c.tenant,
+    USERS.c.phone,
+    sqlite_where=USERS.c.phone.isnot(None),
+    postgresql_where=USERS.c.phone.isnot(None),
 )
 
 # One row per recipient and capped send: what frequency caps count.

@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.statements import insert_for
+from notify_pipeline.core.ledger.statements import among, insert_for
 from notify_pipeline.core.ledger.tenant_tables import USERS
+from notify_pipeline.core.vocabulary import Channel
 
 # Rows read, and users asked for, in one statement.
 _PIECE = 1_000
@@ -26,6 +27,7 @@ _PROFILE = ("email", "phone", "locale", "timezone", "attributes")
 _TIME = (USERS.c.user_id, USERS.c.timezone, USERS.c.quiet_hours, USERS.c.updated_at)
 # In the words of the partial index, literally: only then does SQLite know that the index covers the query.
 _QUIET = text("quiet_hours IS NOT NULL")
+_WITH_EMAIL, _WITH_PHONE = text("email IS NOT NULL"), text("phone IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,20 @@ def profile_of(conn: Connection, tenant: str, user_id: str) -> Profile | None:
     """Return what was told of a user as a transaction sees it, or None."""
     found = conn.execute(select(USERS).where(USERS.c.tenant == tenant, USERS.c.user_id == user_id)).first()
     return None if found is None else _profile(found)
+
+
+def at_addresses(
+    conn: Connection, tenant: str, channel: Channel, addresses: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each of these mailboxes or numbers, as ``suppressions.key_of`` spells it, with each user who has it."""
+    at = func.lower(USERS.c.email) if channel is Channel.EMAIL else USERS.c.phone
+    told = _WITH_EMAIL if channel is Channel.EMAIL else _WITH_PHONE
+    ordered = sorted(set(addresses))
+    for start in range(0, len(ordered), _PIECE):
+        whose = select(at, USERS.c.user_id).where(
+            USERS.c.tenant == tenant, told, among(conn, at, ordered[start : start + _PIECE])
+        )
+        yield from conn.execute(whose).tuples()
 
 
 def with_time(ledger: Ledger, tenant: str) -> Iterator[list[UserRow]]:
