@@ -68,9 +68,9 @@ class Registry:
         if number:
             log.info("%d connections of this gateway's former life are forgotten", number)
 
-    async def keep(self) -> None:
-        """Say that the connections are there, and forget what is over: lost gateways, expired messages."""
-        await asyncio.to_thread(connections.keep, self._ledger, self._name, self._clock())
+    async def keep(self, clients: Sequence[Client]) -> None:
+        """Say that these connections are there, and forget what is over: lost gateways, expired messages."""
+        await asyncio.to_thread(connections.keep, self._ledger, self._name, self._clock(), self._held(clients))
         await asyncio.to_thread(user_messages.tidy, self._ledger, self._clock())
 
     async def end(self) -> None:
@@ -78,11 +78,13 @@ class Registry:
         await asyncio.to_thread(connections.remove_gateway, self._ledger, self._name)
 
     def _register(self, clients: Sequence[Client]) -> list[int]:
-        held = [Held(c.tenant, c.user_id, c.connection_id, self._endpoint, self._name) for c in clients]
-        connections.register(self._ledger, held, self._clock())
+        connections.register(self._ledger, self._held(clients), self._clock())
         # Read after that commit: whoever stores a message later finds the connection.
         last = user_messages.latest(self._ledger, {(c.tenant, c.user_id) for c in clients})
         return [last.get((c.tenant, c.user_id), 0) for c in clients]
+
+    def _held(self, clients: Sequence[Client]) -> list[Held]:
+        return [Held(c.tenant, c.user_id, c.connection_id, self._endpoint, self._name) for c in clients]
 
     def _forget(self, clients: Sequence[Client]) -> list[None]:
         connections.remove(self._ledger, [(c.tenant, c.connection_id) for c in clients])

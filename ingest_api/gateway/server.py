@@ -89,7 +89,7 @@ class Gateway:
             asyncio.create_task(self._tail.run()),
             asyncio.create_task(self._repeat(_SWEEP_S, self._sweep)),
             asyncio.create_task(self._repeat(_STANDINGS_S, self._end_inactive)),
-            asyncio.create_task(self._repeat(_KEEP_S, self._registry.keep)),
+            asyncio.create_task(self._repeat(_KEEP_S, self._keep)),
         ]
 
     async def stop(self) -> None:
@@ -151,6 +151,9 @@ class Gateway:
             one.closing = True
             self.hub.remove(one)
             self._tasks.start(self._registry.depart(client))
+
+    async def _keep(self) -> None:
+        await self._registry.keep([each.client for each in self.hub if not each.closing])
 
     async def _arrive(self, one: Connection) -> int:
         self.hub.add(one)

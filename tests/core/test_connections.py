@@ -47,6 +47,17 @@ def test_connections_of_a_gateway_that_died_are_not_found_and_then_forgotten(led
     assert found(ledger, NOW + FOREIGN_LOST + GATEWAY_LOST) == []
 
 
+def test_a_gateway_that_was_taken_for_lost_tells_of_its_connections_again(ledger: Ledger) -> None:
+    """All were cut off from the ledger for minutes; the first that is back forgets the others' connections."""
+    one, two = held("1"), held("2", gateway="g2")
+    connections.register(ledger, [one, two], NOW)
+    later = NOW + GATEWAY_LOST
+    assert connections.keep(ledger, "g1", later, [one]) == 1
+    assert found(ledger, later) == ["1"]
+    assert connections.keep(ledger, "g2", later, [two, held("3", gateway="g2")]) == 0
+    assert found(ledger, later) == ["1", "2", "3"]
+
+
 def test_a_tenant_tells_of_its_own_and_not_of_ours(ledger: Ledger) -> None:
     connections.register(ledger, [held("ours")], NOW)
     assert not connections.put(ledger, held("ours", gateway=FOREIGN), NOW)

@@ -87,9 +87,17 @@ def remove_gateway(ledger: Ledger, gateway: str) -> int:
     return ledger.write(_remove_gateway, gateway)
 
 
-def keep(ledger: Ledger, gateway: str, now: datetime) -> int:
-    """Say that a gateway's connections are there; forget those that nobody said that of in time. Return how many."""
-    return ledger.write(_keep, (gateway, now))
+def keep(ledger: Ledger, gateway: str, now: datetime, held: Sequence[Held] = ()) -> int:
+    """Say that a gateway's connections are there; forget those that nobody said that of in time. Return how many.
+
+    Args:
+        ledger: The ledger.
+        gateway: Which.
+        now: The clock.
+        held: Those that it has. Where rows of them are missing, they are stored again: another gateway took this one
+            for lost, while it was stopped, or could not reach the ledger.
+    """
+    return ledger.write(_keep, (gateway, now, held))
 
 
 def of_users(ledger: Ledger, users: Iterable[User], now: datetime) -> dict[User, list[Held]]:
@@ -161,10 +169,12 @@ def _remove_gateway(conn: Connection, items: Sequence[str]) -> list[int]:
     return [conn.execute(delete(CONNECTIONS).where(CONNECTIONS.c.gateway == gateway)).rowcount for gateway in items]
 
 
-def _keep(conn: Connection, items: Sequence[tuple[str, datetime]]) -> list[int]:
+def _keep(conn: Connection, items: Sequence[tuple[str, datetime, Sequence[Held]]]) -> list[int]:
     results = []
-    for gateway, now in items:
-        mine = CONNECTIONS.c.gateway == gateway
-        conn.execute(update(CONNECTIONS).where(mine).values(seen_at=to_micros(now)))
+    for gateway, now, held in items:
+        mine, at = CONNECTIONS.c.gateway == gateway, to_micros(now)
+        there = conn.execute(update(CONNECTIONS).where(mine).values(seen_at=at)).rowcount
+        if there < len(held):
+            _register(conn, [(held, at)])
         results.append(conn.execute(delete(CONNECTIONS).where(not_(_is_there(now)))).rowcount)
     return results
