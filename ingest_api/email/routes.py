@@ -2,6 +2,9 @@
 
 Belongs here: those routes. Does not belong here: what Amazon SES reports (``ses``), storing (``core.ledger.devices``,
 ``core.ledger.suppressions``).
+
+A publishable key subscribes, as a page's form does. It neither reads nor ends a subscription: everybody has that key,
+and unlike a device's token an address can be guessed.
 """
 
 from flask import Response
@@ -42,7 +45,7 @@ def subscribe(call: Call, body: NewSubscription) -> Response:
     return answer(201, _shown(devices.register(call.services.ledger, call.tenant, registration, call.services.clock())))
 
 
-@GROUP.endpoint("GET", "/email-subscriptions/{email}", access=Access.DEVICE, answers={200: _STORED}, errors=_NONE)
+@GROUP.endpoint("GET", "/email-subscriptions/{email}", access=Access.SECRET, answers={200: _STORED}, errors=_NONE)
 def show_subscription(call: Call, email: Email) -> Response:
     """Show an address's subscription."""
     found = devices.get(call.services.ledger, call.tenant, folded(email))
@@ -52,7 +55,7 @@ def show_subscription(call: Call, email: Email) -> Response:
 
 
 @GROUP.endpoint(
-    "PUT", "/email-subscriptions/{email}/topics", access=Access.DEVICE, answers={200: _STORED}, errors=_NONE
+    "PUT", "/email-subscriptions/{email}/topics", access=Access.SECRET, answers={200: _STORED}, errors=_NONE
 )
 def replace_subscribed_topics(call: Call, email: Email, body: NewTopics) -> Response:
     """Replace the topics that an address is subscribed to."""
@@ -66,7 +69,7 @@ def replace_subscribed_topics(call: Call, email: Email, body: NewTopics) -> Resp
 @GROUP.endpoint(
     "DELETE",
     "/email-subscriptions/{email}",
-    access=Access.DEVICE,
+    access=Access.SECRET,
     answers={204: Answer("It is subscribed to nothing.")},
     errors=_NONE,
 )

@@ -4,7 +4,7 @@ from tests.ingest_api.conftest import House, fields_of, send
 
 
 def test_an_address_is_subscribed_once_however_it_is_spelled(any_house: House) -> None:
-    api = any_house.publishable
+    api = any_house.secret
     made = api.ok("POST", "/email-subscriptions", {"email": "Ada@Example.com", "topics": ["a", "b/c", "not one!"]})
     assert (made["email"], made["topics"]) == ("ada@example.com", ["a", "b/c"])
     api.ok("POST", "/email-subscriptions", {"email": "ada@example.COM", "user_id": "u", "topics": ["a"]})
@@ -14,6 +14,15 @@ def test_an_address_is_subscribed_once_however_it_is_spelled(any_house: House) -
     statuses = [api.call("DELETE", "/email-subscriptions/Ada@example.com").status_code for _ in range(2)]
     assert statuses == [204, 404]
     assert fields_of(api.call("POST", "/email-subscriptions", {"email": "ada"})) == {"email"}
+
+
+def test_a_page_s_key_subscribes_and_learns_nothing_of_an_address(house: House) -> None:
+    page = house.publishable
+    page.ok("POST", "/email-subscriptions", {"email": "ada@example.com", "topics": ["a"]})
+    address = "/email-subscriptions/ada@example.com"
+    calls = [("GET", address, None), ("PUT", f"{address}/topics", {"topics": []}), ("DELETE", address, None)]
+    assert [page.call(method, path, body).status_code for method, path, body in calls] == [403, 403, 403]
+    assert house.secret.ok("GET", address)["topics"] == ["a"]
 
 
 def test_bounces_and_complaints_that_a_tenant_reports(any_house: House) -> None:
