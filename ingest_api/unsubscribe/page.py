@@ -66,25 +66,15 @@ def html(shown: Shown) -> str:
     """Return the page."""
     buttons = "\n".join(_button(choice, words) for choice, words in _choices(shown))
     role = ' role="status"' if shown.changed else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{"Unsubscribe" if shown.wanted else "Unsubscribed"}: {escape(shown.sender)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{escape(shown.sender)}</h1>
+    title = f"{'Unsubscribe' if shown.wanted else 'Unsubscribed'}: {escape(shown.sender)}"
+    return _document(
+        title,
+        f"""<h1>{escape(shown.sender)}</h1>
 <p{role}>{_standing(shown)}</p>
 <form method="post">
 {buttons}
-</form>
-</main>
-</body>
-</html>
-"""
+</form>""",
+    )
 
 
 def _standing(shown: Shown) -> str:
@@ -120,3 +110,29 @@ def _button(choice: str, words: str) -> str:
 
 def _what(shown: Shown) -> str:
     return f"messages about “{escape(shown.category)}”" if shown.category else "messages"
+
+
+def _document(title: str, main: str) -> str:
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+{main}
+</main>
+</body>
+</html>
+"""
+
+
+# What a browser shows of a link that is none.
+UNKNOWN = _document(
+    "Unknown link",
+    """<h1>This link does not work</h1>
+<p>A part of it may be missing. Please open it in the message itself, or copy all of it.</p>""",
+)

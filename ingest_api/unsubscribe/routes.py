@@ -9,11 +9,11 @@ A GET changes nothing: programs that look for malware follow every link of a mes
 from collections.abc import Mapping
 from typing import Annotated
 
-from flask import Response
+from flask import Response, request
 from pydantic import Field
 
 from ingest_api.endpoint import Answer, Call, Group
-from ingest_api.errors import FieldError, not_found, unprocessable
+from ingest_api.errors import JSON_TYPE, ApiError, FieldError, unprocessable
 from ingest_api.keys import Access
 from ingest_api.lean import LeanResponse
 from ingest_api.unsubscribe import page
@@ -39,6 +39,17 @@ TokenInPath = Annotated[
         description="As a message carries it.",
     ),
 ]
+
+
+class _NoSuchLink(ApiError):
+    """Also said to a person: mail programs break long links, and a browser shows what comes of it."""
+
+    def response(self) -> Response:
+        """Return a page for those who ask for one, the envelope for others."""
+        # On a tie, as with */*, the first.
+        if request.accept_mimetypes.best_match((JSON_TYPE, "text/html")) == JSON_TYPE:
+            return super().response()
+        return LeanResponse(page.UNKNOWN, self.status, [*page.HEADERS, ("Content-Type", _HTML)])
 
 
 @GROUP.endpoint(
@@ -85,7 +96,7 @@ def _about(call: Call, token: str) -> Unsubscribing:
     try:
         return unsubscribe_tokens.check(call.services.ledger.secret(unsubscribe_tokens.SECRET), token)
     except InvalidUnsubscribeToken as error:
-        raise not_found("No message of this installation has such a link.") from error
+        raise _NoSuchLink(404, "not_found", _UNKNOWN[404]) from error
 
 
 def _said(choice: str, about: Unsubscribing, before: Mapping[Pair, Said]) -> dict[Pair, bool | None]:

@@ -193,4 +193,7 @@ def test_a_link_of_nobody_s_making_is_unknown(house: House) -> None:
     for forged in (url[:-2] + ("AA" if url[-2:] != "AA" else "BB"), "/unsubscribe/abc"):
         assert house.client.get(forged).status_code == 404
         assert house.client.post(forged, data={"List-Unsubscribe": "One-Click"}).status_code == 404
+    browser = house.client.get(url[:-1], headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (browser.status_code, browser.mimetype) == (404, "text/html") and "does not work" in browser.text
+    assert house.client.get(url[:-1], headers={"Accept": "*/*"}).json["error"]["code"] == "not_found"
     assert house.client.get("/unsubscribe/a b").status_code == 422
