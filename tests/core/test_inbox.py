@@ -72,8 +72,8 @@ def test_what_is_said_of_an_item_is_the_item(ledger: Ledger) -> None:
         "type": "news",
         "category": "sport",
         "content": {"title": "T", "body": None, "link": "https://x", "image_url": None, "data": {"a": "b"}},
-        "visible_at": "2026-11-21T12:00:00+00:00",
-        "expires_at": "2026-11-21T12:00:01+00:00",
+        "visible_at": "2026-11-21T12:00:00Z",
+        "expires_at": "2026-11-21T12:00:01Z",
         "read_at": None,
     }
 

@@ -229,7 +229,7 @@ def _insert(conn: Connection, messages: Sequence[NewMessage], last: Mapping[User
             "user_id": each.user_id,
             "message_id": each.message_id,
             "kind": each.kind,
-            "payload": orjson.dumps(each.payload).decode(),
+            "payload": orjson.dumps(each.payload, option=orjson.OPT_UTC_Z).decode(),
             "previous": last.get((each.tenant, each.user_id), 0),
             "created_at": at,
             "expires_at": each.expires_at,
