@@ -5,6 +5,7 @@ Belongs here: reading and checking what a request carries. Does not belong here:
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ _MAX_FORM_FIELDS = 200
 # Enough to mend a request; a body of a million wrong items shall not be answered by a million lines.
 MAX_DETAILS = 20
 _MAX_FIELD_LENGTH = 200
+# How pydantic names the choices of a Literal of enum members: <Channel.SMS: 'sms'>. Callers know only the value.
+_ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 # A key is, or takes the place of, the id of a send.
 _KEY: TypeAdapter[str] = TypeAdapter(NotificationId)
 
@@ -189,7 +192,7 @@ def _message(item: ErrorDetails) -> str:
         return "is not a known field"
     if kind == "missing":
         return "is required"
-    return item["msg"].removeprefix("Value error, ")
+    return _ENUM_MEMBER.sub(r"\1", item["msg"].removeprefix("Value error, "))
 
 
 def _shown(field: str) -> str:
