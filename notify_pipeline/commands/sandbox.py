@@ -15,5 +15,5 @@ app = typer.Typer()
 @app.command()
 @failing_clearly(OSError)
 def sandbox() -> None:
-    """Serve stand-ins for FCM, APNs, devices and the CDN, until SIGINT or SIGTERM. Prints its addresses as JSON."""
+    """Serve stand-ins for all providers, devices and the CDN, until SIGINT or SIGTERM. Prints its addresses as JSON."""
     server.run(Settings())

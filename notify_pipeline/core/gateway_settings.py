@@ -12,7 +12,7 @@ class GatewaySettings(BaseSettings):
     """What ``Settings`` has of the gateway."""
 
     gateway_port: int = Field(default=8081, ge=0, le=65535, description="WebSocket gateway port; 0 = any free one.")
-    gateway_host: str = "127.0.0.1"
+    gateway_host: str = Field(default="127.0.0.1", description="Address that the WebSocket gateway listens at.")
     gateway_name: str | None = Field(
         default=None, description="This gateway among several, the same after a restart; default: host name and port."
     )
@@ -24,7 +24,7 @@ class GatewaySettings(BaseSettings):
     gateway_access_key: str | None = Field(
         default=None, description="Signs posts to gateways; default, with its secret: derived from the installation's."
     )
-    gateway_secret_key: SecretStr | None = None
+    gateway_secret_key: SecretStr | None = Field(default=None, description="... the secret that goes with it.")
     gateway_user_connections: int = Field(
         default=20, ge=1, description="Connections of one user at one gateway; a further one ends the oldest."
     )

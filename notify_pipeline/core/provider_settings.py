@@ -73,7 +73,7 @@ class ProviderSettings(BaseSettings):
     twilio_url: str | None = Field(
         default=None, description="Overrides https://api.twilio.com, for services that speak like Twilio."
     )
-    twilio_account_sid: str | None = None
+    twilio_account_sid: str | None = Field(default=None, description="The account at Twilio, AC….")
     twilio_auth_token: SecretStr | None = Field(
         default=None, description="Also proves that what is posted to /sms comes from Twilio."
     )

@@ -24,7 +24,7 @@ class Settings(GatewaySettings, ProviderSettings):
 
     home: Path = Field(default=Path("data"), description="Holds everything a running system writes.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Ingress port; 0 = any free one.")
-    http_host: str = "127.0.0.1"
+    http_host: str = Field(default="127.0.0.1", description="Address that the ingress listens at.")
     http_workers: int = Field(default=2, ge=1, description="Ingress processes.")
     http_threads: int = Field(
         default=16, ge=1, description="Threads per ingress process: requests that wait for their commit together."

@@ -117,12 +117,15 @@ def _lease_held(ledger: Ledger) -> Callable[[str], bool]:
 
 
 def _about_sandbox(settings: Settings) -> str:
-    without = [
-        name
-        for name, credentials in (("FCM", settings.fcm_credentials), ("APNs", settings.apns_key))
-        if credentials is None
-    ]
-    return f"no credentials for {' and '.join(without)}: the sandbox stands in, nothing reaches a real device there"
+    providers = {
+        "FCM": settings.fcm_credentials,
+        "APNs": settings.apns_key,
+        "e-mail": settings.smtp_url,
+        "SMS": settings.sms_provider,
+        "Web push": settings.vapid_subject,
+    }
+    without = ", ".join(name for name, credentials in providers.items() if credentials is None)
+    return f"no credentials for {without}: the sandbox stands in, nothing reaches anybody there"
 
 
 def _about_transport(settings: Settings) -> str:
