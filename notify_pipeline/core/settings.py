@@ -137,6 +137,7 @@ class Settings(GatewaySettings, ProviderSettings):
     retry_base_s: float = Field(default=0.5, description="Upper bound of the first back-off (full jitter).")
     retry_cap_s: float = Field(default=60.0, description="Upper bound of any back-off.")
     dead_letter_days: int = Field(default=90, ge=1, description="Dead letters are kept for so long.")
+    event_days: int = Field(default=90, ge=1, description="Events and their ids are remembered for so long.")
     inbox_days: int = Field(default=90, ge=1, description="Items are kept in inboxes for so long.")
     request_timeout_s: float = Field(
         default=10.0, description="A provider request without an answer by then is ambiguous."

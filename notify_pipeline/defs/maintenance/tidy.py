@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import caps, dead_letters, inbox_changing, user_messages
+from notify_pipeline.core.ledger import caps, dead_letters, event_forgetting, inbox_changing, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
@@ -21,7 +21,7 @@ SCRATCH_AGE = timedelta(hours=6)
 
 
 @dg.op(
-    description="Deletes scratch files, old routine runs, old dead letters and inbox items, uses that no cap counts."
+    description="Deletes scratch files, old routine runs, dead letters, events, inbox items, uses that no cap counts."
 )
 def remove_leftovers(
     context: dg.OpExecutionContext,
@@ -36,6 +36,7 @@ def remove_leftovers(
         "scratch_files": lake.delete_tmp(SCRATCH_AGE, now),
         "runs": forget_runs(context.instance, now - timedelta(hours=settings.run_history_hours)),
         "dead_letters": dead_letters.forget(ledger, now - timedelta(days=settings.dead_letter_days)),
+        "events": event_forgetting.forget(ledger, now - timedelta(days=settings.event_days)),
         "cap_uses": caps.forget(ledger, now),
         # Gateways do so too, where there are any.
         "user_messages": sum(iter(lambda: user_messages.tidy(ledger, now), 0)),
