@@ -10,14 +10,17 @@ from sqlalchemy import func, select
 
 from notify_pipeline.core import route_rules, route_sends
 from notify_pipeline.core.built_in_routes import LIKES
-from notify_pipeline.core.ledger import event_rows, inbox, likes, looks, routes, users
+from notify_pipeline.core.ledger import event_rows, inbox, likes, looks, policies, preferences, routes, users
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.event_tables import LIKES as LIKED
 from notify_pipeline.core.ledger.likes import Liked, NewLike, NoSuchLook
 from notify_pipeline.core.ledger.looks import NewLook
 from notify_pipeline.core.ledger.people_tables import INBOX
+from notify_pipeline.core.ledger.preferences import Change
+from notify_pipeline.core.ledger.tables import AUDIT
 from notify_pipeline.core.route_sends import Bounds, RouteFindings
+from notify_pipeline.core.vocabulary import PolicyKind
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LOOK = NewLook("t", "7", "ann", "https://example.com/7.jpg", "app://looks/7")
@@ -83,6 +86,30 @@ def test_nobody_is_told_twice_or_of_their_own(ledger: Ledger) -> None:
     assert counts(ledger) == [2, 1, 1]
     liked(ledger, customer="cat")
     assert counts(ledger) == [3, 2, 2]
+
+
+@pytest.mark.parametrize("who", ["the owner", "the tenant"])
+def test_an_owner_who_wants_none_finds_none_and_the_audit_says_why(ledger: Ledger, who: str) -> None:
+    looks.put(ledger, LOOK, "k", NOW)
+    if who == "the owner":
+        preferences.change(ledger, Change("t", "user:ann", {("likes", "inbox"): False}, "api", "k"), NOW)
+    else:
+        value = {"channels": {"inbox": False}}
+        policies.put(ledger, "t", PolicyKind.PREFERENCES, value, "k", NOW, name="likes")
+    first = liked(ledger)
+    assert counts(ledger) == [1, 1, 0]
+    with ledger.read() as conn:
+        detail, of = conn.execute(
+            select(AUDIT.c.detail, AUDIT.c.notification_id).where(AUDIT.c.event == "inbox.skipped")
+        ).one()
+    word = "user:api:2026-11-21" if who == "the owner" else "policy"
+    assert (orjson.loads(detail), of) == (
+        {"user_id": "ann", "reason": "unsubscribed", "consent": word},
+        first.notification_id,
+    )
+    looks.put(ledger, NewLook("t", "8", "bob"), "k", NOW)
+    liked(ledger, "8", "cat")
+    assert counts(ledger) == [2, 2, 1 if who == "the owner" else 0]
 
 
 def test_equal_likes_at_once_are_one(ledger: Ledger) -> None:

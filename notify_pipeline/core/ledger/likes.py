@@ -15,13 +15,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from notify_pipeline.core import consents
 from notify_pipeline.core.built_in_routes import LIKE_CREATED, LIKE_TITLE, LIKES
+from notify_pipeline.core.consents import Consent, Defaults
 from notify_pipeline.core.ids import from_micros, new_id, to_micros
-from notify_pipeline.core.ledger import audit, event_tables, events, inbox, looks, users
+from notify_pipeline.core.ledger import audit, event_tables, events, inbox, looks, policies, preferences, users
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.looks import Look
 from notify_pipeline.core.ledger.statements import insert_for
 from notify_pipeline.core.route_sends import notification_id
+from notify_pipeline.core.vocabulary import Channel, PolicyKind
 
 # What a content's image may be; attributes are whatever the tenant likes.
 _IMAGE = re.compile(r"https?://[^\x00-\x20\x7f]{1,2048}\Z")
@@ -132,6 +135,14 @@ def _tell(conn: Connection, new: NewLike, look: Look, event_id: str, told: str) 
         recipients={"users": [look.owner_id]},
     )
     events.accept_all(conn, [events.prepare(event, event_id)])
+    consent = _consent(conn, new.tenant, look.owner_id)
+    if not consent.allowed:
+        why = {"user_id": look.owner_id, "reason": consents.UNSUBSCRIBED, "consent": consent.word}
+        entry = audit.Entry(
+            "inbox.skipped", "likes", to_micros(new.now), tenant=new.tenant, notification_id=told, detail=why
+        )
+        audit.write(conn, [entry], new.now)
+        return
     item = inbox.NewItem(
         tenant=new.tenant,
         user_id=look.owner_id,
@@ -142,6 +153,15 @@ def _tell(conn: Connection, new: NewLike, look: Look, event_id: str, told: str) 
     )
     # Last: it locks what others wait for.
     inbox.add(conn, [item], new.now)
+
+
+def _consent(conn: Connection, tenant: str, owner_id: str) -> Consent:
+    """Return whether a look's owner wants such items, as of any send to inboxes."""
+    who = consents.recipient(owner_id, Channel.INBOX, owner_id)
+    said = preferences.find(conn, tenant, [who]).get(who, {})
+    stored = policies.find_in(conn, tenant, PolicyKind.PREFERENCES)
+    defaults = {name: Defaults.of(policy.value) for name, policy in stored.items()}
+    return consents.decide(LIKES, Channel.INBOX, said, defaults)
 
 
 def _content(detail: Mapping[str, Any]) -> dict[str, Any]:
