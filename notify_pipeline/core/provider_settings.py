@@ -128,8 +128,27 @@ class ProviderSettings(BaseSettings):
     @property
     def needs_sandbox(self) -> bool:
         """Whether some channel has no provider and speaks to the sandbox instead."""
-        providers = (self.fcm_credentials, self.apns_key, self.smtp_url, self.sms_provider, self.vapid_subject)
-        return self.provider_mode == "sandbox" and any(each is None for each in providers)
+        return self.provider_mode == "sandbox" and bool(self.without_provider)
+
+    @property
+    def without_provider(self) -> tuple[str, ...]:
+        """The channels that have no credentials, of those that need some, as people call them."""
+        return tuple(name for name, credentials in self._providers.items() if credentials is None)
+
+    @property
+    def has_provider(self) -> bool:
+        """Whether any channel has credentials."""
+        return len(self.without_provider) < len(self._providers)
+
+    @property
+    def _providers(self) -> dict[str, object]:
+        return {
+            "FCM": self.fcm_credentials,
+            "APNs": self.apns_key,
+            "e-mail": self.smtp_url,
+            "SMS": self.sms_provider,
+            "Web push": self.vapid_subject,
+        }
 
     @property
     def registers_private_browsers(self) -> bool:

@@ -94,8 +94,10 @@ def test_the_sandbox_runs_only_where_something_has_no_credentials(tmp_path: Path
     assert push.needs_sandbox
     others = {"smtp_url": "smtp://relay", "sms_provider": "sns", "vapid_subject": "mailto:ops@example.com"}
     assert not push.model_copy(update=others).needs_sandbox
+    assert push.without_provider == ("e-mail", "SMS", "Web push")
     real = settings.model_copy(update={"provider_mode": "real"})
-    assert not real.needs_sandbox
+    assert not real.needs_sandbox and not real.has_provider
+    assert real.model_copy(update={"smtp_url": "smtp://relay"}).has_provider
     assert stack.choose_addresses(real).sandbox is None
 
 

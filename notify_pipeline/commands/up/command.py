@@ -33,8 +33,8 @@ def up() -> None:
     """Run everything: ingress, gateway, lander, Dagster, and the sandbox where credentials lack. Ctrl-C stops it."""
     settings = Settings()
     settings = settings.model_copy(update={"home": settings.home.resolve()})
-    if settings.provider_mode == "real" and settings.fcm_credentials is None and settings.apns_key is None:
-        raise StartError("provider_mode is real, but neither NOTIFY_FCM_CREDENTIALS nor NOTIFY_APNS_KEY is set")
+    if settings.provider_mode == "real" and not settings.has_provider:
+        raise StartError("provider_mode is real, but no channel has credentials: docs/operations.md lists them")
     adopt_orphans()
     with home.locked(settings.home) as lock:
         (settings.home / "run.json").unlink(missing_ok=True)  # of a system that was killed
@@ -117,14 +117,7 @@ def _lease_held(ledger: Ledger) -> Callable[[str], bool]:
 
 
 def _about_sandbox(settings: Settings) -> str:
-    providers = {
-        "FCM": settings.fcm_credentials,
-        "APNs": settings.apns_key,
-        "e-mail": settings.smtp_url,
-        "SMS": settings.sms_provider,
-        "Web push": settings.vapid_subject,
-    }
-    without = ", ".join(name for name, credentials in providers.items() if credentials is None)
+    without = ", ".join(settings.without_provider)
     return f"no credentials for {without}: the sandbox stands in, nothing reaches anybody there"
 
 
