@@ -60,7 +60,7 @@ class _NoSuchLink(ApiError):
     errors=_UNKNOWN,
 )
 def show_unsubscribe_page(call: Call, token: TokenInPath) -> Response:
-    """Show what a message's link is about."""
+    """Show what a message's link is about. Whoever accepts HTML gets a page for a link that is none, too."""
     about = _about(call, token)
     return _page(call, about, preferences.get(call.services.ledger, about.tenant, about.recipient), changed=False)
 
