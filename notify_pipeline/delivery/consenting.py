@@ -121,9 +121,9 @@ class _Names:
     def of(cls, recipients: Sequence[Recipient], owners: "_Owners") -> "_Names":
         other: list[tuple[int, str]] = []
         for at, each in enumerate(recipients):
-            channel = each.platform.channel
             if each.platform not in _ADDRESSED:
                 continue
+            channel = each.platform.channel
             if each.user_id is not None:
                 other.append((at, consents.recipient(None, channel, each.address)))
             else:
