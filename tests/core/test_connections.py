@@ -42,7 +42,8 @@ def test_connections_of_a_gateway_that_died_are_not_found_and_then_forgotten(led
     later = NOW + GATEWAY_LOST
     assert connections.keep(ledger, "g1", later) == 1
     assert found(ledger, later) == ["1", "aws"]
-    assert connections.keep(ledger, "g1", NOW + FOREIGN_LOST) == 1
+    assert connections.forget_lost(ledger, NOW + FOREIGN_LOST) == 2
+    connections.register(ledger, [held("1")], NOW + FOREIGN_LOST)
     assert found(ledger, NOW + FOREIGN_LOST) == ["1"]
     assert found(ledger, NOW + FOREIGN_LOST + GATEWAY_LOST) == []
 

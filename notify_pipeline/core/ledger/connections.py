@@ -100,6 +100,11 @@ def keep(ledger: Ledger, gateway: str, now: datetime, held: Sequence[Held] = ())
     return ledger.write(_keep, (gateway, now, held))
 
 
+def forget_lost(ledger: Ledger, now: datetime) -> int:
+    """Forget connections that nobody said in time are there, as ``keep`` does where a gateway runs; return how many."""
+    return ledger.write(_forget_lost, now)
+
+
 def of_users(ledger: Ledger, users: Iterable[User], now: datetime) -> dict[User, list[Held]]:
     """Return the connections of these users; users who have none are left out."""
     row, ordered = CONNECTIONS.c, sorted(set(users))
@@ -176,5 +181,9 @@ def _keep(conn: Connection, items: Sequence[tuple[str, datetime, Sequence[Held]]
         there = conn.execute(update(CONNECTIONS).where(mine).values(seen_at=at)).rowcount
         if there < len(held):
             _register(conn, [(held, at)])
-        results.append(conn.execute(delete(CONNECTIONS).where(not_(_is_there(now)))).rowcount)
+        results += _forget_lost(conn, [now])
     return results
+
+
+def _forget_lost(conn: Connection, items: Sequence[datetime]) -> list[int]:
+    return [conn.execute(delete(CONNECTIONS).where(not_(_is_there(now)))).rowcount for now in items]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import caps, dead_letters, event_forgetting, inbox_changing, user_messages
+from notify_pipeline.core.ledger import caps, connections, dead_letters, event_forgetting, inbox_changing, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
@@ -39,6 +39,7 @@ def remove_leftovers(
         "events": event_forgetting.forget(ledger, now - timedelta(days=settings.event_days)),
         "cap_uses": caps.forget(ledger, now),
         # Gateways do so too, where there are any.
+        "connections": connections.forget_lost(ledger, now),
         "user_messages": sum(iter(lambda: user_messages.tidy(ledger, now), 0)),
         "inbox_items": inbox_changing.forget(ledger, now - timedelta(days=settings.inbox_days)),
     }
