@@ -12,16 +12,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from notify_pipeline.core.addresses import is_public
+from notify_pipeline.core.event_loop import Lookups
 
-# Lookups block a thread each, for half a minute where a name server is dead. No two are of one name.
-_LOOKUP_THREADS = 64
 _IDLE_S = 15.0
 # Of what an answer says.
 _BODY_BYTES = 65_536
@@ -129,8 +127,7 @@ class _Resolver(AbstractResolver):
 
     def __init__(self, allow_private: bool) -> None:
         self._allow_private = allow_private
-        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="names")
-        self._lookups: dict[tuple[str, int], asyncio.Future[list[Any]]] = {}
+        self._lookups = Lookups()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -140,7 +137,7 @@ class _Resolver(AbstractResolver):
         Raises:
             OSError: It has none; a PrivateAddress if it has others.
         """
-        found = await asyncio.shield(self._lookup((host, port)))
+        found = await self._lookups.find(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM)
         usable = [info for info in found if self._allow_private or is_public(info[4][0])]
         if found and not usable:
             raise PrivateAddress("the name leads to private addresses")
@@ -158,23 +155,4 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Wait for no lookup."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _lookup(self, key: tuple[str, int]) -> asyncio.Future[list[Any]]:
-        """Begin a lookup, or join the one of the same name that is under way."""
-        under_way = self._lookups.get(key)
-        if under_way is None:
-            loop = asyncio.get_running_loop()
-            under_way = loop.run_in_executor(self._threads, _addresses, *key)
-            self._lookups[key] = under_way
-            under_way.add_done_callback(lambda done: self._forget(key, done))
-        return under_way
-
-    def _forget(self, key: tuple[str, int], done: asyncio.Future[list[Any]]) -> None:
-        self._lookups.pop(key, None)
-        if not done.cancelled():
-            done.exception()  # asked for, so that one that nobody waits for any more is not reported
-
-
-def _addresses(host: str, port: int) -> list[Any]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self._lookups.close()

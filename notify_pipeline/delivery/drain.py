@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from notify_pipeline.channels.base import ChannelSender
+from notify_pipeline.core import event_loop
 from notify_pipeline.core.ledger import leases, set_back
 from notify_pipeline.core.ledger.leases import Lease
 from notify_pipeline.core.vocabulary import QUEUED_CHANNELS, Channel
@@ -85,7 +86,7 @@ def run_drain(ctx: DeliveryContext, stop: threading.Event) -> DrainTotals:
     if lease is None:
         other = leases.holder(ctx.ledger, LEASE, ctx.clock())
         return DrainTotals("stopped" if stop.is_set() else f"held by {other}", seconds=time.monotonic() - began)
-    totals = asyncio.run(_Drain(ctx, lease, stop).run())
+    totals = event_loop.run(_Drain(ctx, lease, stop).run())
     totals.seconds = time.monotonic() - began
     if totals.failures:
         raise DrainFailed(f"parts failed {totals.failures} times, see the log; {totals}")

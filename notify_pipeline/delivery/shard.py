@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from notify_pipeline.channels.base import ChannelSender
+from notify_pipeline.core import event_loop
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import chunks, later, routing, shards
 from notify_pipeline.core.ledger.group_commit import LedgerError
@@ -93,7 +94,7 @@ def send_shards(
     try:
         for number in numbers:
             rows.append(_take(ctx, request_id, number, stop))
-        reasons = asyncio.run(_send_all(ctx, rows, stop))
+        reasons = event_loop.run(_send_all(ctx, rows, stop))
     finally:
         for row in rows:
             shards.release_shard(ctx.ledger, request_id, row.shard, ctx.owner)

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ from notify_pipeline.core.sigv4 import Credentials
 if TYPE_CHECKING:
     import aiohttp
 
-# Connections that posts to gateways share, and threads that wait for AWS.
+# Connections to each gateway, so that one that is stuck takes none of another's; and threads that wait for AWS.
 _CONNECTIONS = 64
 _THREADS = 32
 _CONNECT_S = 3.0
@@ -82,7 +83,7 @@ class OwnPoster:
         aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+                connector=aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._timeout_s),
             )
         return self._session
@@ -101,12 +102,12 @@ class AwsPoster:
         self._timeout_s = timeout_s
         self._clients: dict[str, Any] = {}
         self._making = threading.Lock()
-        self._room = asyncio.Semaphore(_THREADS)
+        # Its own: a slow AWS takes none of the threads that the ledger is called in.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aws")
 
     async def post(self, held: Held, text: str, stored: Stored) -> int:
         """See ``Poster``."""
-        async with self._room:
-            return await asyncio.to_thread(self._post, held, text)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._post, held, text)
 
     def _post(self, held: Held, text: str) -> int:
         from botocore import exceptions
@@ -148,6 +149,7 @@ class AwsPoster:
             return self._clients[endpoint]
 
     async def aclose(self) -> None:
-        """See ``Poster``."""
+        """See ``Poster``. Waits for the calls that are under way."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
         for client in self._clients.values():
             client.close()
