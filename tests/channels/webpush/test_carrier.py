@@ -1,6 +1,7 @@
 """Posting to push services: what only this channel does; what all channels do is in ``test_outcomes``."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -237,8 +238,9 @@ def test_no_endpoint_leads_into_our_network(monkeypatch: pytest.MonkeyPatch) -> 
             }
             # Names that look public and are not are found out when they are connected to.
             hidden = token_of(browser.subscription(f"https://push.example:{port}/push/0"))
-            monkeypatch.setattr(public_http, "_addresses", lambda host, _: [(2, 1, 6, "", ("127.0.0.1", int(port)))])
-            (named,) = await send(sender, [hidden])
+            with monkeypatch.context() as names:
+                names.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("127.0.0.1", int(port)))])
+                (named,) = await send(sender, [hidden])
 
             async def lying(*_: object, **__: object) -> list[dict[str, object]]:
                 return [{"hostname": "x", "host": "127.0.0.1", "port": int(port), "family": 2, "proto": 6, "flags": 0}]
