@@ -23,7 +23,7 @@ PREFERENCES = Table(
     Column("category", Text, primary_key=True),
     Column("channel", Text, primary_key=True),
     Column("enabled", Boolean, nullable=False),
-    Column("source", Text, nullable=False),  # who said it: api, unsubscribe_link, one_click, …
+    Column("source", Text, nullable=False),  # who said it: api, user, one_click, page
     Column("updated_at", BigInteger, nullable=False),
 )
 
