@@ -17,12 +17,6 @@ from notify_pipeline.core.ledger import migrate
 from notify_pipeline.core.ledger.engine import Ledger, checked_url, upgrade_ledger
 from notify_pipeline.core.ledger.schema import METADATA
 
-# SQLite does not show what an index on an expression is of; PostgreSQL does.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
-    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
-]
-
 
 def test_the_migrated_schema_is_the_one_the_code_knows(ledger: Ledger) -> None:
     with ledger.read() as conn:

@@ -4,7 +4,7 @@ Belongs here: columns, keys and indexes of tenants, keys, policies, templates, u
 here: what sends need (``tables``, which also says how times and JSON are stored), queries.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, func
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text
 
 from notify_pipeline.core.ledger.tables import METADATA
 
@@ -94,6 +94,7 @@ USERS = Table(
     Column("phone", Text),  # E.164
     Column("locale", Text),
     Column("attributes", Text),  # JSON object
+    Column("mailbox", Text),  # the e-mail address as ``mail_addresses.folded`` spells it
 )
 # Tells at once whether a tenant has users with quiet hours of their own.
 Index(
@@ -104,13 +105,13 @@ Index(
     postgresql_where=USERS.c.quiet_hours.isnot(None),
 )
 
-# Whose a mailbox or a number is; of a mailbox, whatever its spelling (``mail_addresses.folded``).
+# Whose a mailbox or a number is.
 Index(
     "ix_users_mailbox",
     USERS.c.tenant,
-    func.lower(USERS.c.email),
-    sqlite_where=USERS.c.email.isnot(None),
-    postgresql_where=USERS.c.email.isnot(None),
+    USERS.c.mailbox,
+    sqlite_where=USERS.c.mailbox.isnot(None),
+    postgresql_where=USERS.c.mailbox.isnot(None),
 )
 Index(
     "ix_users_phone",

@@ -24,16 +24,14 @@ def upgrade() -> None:
     op.add_column("users", sa.Column("phone", sa.Text(), nullable=True))
     op.add_column("users", sa.Column("locale", sa.Text(), nullable=True))
     op.add_column("users", sa.Column("attributes", sa.Text(), nullable=True))
+    op.add_column("users", sa.Column("mailbox", sa.Text(), nullable=True))
     _index_users()
 
 
 def _index_users() -> None:
-    for name, column, indexed in (
-        ("ix_users_mailbox", "email", sa.text("lower(email)")),
-        ("ix_users_phone", "phone", "phone"),
-    ):
+    for column in ("mailbox", "phone"):
         there = sa.text(f"{column} IS NOT NULL")
-        op.create_index(name, "users", ["tenant", indexed], sqlite_where=there, postgresql_where=there)
+        op.create_index(f"ix_users_{column}", "users", ["tenant", column], sqlite_where=there, postgresql_where=there)
 
 
 def _create_events() -> None:
