@@ -13,12 +13,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, update
 from werkzeug.test import TestResponse
 
-from ingest_api.app import create_app
 from ingest_api.services import Services
 from notify_pipeline.core.ledger import keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.settings import Settings
+from tests.ingest_api.apps import client_of
 
 ADMIN = "test-admin-key"
 
@@ -116,13 +116,11 @@ def build(home: Path, **settings: Any) -> Iterator[House]:
     """Open an ingress with two products, and close it after."""
     clock = Clock()
     services = Services(Settings(home=home, **settings), clock)
-    app = create_app(services=services)
-    # A bug shall fail a test with its traceback's own words in the log, not stop the client.
-    keys.create_admin(services.ledger, ADMIN, clock())
-    mine = tenants.create_product(services.ledger, "mine", ("branch",), clock())
-    other = tenants.create_product(services.ledger, "other", (), clock())
-    yield House(services, clock, app.test_client(), mine, other)
-    services.close()
+    with client_of(services) as client:
+        keys.create_admin(services.ledger, ADMIN, clock())
+        mine = tenants.create_product(services.ledger, "mine", ("branch",), clock())
+        other = tenants.create_product(services.ledger, "other", (), clock())
+        yield House(services, clock, client, mine, other)
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import pytest
 from werkzeug.test import TestResponse
 
-from ingest_api.app import GROUPS, create_app
+from ingest_api.app import GROUPS
 from ingest_api.endpoint import Endpoint
 from ingest_api.keys import ORGANIZATION_HEADER, Access
 from ingest_api.services import Services
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
+from tests.ingest_api.apps import client_of
 from tests.ingest_api.conftest import ADMIN, Clock, House, build, copied, fields_of, send
 from tests.ingest_api.furnished import (
     CONNECTION,
@@ -257,8 +258,8 @@ def opened(home: Path, **settings: Any) -> Iterator[House]:
     """Open an ingress over what is there."""
     services = Services(Settings(home=home, **settings), Clock())
     unused: Any = None
-    yield House(services, services.clock, create_app(services=services).test_client(), unused, unused)  # type: ignore[arg-type]
-    services.close()
+    with client_of(services) as client:
+        yield House(services, services.clock, client, unused, unused)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
