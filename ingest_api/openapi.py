@@ -38,14 +38,17 @@ _ERROR_HEADERS: dict[int, dict[str, Any]] = {
 _ABOUT = """Everything is JSON in UTC. Every answer of 400 and above is the `Error` envelope.
 
 Lists have `items` and are paged: hand `next_cursor` back as `cursor` until it is null. A page may be short before the
-last one. What has happened (sends, dead letters, use, history) can be listed with the organizations' by
-`include_organizations=true`; what was set up (templates, policies, callbacks, keys) is each tenant's own.
+last one. What has happened (sends, events, dead letters, use, history) can be listed with the organizations' by
+`include_organizations=true`; what was set up (templates, routes, policies, callbacks, keys) is each tenant's own.
 
 Answers that show a key or a secret have `Cache-Control: no-store`. What another tenant has is 404; 403 says that the
 kind of key is wrong.
 
 A product's key acts for one of the product's organizations with the header `Notify-Organization`: the call then is
-about that organization's data alone, as if one of its own keys had made it."""
+about that organization's data alone, as if one of its own keys had made it.
+
+A user token (`POST /users/{user_id}/token`) opens the WebSocket, and takes a key's place for its own user's inbox and
+preferences."""
 _ORGANIZATION: dict[str, Any] = {
     "name": ORGANIZATION_HEADER,
     "in": "header",
