@@ -61,7 +61,7 @@ class Consent(NamedTuple):
 def recipient(user_id: str | None, channel: Channel, address: str) -> str:
     """Return who it is that says something: a user, or an address that belongs to nobody.
 
-    The names are those of frequency caps, with every spelling of a mailbox the same.
+    The names are those of frequency caps (``ledger.caps.recipient``), every spelling of a mailbox the same.
     """
     if user_id is not None:
         return f"user:{user_id}"

@@ -114,7 +114,9 @@ class Assigner:
 def _who() -> pl.Expr:
     """Return ``caps.recipient`` as an expression."""
     by_user = pl.lit(caps.recipient("", "")) + pl.col("user_id")
-    by_device = pl.lit(caps.recipient(None, "")) + pl.col("token")
+    token = pl.col("token")
+    folded = pl.when(token.str.contains("@", literal=True)).then(token.str.to_lowercase()).otherwise(token)
+    by_device = pl.lit(caps.recipient(None, "")) + folded
     return pl.when(pl.col("user_id").is_null()).then(by_device).otherwise(by_user)
 
 

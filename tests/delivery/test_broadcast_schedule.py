@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, devices, policies, routing, shards, users
+from notify_pipeline.core.ledger import audit, caps, devices, policies, routing, shards, users
 from notify_pipeline.core.ledger.caps import Uses
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, QuietHours, RequestState
-from notify_pipeline.delivery import broadcast, notifications, planning
+from notify_pipeline.delivery import assigning, broadcast, notifications, planning
 from notify_pipeline.delivery.assigning import Assigner
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.scheduling import Schedules
@@ -318,3 +318,11 @@ def test_tokens_that_died_are_dropped_before_a_shard_waits_for_the_morning(
     assert "later" in {broadcast.send_shard(ctx, request_id, ref.shard).stopped_reason for ref in refs}
     assert dead in {call[0] for call in fcm.calls}
     assert devices.find_by_tokens(ctx.ledger, TENANT, [dead]) == []
+
+
+def test_frames_name_whom_caps_count_as_the_ledger_does() -> None:
+    people = [("tOk:En_A", None), ("tOk:En_A", "ada"), ("Ada@Example.com", None), ("ada@example.com", None)]
+    frame = pl.DataFrame(people, {"token": pl.String(), "user_id": pl.String()}, orient="row")
+    named = frame.select(assigning._who()).to_series().to_list()
+    assert named == [caps.recipient(user_id, address) for address, user_id in people]
+    assert named == ["device:tOk:En_A", "user:ada", "device:ada@example.com", "device:ada@example.com"]

@@ -23,6 +23,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.policies import Policy
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tenant_tables import CAP_USES, POLICIES
+from notify_pipeline.core.mail_addresses import folded
 from notify_pipeline.core.vocabulary import PolicyKind
 
 # The provider_code of the attempt of somebody who is over a cap.
@@ -79,8 +80,11 @@ class Uses:
 
 
 def recipient(user_id: str | None, address: str) -> str:
-    """Return who is counted: a user over all their devices, a device that belongs to nobody by itself."""
-    return f"device:{address}" if user_id is None else f"user:{user_id}"
+    """Return who is counted: a user over all their devices, a device or mailbox that belongs to nobody by itself."""
+    if user_id is not None:
+        return f"user:{user_id}"
+    # No other address has an @. A mailbox is one however it is spelled.
+    return f"device:{folded(address) if '@' in address else address}"
 
 
 def applying(found: Mapping[str, Policy], category: str | None) -> dict[str, Cap]:
