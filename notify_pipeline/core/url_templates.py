@@ -23,6 +23,8 @@ _AUTHORITY = re.compile(r"https?://[^/?#{}]+[/?]")
 # What a client or server may take for a step up, however it is written.
 _DOTS = frozenset({".", ".."})
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+# Each is an expression that may take tens of milliseconds for a large event.
+MAX_PLACES = 16
 
 
 class BadTemplate(ValueError):
@@ -103,6 +105,8 @@ def read(text: str, allow_private: bool) -> UrlTemplate:
         raise BadTemplate("must begin with https://, a host without places, and a path")
     if any(brace in each for each in texts for brace in "{}"):
         raise BadTemplate("has a brace without its other half; write %7B and %7D for braces themselves")
+    if len(places) > MAX_PLACES:
+        raise BadTemplate(f"has {len(places)} places; {MAX_PLACES} are allowed")
     # Any value: one of letters can neither mend nor break what is around it.
     sample = "x".join(texts)
     if fault := url_fault(sample, allow_private):

@@ -12,6 +12,7 @@ from sqlalchemy import event
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE
 from notify_pipeline.channels.opening import Around
 from notify_pipeline.channels.websocket.carrier import NOT_CONNECTED, open_websocket
+from notify_pipeline.channels.websocket.posting import AwsPoster
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.ledger import connections, user_messages
 from notify_pipeline.core.ledger.connections import FOREIGN, Held
@@ -213,3 +214,15 @@ def test_through_a_real_gateway(ledger: Ledger) -> None:
             await sender.aclose()
 
     asyncio.run(main())
+
+
+def test_endpoints_that_tenants_name_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    poster = AwsPoster(1.0)
+    made = [poster._client(f"https://a{n}.execute-api.eu-west-{n % 3 + 1}.amazonaws.com/live") for n in range(40)]
+    assert len(poster._clients) <= 32
+    assert {(each.meta.region_name, each.meta.endpoint_url) for each in made} == {
+        (f"eu-west-{n % 3 + 1}", f"https://a{n}.execute-api.eu-west-{n % 3 + 1}.amazonaws.com/live") for n in range(40)
+    }
+    asyncio.run(poster.aclose())

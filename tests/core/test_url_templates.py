@@ -77,6 +77,7 @@ def test_what_is_filled_in_stays_where_it_was_put(one: str, two: str) -> None:
         "https://api.example.com/}x{",
         "https://api.example.com/ä",
         "https://api.example.com/" + "x" * 2_048,
+        "https://api.example.com/?" + "{detail.id}," * 17,
     ],
 )
 def test_what_is_no_template_is_refused(text: str) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _CONNECTIONS = 64
 _THREADS = 32
 _CONNECT_S = 3.0
+# A client of boto3's takes most of a megabyte, and tenants name the endpoints: so many are kept, the others made anew.
+_MOST_CLIENTS = 32
 _AWS_REGION = re.compile(r"\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?\Z")
 
 
@@ -100,6 +102,7 @@ class AwsPoster:
     def __init__(self, timeout_s: float) -> None:
         """Args: timeout_s: how long an answer may take."""
         self._timeout_s = timeout_s
+        self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._making = threading.Lock()
         # Its own: a slow AWS takes none of the threads that the ledger is called in.
@@ -128,9 +131,12 @@ class AwsPoster:
         return int(answer["ResponseMetadata"]["HTTPStatusCode"])
 
     def _client(self, endpoint: str) -> Any:
-        # Making one takes tens of milliseconds, and boto3 makes one at a time.
+        # Making one takes milliseconds, and boto3 makes one at a time.
         with self._making:
             if endpoint not in self._clients:
+                if len(self._clients) >= _MOST_CLIENTS:
+                    # The oldest. Whoever uses it still has it.
+                    del self._clients[next(iter(self._clients))]
                 import boto3
                 from botocore.config import Config
 
@@ -143,8 +149,10 @@ class AwsPoster:
                     max_pool_connections=_THREADS,
                 )
                 region = found[1] if found else REGION
-                self._clients[endpoint] = boto3.session.Session(region_name=region).client(
-                    "apigatewaymanagementapi", endpoint_url=endpoint, config=config
+                # One session: what it has read and the credentials that it has found serve all clients.
+                self._session = self._session or boto3.session.Session()
+                self._clients[endpoint] = self._session.client(
+                    "apigatewaymanagementapi", region_name=region, endpoint_url=endpoint, config=config
                 )
             return self._clients[endpoint]
 

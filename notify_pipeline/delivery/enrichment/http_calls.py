@@ -7,6 +7,7 @@ Whoever may write a route chooses what is asked for. So the installation lists t
 a limit; and no credentials are sent: a route is shown to whoever has the tenant's key.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -76,7 +77,8 @@ class HttpEnricher:
 
     async def enrich(self, spec: EnricherSpec, need: Need, users: Sequence[str], so_far: Mapping[str, Any]) -> Findings:
         """Ask, or return what was answered to the same question not long ago."""
-        question = self._question(spec.config, need, scope(need, so_far))
+        # In a thread, as what a config asks of an event may take tens of milliseconds for each place of a URL.
+        question = await asyncio.to_thread(self._question, spec.config, need, scope(need, so_far))
         ttl_s = spec.config.get("ttl_s", DEFAULT_TTL_S if question.method == "GET" else 0.0)
         if ttl_s > 0:
             key = (question.tenant, question.method, question.url, question.body)
@@ -84,7 +86,9 @@ class HttpEnricher:
         else:
             raw = await self._ask(question)
         answer, select = orjson.loads(raw), spec.config.get("select")
-        return Findings(answer if select is None else checked(search(select, answer)))
+        if select is None:
+            return Findings(answer)
+        return Findings(checked(await asyncio.to_thread(search, select, answer)))
 
     def _question(self, config: Mapping[str, Any], need: Need, seen: Mapping[str, Any]) -> _Question:
         template = self._template(config["url"])
