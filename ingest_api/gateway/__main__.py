@@ -15,6 +15,7 @@ from aiohttp import web
 
 from ingest_api.gateway.connection import CLOSE_S
 from ingest_api.gateway.server import Gateway
+from ingest_api.gateway.silence import KEEP_ALIVE_S, Silence
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 
@@ -43,13 +44,18 @@ async def _serve(settings: Settings, ledger: Ledger) -> None:
     name = settings.gateway_name or f"{socket.gethostname()}:{port}"
     gateway = Gateway(settings, ledger, settings.own_gateway_endpoint, name)
     # No access log: it would hold the tokens of those who connect with one in the URL.
-    runner = web.AppRunner(gateway.app(), access_log=None, shutdown_timeout=2 * CLOSE_S)
+    app, silence = gateway.app(), Silence()
+    silence.listen(app)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2 * CLOSE_S, keepalive_timeout=KEEP_ALIVE_S)
     await runner.setup()
+    assert runner.server is not None  # noqa: S101 - as it is set up
+    watching = asyncio.create_task(silence.watch(runner.server))
     await gateway.start()
     await web.SockSite(runner, listening, backlog=_BACKLOG).start()
     log.info("gateway %s listens at %s", name, settings.own_gateway_endpoint)
     await stopped.wait()
     log.info("stopping")
+    watching.cancel()
     for site in list(runner.sites):
         await site.stop()
     await gateway.stop()
