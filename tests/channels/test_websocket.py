@@ -1,6 +1,7 @@
 """What only WebSockets do: messages kept for a cursor, connections that go one by one, and real gateways."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,20 +11,21 @@ import pytest
 from sqlalchemy import event
 
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE
+from notify_pipeline.channels.each import NotCalled
 from notify_pipeline.channels.opening import Around
 from notify_pipeline.channels.websocket.carrier import NOT_CONNECTED, open_websocket
-from notify_pipeline.channels.websocket.posting import AwsPoster
+from notify_pipeline.channels.websocket.posting import AwsPoster, OwnPoster
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.ledger import connections, user_messages
 from notify_pipeline.core.ledger.connections import FOREIGN, Held
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.user_messages import User
+from notify_pipeline.core.ledger.user_messages import Stored, User
 from notify_pipeline.core.records import AttemptResult, Content, Recipient
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Outcome, Platform
 from tests.channels.harness import notification, utc_now
 from tests.channels.outcomes import Case
-from tests.channels.websocket_harness import WebSocketHarness, opened, served
+from tests.channels.websocket_harness import SIGNED, WebSocketHarness, opened, served
 from tests.ingest_api.gateway.running import running
 
 TENANT = notification().tenant
@@ -226,3 +228,23 @@ def test_endpoints_that_tenants_name_do_not_pile_up(monkeypatch: pytest.MonkeyPa
         (f"eu-west-{n % 3 + 1}", f"https://a{n}.execute-api.eu-west-{n % 3 + 1}.amazonaws.com/live") for n in range(40)
     }
     asyncio.run(poster.aclose())
+
+
+def test_a_gateway_that_cannot_be_reached_is_not_asked_by_everybody() -> None:
+    async def main() -> None:
+        poster = OwnPoster(SIGNED, utc_now, 5.0)
+        async with served() as management:
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                gone = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            stored = Stored(1, 0)
+            said = []
+            for _ in range(3):
+                with pytest.raises(NotCalled) as caught:
+                    await poster.post(Held("t", "u", "c", gone, "g"), "{}", stored)
+                said.append(caught.value.detail)
+            assert said == ["the gateway cannot be reached", *["the gateway could not be reached a moment ago"] * 2]
+            # Others are.
+            assert await poster.post(Held("t", "u", "c-0", management.url, "g"), "{}", stored) in (200, 410)
+        await poster.aclose()
+
+    asyncio.run(main())

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ _THREADS = 32
 _CONNECT_S = 3.0
 # A client of boto3's takes most of a megabyte, and tenants name the endpoints: so many are kept, the others made anew.
 _MOST_CLIENTS = 32
+# A gateway whose machine is gone is not waited for by each of its users while other gateways' wait behind them.
+_DOWN_S = 1.0
 _AWS_REGION = re.compile(r"\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?\Z")
 
 
@@ -60,12 +63,15 @@ class OwnPoster:
         self._clock = clock
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._down: dict[str, float] = {}
 
     async def post(self, held: Held, text: str, stored: Stored) -> int:
         """See ``Poster``."""
         session = self._session or await self._opened()
         import aiohttp
 
+        if time.monotonic() < self._down.get(held.endpoint, 0.0):
+            raise NotCalled("connect", "the gateway could not be reached a moment ago")
         path, body = management_path(held.connection_id), text.encode()
         parts = urlsplit(held.endpoint)
         numbers = {SEQUENCE_HEADER.lower().replace("-", "_"): f"{stored.seq} {stored.previous}"}
@@ -74,6 +80,7 @@ class OwnPoster:
             async with session.post(held.endpoint + path, data=body, headers=headers) as answer:
                 return answer.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
+            self._down[held.endpoint] = time.monotonic() + _DOWN_S
             raise NotCalled("connect", "the gateway cannot be reached") from None
         except TimeoutError:
             raise NoAnswer("timeout", "the gateway took too long") from None
