@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -21,6 +22,9 @@ from notify_pipeline.core.addresses import is_public
 from notify_pipeline.core.event_loop import Lookups
 
 _IDLE_S = 15.0
+# Beyond so many open connections none is kept for later: strangers choose how many hosts there are, and each
+# connection is a file of the process that holds all other channels' too.
+_MOST_KEPT = 256
 # Of what an answer says.
 _BODY_BYTES = 65_536
 _BODY_S = 1.0
@@ -58,12 +62,20 @@ class PublicSession:
             traces: aiohttp's hooks.
         """
         self._resolver = _Resolver(allow_private)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        make = _any_socket if allow_private else _public_socket
+
+        def made(info: Any) -> socket.socket:
+            new = make(info)
+            self._sockets.add(new)
+            return new
+
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
             use_dns_cache=False,  # each connection's name is looked up anew
             limit=0,
             keepalive_timeout=_IDLE_S,
-            socket_factory=_any_socket if allow_private else _public_socket,
+            socket_factory=made,
             ssl=tls or True,
         )
         self.session = aiohttp.ClientSession(
@@ -75,6 +87,12 @@ class PublicSession:
             headers=headers,
             trace_configs=traces,
         )
+
+    @property
+    def parting(self) -> Mapping[str, str]:
+        """Headers for the next request: where many connections are open, in use or idle, its own is not kept."""
+        is_crowded = sum(each.fileno() >= 0 for each in self._sockets) > _MOST_KEPT
+        return {"Connection": "close"} if is_crowded else {}
 
     async def aclose(self) -> None:
         """Close the connections, and wait for no lookup."""

@@ -48,7 +48,9 @@ class CallbackClient:
         headers = signed_headers(message.message_id, payload, message.secrets, now)
         url = URL(message.url, encoded=True)
         try:
-            async with self._opened.session.post(url, data=payload, headers=headers, allow_redirects=False) as answer:
+            async with self._opened.session.post(
+                url, data=payload, headers={**headers, **self._opened.parting}, allow_redirects=False
+            ) as answer:
                 await empty(answer)
                 wait_s = parse_retry_after(answer.headers.get("Retry-After"), now)
                 return Answer(answer.status, None if answer.status < 300 else _refusal(answer.status), wait_s)

@@ -139,11 +139,11 @@ class WebPushCarrier:
 
         from notify_pipeline.channels.public_http import PRIVATE, empty, word_for
 
-        session = self._session()
+        public = self._public()
         url, state = URL(endpoint, encoded=True), _Sent()
         try:
-            async with session.post(
-                url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=state
+            async with public.session.post(
+                url, data=body, headers={**headers, **public.parting}, allow_redirects=False, trace_request_ctx=state
             ) as answer:
                 retry_after_s = parse_retry_after(answer.headers.get("Retry-After"), self._clock())
                 verdict = classify(answer.status, _message_id(answer), retry_after_s)
@@ -159,7 +159,7 @@ class WebPushCarrier:
                 raise
             raise NotCalled("cancelled") from None
 
-    def _session(self) -> "aiohttp.ClientSession":
+    def _public(self) -> "PublicSession":
         if self._opened is None:
             import aiohttp
 
@@ -173,7 +173,7 @@ class WebPushCarrier:
             timeout = aiohttp.ClientTimeout(total=self._timeout_s)
             agent = {"User-Agent": "notify-pipeline-webpush/1"}
             self._opened = PublicSession(self._reach.allow_private, timeout, agent, self._reach.tls, [trace])
-        return self._opened.session
+        return self._opened
 
     async def _waited(self, origin: str) -> float:
         """Wait for the end of a service's short pause; return how long a longer one will last, 0 when it is open."""
