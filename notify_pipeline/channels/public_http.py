@@ -63,19 +63,13 @@ class PublicSession:
         """
         self._resolver = _Resolver(allow_private)
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        make = _any_socket if allow_private else _public_socket
-
-        def made(info: Any) -> socket.socket:
-            new = make(info)
-            self._sockets.add(new)
-            return new
-
+        self._make = _any_socket if allow_private else _public_socket
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
             use_dns_cache=False,  # each connection's name is looked up anew
             limit=0,
             keepalive_timeout=_IDLE_S,
-            socket_factory=made,
+            socket_factory=self._made,
             ssl=tls or True,
         )
         self.session = aiohttp.ClientSession(
@@ -93,6 +87,11 @@ class PublicSession:
         """Headers for the next request: where many connections are open, in use or idle, its own is not kept."""
         is_crowded = sum(each.fileno() >= 0 for each in self._sockets) > _MOST_KEPT
         return {"Connection": "close"} if is_crowded else {}
+
+    def _made(self, info: Any) -> socket.socket:
+        new = self._make(info)
+        self._sockets.add(new)
+        return new
 
     async def aclose(self) -> None:
         """Close the connections, and wait for no lookup."""
