@@ -205,7 +205,7 @@ def test_cancelled_before_it_left_it_was_not_called() -> None:
                 await asyncio.Event().wait()
                 return []
 
-            carrier._session()
+            carrier._public()
             assert carrier._opened is not None
             carrier._opened._resolver.resolve = resolve  # type: ignore[method-assign,assignment]
             token = token_of(Browser.numbered(0).subscription("https://push.example/0"))
