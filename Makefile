@@ -9,7 +9,7 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports \
-  bench-engine bench-fanout bench-million bench-priority bench-gateway lock clean
+  bench-engine bench-fanout bench-million bench-priority bench-gateway bench-events bench-isolation lock clean
 
 setup: $(READY)
 
@@ -44,10 +44,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
-  bench-gateway
+  bench-gateway bench-events bench-isolation
 
 bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
-  bench-gateway: bench-%: $(READY)
+  bench-gateway bench-events bench-isolation: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
 
 lock: $(READY)
