@@ -158,4 +158,4 @@ def test_real_providers_without_credentials_are_refused_at_once(tmp_path: Path) 
     env = {**environment(tmp_path), "NOTIFY_PROVIDER_MODE": "real"}
     failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_S)
     assert failed.returncode == 1
-    assert "NOTIFY_FCM_CREDENTIALS" in failed.stderr
+    assert "no channel has credentials" in failed.stderr
