@@ -27,10 +27,9 @@ up: $(READY)
 demo: $(READY)
 	$(BIN)/notify demo
 
-# Four at a time, as many of them wait, and what takes longest first (tests/conftest.py); one file's tests one after
-# another, because they share what they start.
+# Four at a time, as many of them wait; one file's tests one after another, because they share what they start.
 test: $(READY)
-	$(BIN)/pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not long" -n 4 --dist loadfile $(PYTEST_ARGS)
 
 test-long: $(READY)
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -22,15 +22,6 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-# Files of few tests that take a minute or more: begun last, one of them would be all that still runs.
-_LONGEST = ("test_up.py", "test_kills_at_moves.py", "reports/test_recipients.py", "reports/test_incremental.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have what takes longest run first; apart from that the order stays."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts and not item.path.as_posix().endswith(_LONGEST))
-
-
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this session's own; gives the URL of its maintenance database."""
