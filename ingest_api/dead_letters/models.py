@@ -24,6 +24,7 @@ from ingest_api.fields import (
     UtcTime,
 )
 from ingest_api.notifications.content import Content
+from ingest_api.replaying import ONE_CHOICE, choice_faults
 from notify_pipeline.core.ledger.letters import Filter
 from notify_pipeline.core.ledger.replays import MOST_COUNTED
 from notify_pipeline.core.vocabulary import Channel, DeadLetterReason, Outcome, Platform
@@ -107,7 +108,7 @@ class NewReplay(Strict):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
+            "oneOf": ONE_CHOICE,
             "examples": [{"filter": {"channel": "fcm", "from": "2026-11-21T06:00:00Z"}, "limit": 1000}],
         }
     )
@@ -130,11 +131,7 @@ class NewReplay(Strict):
 
     def faults(self) -> Iterator[FieldError]:
         """Yield what is wrong between fields."""
-        given = self.model_fields_set & {"ids", "filter"}
-        if len(given) != 1:
-            yield FieldError("ids" if not given else "filter", "exactly one of ids, filter is required")
-        if "ids" in given and "limit" in self.model_fields_set:
-            yield FieldError("limit", "must not be given beside ids")
+        yield from choice_faults(self.model_fields_set)
         if self.content is not None:
             yield from self.content.faults()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Response
 
+from ingest_api import replaying
 from ingest_api.dead_letters.models import (
     DeliveryId,
     LetterPage,
@@ -17,20 +18,21 @@ from ingest_api.dead_letters.models import (
     ReplayAnswer,
 )
 from ingest_api.endpoint import Answer, Call, Group, answer
-from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
-from ingest_api.fields import NotificationId, fields_of
-from ingest_api.inputs import MAX_DETAILS, check_order, read_idempotency_key
+from ingest_api.errors import conflict, not_found, unprocessable
+from ingest_api.fields import fields_of
+from ingest_api.inputs import check_order, read_idempotency_key
 from ingest_api.keys import Access
 from ingest_api.limits import keeping
 from ingest_api.limits.keeping import quota_exceeded
 from ingest_api.paging import following, unpack_key
 from notify_pipeline.core.ledger import letters, replays
 from notify_pipeline.core.ledger.letters import Letter
+from notify_pipeline.core.ledger.replay_keys import KeyReused
 from notify_pipeline.core.ledger.requests import IdReused
 from notify_pipeline.core.ledger.usage import QuotaExceeded
 
 GROUP = Group("dead letters", "Deliveries that reached nobody through no fault of the recipient's.")
-_REPEATED = ("Idempotent-Replayed", "true")
+_UNKNOWN = "There are no dead letters of some of these deliveries; nothing was replayed."
 
 
 @GROUP.endpoint(
@@ -74,12 +76,12 @@ def show_dead_letter(call: Call, delivery_id: DeliveryId) -> Response:
     "POST",
     "/dead-letters/replay",
     access=Access.SECRET,
-    headers={"Idempotency-Key": (NotificationId, "Asking again with the same key gives the same answer.")},
+    headers=replaying.KEY_HEADER,
     answers={
         202: Answer(
             "The new requests are durable and will be sent.",
             ReplayAnswer,
-            {"Idempotent-Replayed": "`true` when this was answered before, under the same key."},
+            replaying.ANSWER_HEADERS,
         )
     },
     errors={
@@ -116,21 +118,14 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
     try:
         done = replays.replay(services.ledger, asked)
     except replays.UnknownLetters as error:
-        raise _unknown(body.ids, error) from error
-    except replays.KeyReused as error:
-        raise conflict("key_reused", "This key was used before, for another replay.", "Idempotency-Key") from error
+        raise replaying.unknown(body.ids, error.delivery_ids, _UNKNOWN, "has no dead letter") from error
+    except KeyReused as error:
+        raise replaying.key_reused() from error
     except IdReused as error:
         raise conflict("id_reused", "A notification id that a replay would get was used before.", "ids") from error
     except QuotaExceeded as error:
         raise quota_exceeded(error, asked.now) from error
-    return answer(202, done.answer, [_REPEATED] if done.repeated else ())
-
-
-def _unknown(ids: list[str], error: replays.UnknownLetters) -> ApiError:
-    message = "There are no dead letters of some of these deliveries; nothing was replayed."
-    missing = set(error.delivery_ids)
-    where = [number for number, delivery_id in enumerate(ids) if delivery_id in missing][:MAX_DETAILS]
-    return ApiError(404, "not_found", message, [FieldError(f"ids.{n}", "has no dead letter") for n in where])
+    return answer(202, done.answer, [replaying.REPEATED] if done.repeated else ())
 
 
 def _shown(letter: Letter) -> dict[str, Any]:

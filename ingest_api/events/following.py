@@ -8,8 +8,9 @@ from typing import Any
 
 from flask import Response
 
+from ingest_api import replaying
 from ingest_api.endpoint import Answer, Call, answer
-from ingest_api.errors import ApiError, FieldError, conflict, not_found, unprocessable
+from ingest_api.errors import not_found, unprocessable
 from ingest_api.events.listing import (
     EventPage,
     EventQuery,
@@ -20,15 +21,16 @@ from ingest_api.events.listing import (
 )
 from ingest_api.events.routes import GROUP
 from ingest_api.fields import NotificationId, fields_of
-from ingest_api.inputs import MAX_DETAILS, check_order, read_idempotency_key
+from ingest_api.inputs import check_order, read_idempotency_key
 from ingest_api.keys import Access
 from ingest_api.paging import following, unpack_text
 from notify_pipeline.core.ledger import event_lists, event_replays, event_rows
 from notify_pipeline.core.ledger.event_rows import EventRow
-from notify_pipeline.core.ledger.replays import KeyReused
+from notify_pipeline.core.ledger.replay_keys import KeyReused
 
 __all__ = ["GROUP"]
-_REPEATED = ("Idempotent-Replayed", "true")
+
+_UNKNOWN = "There are no such events as some of these; nothing was replayed."
 
 
 @GROUP.endpoint("GET", "/events", access=Access.SECRET, answers={200: Answer("A page, newest first.", EventPage)})
@@ -77,12 +79,12 @@ def show_event(call: Call, event_id: NotificationId, query: OwnIdQuery) -> Respo
     "POST",
     "/events/replay",
     access=Access.SECRET,
-    headers={"Idempotency-Key": (NotificationId, "Asking again with the same key gives the same answer.")},
+    headers=replaying.KEY_HEADER,
     answers={
         202: Answer(
             "They will be routed again.",
             EventReplayAnswer,
-            {"Idempotent-Replayed": "`true` when this was answered before, under the same key."},
+            replaying.ANSWER_HEADERS,
         )
     },
     errors={
@@ -111,17 +113,10 @@ def replay_events(call: Call, body: NewEventReplay) -> Response:
     try:
         done = event_replays.replay(call.services.ledger, asked)
     except event_replays.UnknownEvents as error:
-        raise _unknown(body.ids, error) from error
+        raise replaying.unknown(body.ids, error.event_ids, _UNKNOWN, "is no event of this tenant") from error
     except KeyReused as error:
-        raise conflict("key_reused", "This key was used before, for another replay.", "Idempotency-Key") from error
-    return answer(202, done.answer, [_REPEATED] if done.repeated else ())
-
-
-def _unknown(ids: list[str], error: event_replays.UnknownEvents) -> ApiError:
-    message = "There are no such events as some of these; nothing was replayed."
-    missing = set(error.event_ids)
-    where = [number for number, event_id in enumerate(ids) if event_id in missing][:MAX_DETAILS]
-    return ApiError(404, "not_found", message, [FieldError(f"ids.{n}", "is no event of this tenant") for n in where])
+        raise replaying.key_reused() from error
+    return answer(202, done.answer, [replaying.REPEATED] if done.repeated else ())
 
 
 def _shown(row: EventRow) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from ingest_api.errors import FieldError
 from ingest_api.fields import IncludeOrganizations, Loose, Name, PageQuery, Shown, Strict, UtcTime
+from ingest_api.replaying import ONE_CHOICE, choice_faults
 from notify_pipeline.core.ledger.event_lists import STRANDED_STATES, EventFilter
 from notify_pipeline.core.ledger.replays import MOST_COUNTED
 from notify_pipeline.core.vocabulary import EventState
@@ -88,7 +89,7 @@ class NewEventReplay(Strict):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
+            "oneOf": ONE_CHOICE,
             "examples": [{"filter": {"state": "unrouted", "source": "shop"}, "limit": 1000}],
         }
     )
@@ -106,11 +107,7 @@ class NewEventReplay(Strict):
 
     def faults(self) -> Iterator[FieldError]:
         """Yield what is wrong between fields."""
-        given = self.model_fields_set & {"ids", "filter"}
-        if len(given) != 1:
-            yield FieldError("ids" if not given else "filter", "exactly one of ids, filter is required")
-        if "ids" in given and "limit" in self.model_fields_set:
-            yield FieldError("limit", "must not be given beside ids")
+        yield from choice_faults(self.model_fields_set)
         if self.filter.state is not None and self.filter.state not in STRANDED_STATES:
             yield FieldError("filter.state", "must be unrouted or dead: no others can be replayed")
 

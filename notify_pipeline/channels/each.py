@@ -27,7 +27,7 @@ from notify_pipeline.channels.base import (
     Verdict,
 )
 from notify_pipeline.channels.rates import SHORT_PAUSE_S, Gate
-from notify_pipeline.channels.splice import DELIVERY_ID
+from notify_pipeline.channels.splice import check_delivery_ids
 from notify_pipeline.channels.troubles import Troubles
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.records import AttemptResult, Notification, Recipient
@@ -138,11 +138,7 @@ class EachSender(Generic[M]):
         self, message: Message, recipients: Sequence[Recipient], delivery_ids: Sequence[str], report: Report
     ) -> None:
         """See ``ChannelSender``."""
-        if len(recipients) != len(delivery_ids):
-            raise ValueError(f"{len(recipients)} recipients and {len(delivery_ids)} delivery ids")
-        for delivery_id in delivery_ids:
-            if not DELIVERY_ID.fullmatch(delivery_id):
-                raise ValueError(f"not a delivery id: {delivery_id[:6]!r}…")
+        check_delivery_ids(recipients, delivery_ids)
         notification = message.notification
         troubles = Troubles(self.provider, len(recipients))
         todo = iter(range(len(recipients)))

@@ -13,7 +13,7 @@ from notify_pipeline.channels.base import Clock, CredentialsRejected, Message, R
 from notify_pipeline.channels.codec import Codec
 from notify_pipeline.channels.rates import Gate
 from notify_pipeline.channels.sending import Sending
-from notify_pipeline.channels.splice import DELIVERY_ID
+from notify_pipeline.channels.splice import check_delivery_ids
 from notify_pipeline.channels.transport import Headers, Transport
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform
@@ -79,11 +79,7 @@ class PushSender:
         self, message: Message, recipients: Sequence[Recipient], delivery_ids: Sequence[str], report: Report
     ) -> None:
         """See ``ChannelSender``."""
-        if len(recipients) != len(delivery_ids):
-            raise ValueError(f"{len(recipients)} recipients and {len(delivery_ids)} delivery ids")
-        for delivery_id in delivery_ids:
-            if not DELIVERY_ID.fullmatch(delivery_id):
-                raise ValueError(f"not a delivery id: {delivery_id[:6]!r}…")
+        check_delivery_ids(recipients, delivery_ids)
         sending = Sending(self._codec, self._gate, self._clock, message, recipients, delivery_ids, report)
         try:
             await self._send(sending, message)

@@ -25,6 +25,19 @@ from notify_pipeline.core.records import Recipient
 DELIVERY_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{DELIVERY_ID_LENGTH}}}")
 
 
+def check_delivery_ids(recipients: Sequence[Recipient], delivery_ids: Sequence[str]) -> None:
+    """Refuse what no sender may be handed.
+
+    Raises:
+        ValueError: There are not as many delivery ids as recipients, or one is malformed.
+    """
+    if len(recipients) != len(delivery_ids):
+        raise ValueError(f"{len(recipients)} recipients and {len(delivery_ids)} delivery ids")
+    for delivery_id in delivery_ids:
+        if not DELIVERY_ID.fullmatch(delivery_id):
+            raise ValueError(f"not a delivery id: {delivery_id[:6]!r}…")
+
+
 class Hole:
     """A place in a JSON text that is filled later. Its mark is random, so content cannot contain it by accident."""
 

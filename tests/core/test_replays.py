@@ -18,7 +18,8 @@ from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.letters import Filter, Letter
 from notify_pipeline.core.ledger.replay_bodies import ID_LENGTH, grouped, replay_body, replay_id
-from notify_pipeline.core.ledger.replays import KeyReused, Replay, UnknownLetters
+from notify_pipeline.core.ledger.replay_keys import KeyReused
+from notify_pipeline.core.ledger.replays import Replay, UnknownLetters
 from notify_pipeline.core.ledger.requests import NewRequest
 from notify_pipeline.core.records import notification_from_body
 from notify_pipeline.core.vocabulary import Channel, DeadLetterReason, Outcome, Platform

@@ -23,9 +23,8 @@ from notify_pipeline.core.ledger.event_lists import STRANDED_STATES, EventFilter
 from notify_pipeline.core.ledger.event_rows import EventRow, lake_row, to_row
 from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.events import AT_ONCE
-from notify_pipeline.core.ledger.replays import MOST_COUNTED, KeyReused
-from notify_pipeline.core.ledger.statements import insert_for
-from notify_pipeline.core.ledger.tenant_tables import REPLAYS
+from notify_pipeline.core.ledger.replay_keys import KeyReused, ReplayKey
+from notify_pipeline.core.ledger.replays import MOST_COUNTED
 from notify_pipeline.core.vocabulary import EventState
 
 # Replays of dead letters share the table of keys; no caller's key has a slash.
@@ -105,23 +104,22 @@ def _replay(conn: Connection, items: Sequence[_Chosen]) -> list[EventsReplayed |
 
 def _replay_one(conn: Connection, chosen: _Chosen) -> EventsReplayed | Exception:
     asked = chosen.asked
-    before = _claim_key(conn, asked)
+    key = ReplayKey(asked.tenant, asked.key, _KEYS)
+    before = key.take(conn, asked.sha256, asked.now)
     if before is not None:
-        return before
+        return before if isinstance(before, KeyReused) else EventsReplayed(before, repeated=True)
     query = select(EVENTS).where(_E.tenant == asked.tenant, _E.event_id.in_(sorted(chosen.ids)))
     rows = [to_row(row) for row in conn.execute(query.order_by(_E.event_id).with_for_update()).mappings()]
     unknown = sorted(set(chosen.ids) - {row.event_id for row in rows})
     if unknown and asked.ids is not None:
-        if asked.key is not None:
-            conn.execute(REPLAYS.delete().where(*_this_key(asked)))
+        key.give_back(conn)
         return UnknownEvents(unknown)
     fresh = [row for row in rows if row.state in STRANDED_STATES]
     _begin_again(conn, fresh, asked)
     refused = [{"event_id": row.event_id, "state": row.state.value} for row in rows if row not in fresh]
     # What another replay was faster with is no fault of a filter's.
     answer = {"replayed": len(fresh), "refused": refused if asked.ids is not None else [], "left": chosen.left}
-    if asked.key is not None:
-        conn.execute(update(REPLAYS).where(*_this_key(asked)).values(answer=orjson.dumps(answer).decode()))
+    key.keep(conn, answer)
     return EventsReplayed(answer, repeated=False)
 
 
@@ -157,21 +155,3 @@ def _entry(row: EventRow, actor: str, at: int) -> audit.Entry:
     }
     states = {"from_state": row.state.value, "to_state": EventState.ACCEPTED.value}
     return audit.Entry("event.replayed", actor, at, tenant=row.tenant, detail=detail, **states)
-
-
-def _claim_key(conn: Connection, asked: EventReplay) -> EventsReplayed | KeyReused | None:
-    """Take the key, waiting for whoever is using it; return what it was used for if it was."""
-    if asked.key is None:
-        return None
-    row = {"tenant": asked.tenant, "replay_key": _KEYS + asked.key, "body_sha256": asked.sha256, "answer": "{}"}
-    new = insert_for(conn.dialect.name)(REPLAYS).values(**row, created_at=to_micros(asked.now))
-    if conn.execute(new.on_conflict_do_nothing(index_elements=["tenant", "replay_key"])).rowcount == 1:
-        return None
-    first = conn.execute(select(REPLAYS.c.body_sha256, REPLAYS.c.answer).where(*_this_key(asked))).one()
-    if first.body_sha256 != asked.sha256:
-        return KeyReused(f"key {asked.key!r} was used before, for another replay")
-    return EventsReplayed(orjson.loads(first.answer), repeated=True)
-
-
-def _this_key(asked: EventReplay) -> tuple[Any, ...]:
-    return REPLAYS.c.tenant == asked.tenant, REPLAYS.c.replay_key == f"{_KEYS}{asked.key}"

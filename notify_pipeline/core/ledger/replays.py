@@ -20,9 +20,8 @@ from notify_pipeline.core.ledger import accepting, audit, letters, progress, rep
 from notify_pipeline.core.ledger.accepting import Accepted, IdReused, Incoming, NewRequest
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.letters import WAITING, Filter, Letter, to_letter
-from notify_pipeline.core.ledger.statements import insert_for
+from notify_pipeline.core.ledger.replay_keys import KeyReused, ReplayKey
 from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DEVICES, REQUESTS
-from notify_pipeline.core.ledger.tenant_tables import REPLAYS
 from notify_pipeline.core.ledger.usage import Quota
 from notify_pipeline.core.records import DEFAULT_TTL_S
 from notify_pipeline.core.vocabulary import Channel, RegistrationOp
@@ -43,10 +42,6 @@ class UnknownLetters(Exception):
         """Args: delivery_ids: those."""
         super().__init__(f"no dead letters of {len(delivery_ids)} deliveries")
         self.delivery_ids = tuple(delivery_ids)
-
-
-class KeyReused(Exception):
-    """The tenant used this key before, for another replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +131,13 @@ def _replay(conn: Connection, items: Sequence[_Chosen]) -> list[Replayed | Excep
 
 def _replay_one(conn: Connection, chosen: _Chosen) -> Replayed | Exception:
     item = chosen.asked
-    before = _claim_key(conn, item)
+    key = ReplayKey(item.tenant, item.key)
+    before = key.take(conn, item.sha256, item.now)
     if before is not None:
-        return before
+        return before if isinstance(before, KeyReused) else Replayed(before, repeated=True)
     found = _take(conn, chosen)
     if unknown := sorted(set(item.ids or ()) - {letter.delivery_id for letter in found}):
-        _forget_key(conn, item)
+        key.give_back(conn)
         return UnknownLetters(unknown)
     fresh = [letter for letter in found if letter.replayed_at is None]
     originals = _originals(conn, fresh)
@@ -162,31 +158,8 @@ def _replay_one(conn: Connection, chosen: _Chosen) -> Replayed | Exception:
         "left_out": [letter.delivery_id for letter in strangers],
         "left": chosen.left,
     }
-    if item.key is not None:
-        mine = (REPLAYS.c.tenant == item.tenant, REPLAYS.c.replay_key == item.key)
-        conn.execute(update(REPLAYS).where(*mine).values(answer=orjson.dumps(answer).decode()))
+    key.keep(conn, answer)
     return Replayed(answer, repeated=False)
-
-
-def _claim_key(conn: Connection, item: Replay) -> Replayed | KeyReused | None:
-    """Take the key, waiting for whoever is using it; return what it was used for if it was."""
-    if item.key is None:
-        return None
-    row = {"tenant": item.tenant, "replay_key": item.key, "body_sha256": item.sha256, "answer": "{}"}
-    new = insert_for(conn.dialect.name)(REPLAYS).values(**row, created_at=to_micros(item.now))
-    if conn.execute(new.on_conflict_do_nothing(index_elements=["tenant", "replay_key"])).rowcount == 1:
-        return None
-    query = select(REPLAYS.c.body_sha256, REPLAYS.c.answer)
-    first = conn.execute(query.where(REPLAYS.c.tenant == item.tenant, REPLAYS.c.replay_key == item.key)).one()
-    if first.body_sha256 != item.sha256:
-        return KeyReused(f"key {item.key!r} was used before, for another replay")
-    return Replayed(orjson.loads(first.answer), repeated=True)
-
-
-def _forget_key(conn: Connection, item: Replay) -> None:
-    """Give a key back that nothing came of; ids are corrected and sent again."""
-    if item.key is not None:
-        conn.execute(REPLAYS.delete().where(REPLAYS.c.tenant == item.tenant, REPLAYS.c.replay_key == item.key))
 
 
 def _take(conn: Connection, chosen: _Chosen) -> list[Letter]:
