@@ -29,7 +29,7 @@ from sqlalchemy import Connection, insert
 from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.lake import Lake, partition
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import SEGMENTS
+from notify_pipeline.core.ledger.outbox_tables import SEGMENTS
 from notify_pipeline.core.schemas import REGISTRATIONS
 from notify_pipeline.delivery import audience_base
 from notify_pipeline.delivery.audience import BATCH_ROWS, AudienceReader, rebuild_base

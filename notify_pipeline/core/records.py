@@ -17,6 +17,13 @@ MAX_TTL_S = 2_419_200
 DEFAULT_TTL_S = 86_400
 
 
+class Visitor(NamedTuple):
+    """A visitor of a domain's pages, and what fills a send's fields for them."""
+
+    guid: str
+    fields: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Audience:
     """Who a send is for. Exactly one of the kinds is set; a recipient who matches twice is addressed once.
@@ -29,6 +36,8 @@ class Audience:
         phones: These numbers, E.164.
         everyone: All registered devices.
         condition: With ``everyone``: only devices whose topics satisfy this.
+        domain: Its contacts.
+        visitors: With ``domain``: only the contacts of these visitors.
     """
 
     topics: tuple[str, ...] = ()
@@ -38,11 +47,13 @@ class Audience:
     condition: str | None = None
     emails: tuple[str, ...] = ()
     phones: tuple[str, ...] = ()
+    domain: str | None = None
+    visitors: tuple[Visitor, ...] = ()
 
     @property
     def is_counted_out(self) -> bool:
         """True when the lake says who it is, not the ledger."""
-        return bool(self.topics) or self.everyone
+        return bool(self.topics) or self.everyone or (self.domain is not None and not self.visitors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,11 @@ class Notification:
 
 
 class Recipient(NamedTuple):
-    """One address on one channel; for push, a device token with what was registered beside it."""
+    """One address on one channel; for push, a device token with what was registered beside it.
+
+    Attributes:
+        fields: JSON object of what fills this recipient's own fields; None: nothing does.
+    """
 
     address: str
     platform: Platform
@@ -100,6 +115,7 @@ class Recipient(NamedTuple):
     locale: str | None = None
     timezone: str | None = None
     app_version: str | None = None
+    fields: str | None = None
 
 
 class AttemptResult(NamedTuple):
@@ -186,7 +202,10 @@ def _audience(body: Mapping[str, Any]) -> Audience:
     get = body.get
     topics, users, devices = tuple(get("topics", ())), tuple(get("users", ())), tuple(get("devices", ()))
     emails, phones = tuple(get("emails", ())), tuple(get("phones", ()))
-    return Audience(topics, users, devices, get("everyone", False), get("condition"), emails, phones)
+    visitors = tuple(Visitor(each["visitor_guid"], each.get("fields", {})) for each in get("visitors", ()))
+    return Audience(
+        topics, users, devices, get("everyone", False), get("condition"), emails, phones, get("domain"), visitors
+    )
 
 
 def content_over(content: Mapping[str, Any], override: Mapping[str, Any]) -> Content:

@@ -43,6 +43,7 @@ REGISTRATIONS = _table(
     reason=_STR,
     revision=_INT,  # grows by one with each change of this tenant's token
     at=_TIME,
+    domain=_STR,  # whose contact it is
 )
 
 REQUESTS = _table(
@@ -63,6 +64,7 @@ REQUESTS = _table(
     expires_at=_TIME,
     body=_STR,  # the canonical JSON of the request
     revision=_INT,  # an edit adds a row with the next one, from null; the newest row says what was sent
+    domain=_STR,  # whose contacts it is for
 )
 
 AUDIT = _table(

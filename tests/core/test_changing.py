@@ -12,9 +12,9 @@ from notify_pipeline.core.ledger import audit, broadcasts, changing, requests, r
 from notify_pipeline.core.ledger.accepting import IdReused, NewRequest
 from notify_pipeline.core.ledger.changing import AlreadyStarted, EditedMeanwhile
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.routing import Plan
-from notify_pipeline.core.ledger.tables import OUTBOX
 from notify_pipeline.core.vocabulary import DeliveryMode, RequestState
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

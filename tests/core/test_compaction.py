@@ -14,7 +14,8 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.lander import Lander
 from notify_pipeline.core.ledger import compactions, outbox, requests
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import REQUESTS, SEGMENTS
+from notify_pipeline.core.ledger.outbox_tables import SEGMENTS
+from notify_pipeline.core.ledger.tables import REQUESTS
 from notify_pipeline.core.schemas import ATTEMPTS, AUDIT
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)

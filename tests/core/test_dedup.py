@@ -16,7 +16,8 @@ from sqlalchemy import Connection, select
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import accepting, requests
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import AUDIT, OUTBOX, REQUESTS
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
+from notify_pipeline.core.ledger.tables import AUDIT, REQUESTS
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 

@@ -16,7 +16,8 @@ from sqlalchemy import select
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.lander import LEASE_S, Lander
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import AUDIT, OUTBOX, REQUESTS
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
+from notify_pipeline.core.ledger.tables import AUDIT, REQUESTS
 from tests.waiting import wait_for
 
 # Accepts sends with 16 threads and writes down each answer, a line in one call, so that a kill leaves whole lines.

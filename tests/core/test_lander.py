@@ -16,7 +16,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.lander import LEASE_S, MAX_FAILURES, Lander, LandReport
 from notify_pipeline.core.ledger import leases, outbox
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
-from notify_pipeline.core.ledger.tables import OUTBOX, OUTBOX_REJECTED, SEGMENTS
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX, OUTBOX_REJECTED, SEGMENTS
 from notify_pipeline.core.schemas import LANDING_TABLES
 
 NOW = datetime(2026, 11, 21, 10, 59, 59, 999_999, tzinfo=UTC)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, select
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import audit, devices, keys, leases, outbox, requests, tenants
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import META, OUTBOX
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
+from notify_pipeline.core.ledger.tables import META
 from notify_pipeline.core.vocabulary import KeyScope, Platform, RequestState
 
 NOW = datetime(2026, 11, 21, 10, 30, 15, 250_000, tzinfo=UTC)

@@ -9,8 +9,8 @@ from notify_pipeline.core.consents import Pair, Said
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import preferences
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
 from notify_pipeline.core.ledger.preferences import Change
-from notify_pipeline.core.ledger.tables import OUTBOX
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 ADA = "user:ada"

@@ -11,7 +11,7 @@ from sqlalchemy import insert, update
 from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.lake import Lake, partition
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import SEGMENTS
+from notify_pipeline.core.ledger.outbox_tables import SEGMENTS
 from notify_pipeline.core.schemas import REGISTRATIONS
 
 T0 = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -31,6 +31,7 @@ def row(token: str, revision: int, topics: Sequence[str], op: str = "upsert", **
         "reason": None,
         "revision": revision,
         "at": to_micros(T0) + revision,
+        "domain": None,
     }
     return values | more
 

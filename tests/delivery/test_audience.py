@@ -101,7 +101,7 @@ def test_a_compaction_of_folded_and_new_rows_changes_nothing(
 
 
 def _forget(conn: object, items: Sequence[tuple[str, ...]]) -> list[None]:
-    from notify_pipeline.core.ledger.tables import SEGMENTS
+    from notify_pipeline.core.ledger.outbox_tables import SEGMENTS
 
     for item in items:
         conn.execute(SEGMENTS.delete().where(SEGMENTS.c.segment_id.in_(item)))  # type: ignore[attr-defined]

@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from notify_pipeline.core.ledger.event_tables import EVENTS
-from notify_pipeline.core.ledger.tables import AUDIT, OUTBOX
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
+from notify_pipeline.core.ledger.tables import AUDIT
 from tests.ingest_api.conftest import House, change, fields_of
 from tests.ingest_api.test_events import event
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from notify_pipeline.core.ledger.event_tables import EVENTS
-from notify_pipeline.core.ledger.tables import OUTBOX
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
 from tests.ingest_api.conftest import House, fields_of
 
 

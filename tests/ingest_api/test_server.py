@@ -19,7 +19,8 @@ from sqlalchemy import func, select
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.ledger import tenants
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
-from notify_pipeline.core.ledger.tables import AUDIT, OUTBOX, REQUESTS
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX
+from notify_pipeline.core.ledger.tables import AUDIT, REQUESTS
 from notify_pipeline.core.settings import Settings
 from tests.ingest_api.conftest import registration, send
 from tests.ingest_api.server import Server, call

@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, sel
 from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.ledger import leases
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.outbox_tables import SEGMENTS
 from notify_pipeline.core.ledger.statements import insert_for
-from notify_pipeline.core.ledger.tables import REQUESTS, SEGMENTS
+from notify_pipeline.core.ledger.tables import REQUESTS
 from notify_pipeline.core.partitions import HOUR, segment_path
 from notify_pipeline.core.vocabulary import FINAL_STATES
 

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.ledger import leases
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.outbox_tables import OUTBOX, OUTBOX_REJECTED, SEGMENTS
 from notify_pipeline.core.ledger.statements import Prepared
-from notify_pipeline.core.ledger.tables import OUTBOX, OUTBOX_REJECTED, SEGMENTS
 from notify_pipeline.core.partitions import HOUR_US, segment_path
 from notify_pipeline.core.schemas import LANDING_TABLES
 

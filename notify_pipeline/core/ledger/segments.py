@@ -12,7 +12,7 @@ from sqlalchemy import and_, case, or_, select
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger.engine import Ledger
-from notify_pipeline.core.ledger.tables import SEGMENTS
+from notify_pipeline.core.ledger.outbox_tables import SEGMENTS
 from notify_pipeline.core.partitions import hour_start
 
 

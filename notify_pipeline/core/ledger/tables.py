@@ -1,7 +1,8 @@
 """The ledger's tables, as SQLAlchemy Core knows them; Alembic's migrations create exactly these.
 
-Belongs here: columns, keys and indexes of what sends and the lake need. Does not belong here: what tenants are and
-configure (``tenant_tables``), queries (one module per group of tables beside this one).
+Belongs here: columns, keys and indexes of what sends need. Does not belong here: what goes to the lake
+(``outbox_tables``), what tenants are and configure (``tenant_tables``), queries (one module per group of tables beside
+this one).
 
 Times are BIGINT microseconds since the epoch, UTC: the same on SQLite and PostgreSQL, and comparable without parsing.
 JSON columns are TEXT written and read with orjson, so that stored bytes are the same everywhere.
@@ -29,8 +30,6 @@ METADATA = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     }
 )
-# SQLite only numbers rows by itself in a column declared INTEGER.
-_SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 
 # Small values that belong to the installation, such as the delivery secret.
 META = Table("meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -51,6 +50,13 @@ DEVICES = Table(
     Column("revision", BigInteger, nullable=False),
     Column("op", Text, nullable=False),  # RegistrationOp of the latest revision; anything but upsert is a tombstone
     Column("drop_reason", Text),
+    # Of contacts only, which are browsers that registered for a domain (``contact_tables``).
+    Column("domain", Text),
+    Column("device_token", Text),  # what its page knows it by, where that is another than the token
+    Column("email", Text),
+    Column("visitor_guid", Text),
+    Column("changed_at", BigInteger),  # when it was said or done anything to, but for being seen again
+    Column("dropped_by", Text),  # the notification whose attempt found the token dead
 )
 Index(
     "ix_devices_tenant_user_id",
@@ -59,6 +65,16 @@ Index(
     sqlite_where=DEVICES.c.user_id.isnot(None),
     postgresql_where=DEVICES.c.user_id.isnot(None),
 )
+_CONTACT = DEVICES.c.domain.isnot(None)
+for _name, _columns in {
+    "domain": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.changed_at, DEVICES.c.token),
+    "domain_op": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.op),
+    "domain_email": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.email),
+    "domain_visitor": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.visitor_guid),
+    "contact_token": (DEVICES.c.token,),
+    "contact_device_token": (DEVICES.c.device_token,),
+}.items():
+    Index(f"ix_devices_{_name}", *_columns, sqlite_where=_CONTACT, postgresql_where=_CONTACT)
 
 REQUESTS = Table(
     "requests",
@@ -76,6 +92,7 @@ REQUESTS = Table(
     Column("category", Text),
     Column("replay_of", Text),  # the request whose dead letters this one sends again
     Column("revision", Integer),  # how often it was edited; null: never
+    Column("domain", Text),  # whose contacts it is for; null: it is for others
     Column("accepted_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),  # send_at, or accepted_at
     Column("expires_at", BigInteger, nullable=False),
@@ -97,6 +114,16 @@ Index(
     postgresql_where=_OPEN,
 )
 Index("ix_requests_tenant_accepted_at", REQUESTS.c.tenant, REQUESTS.c.accepted_at)
+_OF_DOMAIN = REQUESTS.c.domain.isnot(None)
+Index(
+    "ix_requests_domain",
+    REQUESTS.c.tenant,
+    REQUESTS.c.domain,
+    REQUESTS.c.accepted_at,
+    REQUESTS.c.request_id,
+    sqlite_where=_OF_DOMAIN,
+    postgresql_where=_OF_DOMAIN,
+)
 # What an operator looks for, and hardly ever happens: an ordinary request is never in here.
 _UNREACHED = REQUESTS.c.state.in_(("failed", "cancelled", "expired", "unrouted"))
 _BY_STATE = (REQUESTS.c.state, REQUESTS.c.tenant, REQUESTS.c.accepted_at, REQUESTS.c.request_id)
@@ -245,56 +272,4 @@ RATES = Table(
     Column("ramp_from", BigInteger, nullable=False),
     Column("held_until", BigInteger, nullable=False),  # 0: never was
     Column("pace", Double, nullable=False),  # per second
-)
-
-# What the lake must come to know. Rows leave when their segment has landed.
-OUTBOX = Table(
-    "outbox",
-    METADATA,
-    Column("seq", _SERIAL, primary_key=True, autoincrement=True),
-    Column("lake_table", Text, nullable=False),
-    # JSON list of rows of that table: many rows of one write share one outbox row.
-    Column("rows", Text, nullable=False),
-    Column("row_count", Integer, nullable=False),
-    Column("at", BigInteger, nullable=False),  # the partition time of its first row: all share that hour
-    Column("segment_id", Text),
-    sqlite_autoincrement=True,  # a number is never used again, even when every row has left
-)
-Index("ix_outbox_segment_id", OUTBOX.c.segment_id, OUTBOX.c.lake_table, OUTBOX.c.seq)
-
-# Outbox rows that are not rows of their table: kept whole for a human, so that the rest of their segment can land.
-OUTBOX_REJECTED = Table(
-    "outbox_rejected",
-    METADATA,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("lake_table", Text, nullable=False),
-    Column("rows", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Column("segment_id", Text, nullable=False),
-    Column("error", Text, nullable=False),
-    Column("rejected_at", BigInteger, nullable=False),
-)
-
-# The lander's and the compactor's plan: a file is named here before it is written.
-SEGMENTS = Table(
-    "segments",
-    METADATA,
-    Column("segment_id", Text, primary_key=True),
-    Column("lake_table", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # landing | compaction | adopted (written without a plan)
-    Column("path", Text, nullable=False, unique=True),  # below the lake root
-    Column("partition_at", BigInteger, nullable=False),  # when the hour of its partition begins
-    Column("state", Text, nullable=False),  # planned | landed | replaced (by a compaction; its file goes)
-    Column("replaced_by", Text),  # the segment that a compaction put these rows into
-    Column("deleted_at", BigInteger),  # when the file of a replaced one was deleted
-    Column("row_count", BigInteger),
-    Column("planned_at", BigInteger, nullable=False),
-    Column("landed_at", BigInteger),
-)
-Index("ix_segments_state", SEGMENTS.c.state, SEGMENTS.c.lake_table, SEGMENTS.c.partition_at)
-Index(
-    "ix_segments_replaced_by",
-    SEGMENTS.c.replaced_by,
-    sqlite_where=SEGMENTS.c.replaced_by.isnot(None),
-    postgresql_where=SEGMENTS.c.replaced_by.isnot(None),
 )
