@@ -24,7 +24,12 @@ NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 # Few ids and bodies, so that they meet; ids as odd as a tenant may choose them.
 IDS = st.sampled_from(["a", "A", "é", "a ", "a" * 200, "'; drop table requests --", "%s ? :x"])
 BODIES = st.sampled_from(
-    [{"type": "news"}, {"type": "news", "topics": ["x"]}, {"type": "alert", "content": {"title": "é"}}]
+    [
+        {"type": "news"},
+        {"type": "news", "topics": ["x"]},
+        {"type": "alert", "content": {"title": "é"}},
+        {"type": "news", "domain": "example.com"},
+    ]
 )
 SENDS = st.lists(st.tuples(st.sampled_from(["t1", "t2"]), IDS, BODIES), min_size=1, max_size=12)
 
@@ -94,10 +99,13 @@ def _agrees(ledger: Ledger, asked: list[requests.NewRequest], answers: list[requ
     assert sorted(audited) == sorted(row.request_id for row in stored.values())
     ours = [r["request_id"] for r in outbox if "body" in r and r["request_id"] in set(audited)]
     assert sorted(ours) == sorted(audited)
+    domains = {row.request_id: row.domain for row in stored.values()}
+    assert {r["request_id"]: r["domain"] for r in outbox if r["request_id"] in domains and "body" in r} == domains
     for send, answer in zip(asked, answers, strict=True):
         row = stored[send.tenant, send.notification_id]
         same = orjson.loads(row.body) == send.body
         assert (answer is not None) == same
+        assert row.domain == orjson.loads(row.body).get("domain")
         if answer is not None:
             assert answer.request_id == row.request_id
     for key, row in stored.items():

@@ -105,6 +105,7 @@ _STORED = (
     "state",
     "category",
     "replay_of",
+    "domain",
     "accepted_at",
     "due_at",
     "expires_at",
@@ -165,6 +166,7 @@ def prepare(new: NewRequest) -> Incoming:
         _ACCEPTED,
         new.body.get("category"),
         new.replay_of,
+        new.body.get("domain"),
         accepted_at,
         due_at,
         expires_at,
@@ -208,6 +210,7 @@ def _lake_row(new: NewRequest, stored: tuple[Any, ...]) -> dict[str, Any]:
         "send_at": None if new.due_at is None else row["due_at"],
         "expires_at": row["expires_at"],
         "body": row["body"],
+        "domain": row["domain"],
     }
 
 
