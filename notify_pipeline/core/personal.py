@@ -1,11 +1,14 @@
-"""Personal fields: what a sender may leave open in a text, to be filled with what each recipient's registration knows.
+"""Personal fields: what a sender may leave open in a text, to be filled with what is known of each recipient.
 
 Belongs here: the names, finding them, and writing brackets that are none. Does not belong here: filling them
 (``channels.splice``), refusing unknown ones (``ingest_api``).
+
+Some fields every recipient has, as their registration knows them (``PERSONAL_FIELDS``). In sends to visitors of a
+domain there are others beside them: the sender's own, whose names are the same in any case.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # Attributes of ``records.Recipient``.
 PERSONAL_FIELDS = ("user_id", "locale", "timezone", "app_version")
@@ -21,6 +24,27 @@ def unknown_in(text: str) -> Iterator[str]:
         for found in FIELD.finditer(text):
             if found[1] not in PERSONAL_FIELDS and found[1] != BRACKETS:
                 yield found[1]
+
+
+def fields_in(text: str) -> list[str]:
+    """Return the names of a text's fields as own fields are read: in small letters, each once, as they come first.
+
+    ``brackets`` is not among them: nobody gives it.
+    """
+    if "[[[" not in text:
+        return []
+    return [name for name in dict.fromkeys(found[1].lower() for found in FIELD.finditer(text)) if name != BRACKETS]
+
+
+def missing_fields(texts: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the names of fields that texts have and a recipient lacks: in small letters, each once.
+
+    Args:
+        texts: Such as title and body of a send to visitors.
+        names: Those that the recipient has, in any case. What registrations know is never missing.
+    """
+    given = {name.lower() for name in names}.union(PERSONAL_FIELDS)
+    return [name for name in dict.fromkeys(name for text in texts for name in fields_in(text)) if name not in given]
 
 
 def literal(text: str) -> str:

@@ -57,8 +57,34 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
+class Action:
+    """A button of a notification in a browser.
+
+    Attributes:
+        action: Its name, by which the page's worker and reports know it.
+        title: What it says.
+        link: What a click opens; None: a click is told to us and opens nothing.
+        icon_url: An icon of its own.
+    """
+
+    action: str
+    title: str
+    link: str | None = None
+    icon_url: str | None = None
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Its JSON form, in bodies as in payloads: what is None is absent."""
+        whole = {"action": self.action, "title": self.title, "link": self.link, "icon_url": self.icon_url}
+        return {name: value for name, value in whole.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
-    """What the recipient sees. ``data`` reaches the app as it is, all values text; ``html`` is for e-mail only."""
+    """What the recipient sees. ``data`` reaches the app as it is, all values text; ``html`` is for e-mail only.
+
+    ``icon_url`` and ``actions`` are for browsers.
+    """
 
     title: str | None = None
     body: str | None = None
@@ -66,6 +92,8 @@ class Content:
     image_url: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     html: str | None = None
+    icon_url: str | None = None
+    actions: tuple[Action, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +124,11 @@ class Notification:
     ttl_s: float = DEFAULT_TTL_S  # counts from when a recipient is due
     has_ttl: bool = False  # its sender named it
     revision: int = 0  # how often it was edited
+
+    @property
+    def has_own_fields(self) -> bool:
+        """True when its texts may have any personal field: what fills them came with the send."""
+        return bool(self.audience.visitors)
 
     def content_on(self, channel: Channel) -> Content:
         """Return what a channel's recipients see: its override where there is one."""
@@ -166,7 +199,7 @@ def notification_from_body(
         notification_id=notification_id,
         type=body["type"],
         audience=_audience(body),
-        content=Content(**body.get("content", {})),
+        content=_content(body.get("content", {})),
         accepted_at=accepted_at,
         expires_at=expires_at,
         priority=Priority(body.get("priority", Priority.NORMAL)),
@@ -210,4 +243,10 @@ def _audience(body: Mapping[str, Any]) -> Audience:
 
 def content_over(content: Mapping[str, Any], override: Mapping[str, Any]) -> Content:
     """Return content with the fields that an override names replaced; null takes one away."""
-    return Content(**{name: value for name, value in {**content, **override}.items() if value is not None})
+    return _content({name: value for name, value in {**content, **override}.items() if value is not None})
+
+
+def _content(stored: Mapping[str, Any]) -> Content:
+    if "actions" not in stored:  # the way of all that no browser is to show buttons for
+        return Content(**stored)
+    return Content(**{**stored, "actions": tuple(Action(**each) for each in stored["actions"])})
