@@ -112,6 +112,6 @@ def faults(limits: Limits, body: Mapping[str, Any]) -> Iterator[FieldError]:
         if size > most:
             yield FieldError("content", f"must not have more than {most} bytes as JSON; it has {size}")
     if limits.max_audience is not None:
-        for kind in ("users", "devices", "emails", "phones"):
+        for kind in ("users", "devices", "emails", "phones", "visitors"):
             if len(body.get(kind, ())) > limits.max_audience:
                 yield FieldError(kind, f"must not have more than {limits.max_audience} entries")

@@ -34,6 +34,13 @@ class Times(NamedTuple):
     expires_at: datetime
 
 
+class Stored(NamedTuple):
+    """The body of a send as the pipeline works on it, and as it was asked for, which repetitions are compared by."""
+
+    made: Mapping[str, Any]
+    asked: Mapping[str, Any]
+
+
 def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) -> NewRequest:
     """Return what is to be stored of a new send.
 
@@ -43,20 +50,29 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
     faults = list(body.faults(call.services.settings.max_audience_list))
     if faults:
         raise unprocessable(*faults)
-    due_at, expires_at = times_of(body, now)
-    asked, limits = body.canonical(), call.services.limits.of(call.tenant)
+    times, asked = times_of(body, now), body.canonical()
     stored = asked if body.template is None else _rendered_or_known(call, body.template, asked, notification_id)
-    if too_large := list(keeping.faults(limits, stored)):
+    return within_limits(call, notification_id, Stored(stored, asked), times, now)
+
+
+def within_limits(call: Call, notification_id: str, body: Stored, times: Times, now: datetime) -> NewRequest:
+    """Return what is to be stored of a new send whose body is valid, whichever route it came by.
+
+    Raises:
+        ApiError: 422 naming what is larger than its tenant's limits allow.
+    """
+    limits = call.services.limits.of(call.tenant)
+    if too_large := list(keeping.faults(limits, body.made)):
         raise unprocessable(*too_large)
     return NewRequest(
         tenant=call.tenant,
         notification_id=notification_id,
-        body=stored,
+        body=body.made,
         accepted_at=now,
-        expires_at=expires_at,
-        due_at=due_at,
+        expires_at=times.expires_at,
+        due_at=times.due_at,
         actor=call.actor,
-        compared=None if stored is asked else asked,
+        compared=None if body.made is body.asked else body.asked,
         quotas=limits.request_quotas,
     )
 
@@ -143,16 +159,28 @@ def times_of(body: NewSend, now: datetime) -> Times:
     Raises:
         ApiError: 422 when it lies too far ahead.
     """
-    ttl = timedelta(seconds=DEFAULT_TTL_S if body.ttl is None else body.ttl)
-    if body.send_at is None and body.send_at_local is None:
-        return Times(None, now + ttl)
-    if body.send_at is not None:
-        field, first, last = "send_at", body.send_at, body.send_at
-    else:
-        field, (first, last) = "send_at_local", _around_the_world(body)
+    if body.send_at_local is None:
+        return times_at(body.send_at, body.ttl, now)
+    return _times("send_at_local", _around_the_world(body), body.ttl, now)
+
+
+def times_at(send_at: datetime | None, ttl: int | None, now: datetime, field: str = "send_at") -> Times:
+    """Return the times of a send that is due at one moment, or at once.
+
+    Raises:
+        ApiError: 422 naming ``field`` when it lies too far ahead.
+    """
+    return _times(field, None if send_at is None else (send_at, send_at), ttl, now)
+
+
+def _times(field: str, due: tuple[datetime, datetime] | None, ttl: int | None, now: datetime) -> Times:
+    lasts = timedelta(seconds=DEFAULT_TTL_S if ttl is None else ttl)
+    if due is None:
+        return Times(None, now + lasts)
+    first, last = due
     if last > now + MAX_AHEAD:
         raise unprocessable(FieldError(field, f"must lie at most {MAX_AHEAD.days} days ahead"))
-    return Times(first, max(last, now) + ttl)
+    return Times(first, max(last, now) + lasts)
 
 
 def _around_the_world(body: NewSend) -> tuple[datetime, datetime]:

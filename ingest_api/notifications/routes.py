@@ -14,18 +14,16 @@ from ingest_api.errors import ApiError, FieldError, conflict, not_found, unavail
 from ingest_api.fields import NOTIFICATION_ID_LENGTH, NotificationId
 from ingest_api.inputs import read_idempotency_key, read_json
 from ingest_api.keys import Access
-from ingest_api.limits.keeping import quota_exceeded
 from ingest_api.notifications.answers import BulkAnswer, SendAccepted, SendChanged
 from ingest_api.notifications.making import edited, new_request
 from ingest_api.notifications.models import NewBulk, NewSend, SendEdit
+from ingest_api.notifications.storing import REPLAYED, REPLAYED_HEADER, accepted, refused
 from notify_pipeline.core.ids import new_id
 from notify_pipeline.core.ledger import changing, requests
 from notify_pipeline.core.ledger.accepting import Accepted, NewRequest, accept_many
-from notify_pipeline.core.ledger.usage import QuotaExceeded
 from notify_pipeline.core.vocabulary import RequestState
 
 GROUP = Group("notifications", "Sends.")
-_REPLAYED = ("Idempotent-Replayed", "true")
 _UNKNOWN = "This tenant has no such notification."
 _STARTED = "`already_started`: it is being sent; `already_ended`: it was. The message says where it stands."
 # An edit begins anew when another one came between; that many at once are a mistake.
@@ -38,11 +36,7 @@ _EDIT_TRIES = 10
     access=Access.SECRET,
     headers={"Idempotency-Key": (NotificationId, "The same as `id` in the body; when both are given they must agree.")},
     answers={
-        202: Answer(
-            "It is durable and will be sent.",
-            SendAccepted,
-            {"Idempotent-Replayed": "`true` when this id was accepted before."},
-        )
+        202: Answer("It is durable and will be sent.", SendAccepted, REPLAYED_HEADER),
     },
     errors={409: "`id_reused`: this id was used before, with another body."},
 )
@@ -57,11 +51,8 @@ def send_notification(call: Call, body: NewSend) -> Response:
     `payload_too_large`; the others get theirs.
     """
     new = new_request(call, body, _notification_id(call, body), call.services.clock())
-    try:
-        accepted = requests.accept(call.services.ledger, new)
-    except (requests.IdReused, QuotaExceeded) as error:
-        raise _refused(error, new.accepted_at) from error
-    return answer(202, _shown(accepted), [_REPLAYED] if accepted.duplicate else ())
+    found = accepted(call, new)
+    return answer(202, _shown(found), [REPLAYED] if found.duplicate else ())
 
 
 @GROUP.endpoint(
@@ -88,8 +79,8 @@ def send_bulk(call: Call, body: NewBulk) -> Response:
         except ApiError as error:
             made.append(error)
     news = [each for each in made if isinstance(each, NewRequest)]
-    accepted = iter(accept_many(call.services.ledger, news))
-    results = [_result(each if isinstance(each, ApiError) else next(accepted), now) for each in made]
+    found = iter(accept_many(call.services.ledger, news))
+    results = [_result(each if isinstance(each, ApiError) else next(found), now) for each in made]
     return answer(200, {"results": results})
 
 
@@ -105,17 +96,8 @@ def _item_id(send: NewSend, header: str | None, place: int) -> str:
 def _result(found: Accepted | Exception, now: datetime) -> dict[str, object]:
     if isinstance(found, Accepted):
         return {"status": 202, **_shown(found)}
-    refused = found if isinstance(found, ApiError) else _refused(found, now)
-    return {"status": refused.status, **refused.envelope}
-
-
-def _refused(error: Exception, now: datetime) -> ApiError:
-    """Return what the caller is told of a send that was not accepted; what is none of their doing is raised."""
-    if isinstance(error, requests.IdReused):
-        return conflict("id_reused", "This id was used before, with another body.", "id")
-    if isinstance(error, QuotaExceeded):
-        return quota_exceeded(error, now)
-    raise error
+    error = found if isinstance(found, ApiError) else refused(found, now)
+    return {"status": error.status, **error.envelope}
 
 
 @GROUP.endpoint(
