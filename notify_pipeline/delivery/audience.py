@@ -1,4 +1,4 @@
-"""Who is registered, for a topic or at all, now: the base plus what has landed since.
+"""Who is registered, for a topic, for a domain or at all, now: the base plus what has landed since.
 
 Belongs here: audiences that the lake answers, and folding landed registrations into a new base. Does not belong here:
 audiences that name users or devices (the ledger answers those), the base's layout (``audience_base``), sending.
@@ -71,10 +71,14 @@ class AudienceReader:
         """Return who an audience is that ``is_counted_out``, as far as registrations have landed."""
         if audience.everyone:
             return self.everyone(tenant, audience.condition)
+        if audience.domain is not None:
+            return self.contacts(tenant, audience.domain)
         return self.topics(tenant, audience.topics)
 
     def everyone(self, tenant: str, condition: str | None = None) -> CountedAudience:
         """Return who is registered and satisfies the condition, as far as registrations have landed.
+
+        Contacts of domains are among them, as they are among those of a topic.
 
         Raises:
             conditions.ConditionError: It cannot be read.
@@ -86,7 +90,7 @@ class AudienceReader:
         news = delta.filter(wanted).select(PROFILE)
         sources, known = [news.lazy()] if news.height else [], 0
         if files := base.device_files(tenant):
-            part = audience_base.scan(self._lake, files).filter(wanted)
+            part = audience_base.scan_devices(self._lake, files).filter(wanted)
             known = part.select(pl.len()).collect().item()
             part = part.select(PROFILE)
             sources.append(part.join(delta.lazy().select("token"), on="token", how="anti") if delta.height else part)
@@ -95,8 +99,15 @@ class AudienceReader:
     def topics(self, tenant: str, topics: Sequence[str]) -> CountedAudience:
         """Return who is registered for at least one of the topics, as far as registrations have landed."""
         names = list(dict.fromkeys(topics))
+        return self._partitioned(tenant, names, reduce(or_, (pl.col("topics").list.contains(name) for name in names)))
+
+    def contacts(self, tenant: str, domain: str) -> CountedAudience:
+        """Return who is registered for a domain, as far as registrations have landed."""
+        return self._partitioned(tenant, [audience_base.topic_of_domain(domain)], pl.col("domain") == domain)
+
+    def _partitioned(self, tenant: str, names: Sequence[str], wanted: pl.Expr) -> CountedAudience:
+        """Return who is in one of these partitions of the base, or news that are ``wanted``."""
         base, delta = self._now(tenant)
-        wanted = reduce(or_, (pl.col("topics").list.contains(name) for name in names))
         news = delta.filter((pl.col("op") == _UPSERT) & wanted).select(PROFILE)
         changed = delta.lazy().select("token")
         sources = [news.lazy()] if news.height else []
@@ -128,7 +139,7 @@ class AudienceReader:
         """Return the newest landed row of each token of the tenant that the base does not know."""
         if not files:
             return pl.DataFrame(schema={**DEVICE_SCHEMA, "at": pl.Datetime("us", "UTC")})
-        rows = audience_base.scan(self._lake, files).filter(pl.col("tenant") == tenant)
+        rows = _landed_rows(self._lake, files).filter(pl.col("tenant") == tenant)
         return _unknown(self._lake, self._base, _newest(rows).collect(), tenant)
 
 
@@ -171,6 +182,11 @@ def wait_until_landed(
         sleep(0.05)
 
 
+def _landed_rows(lake: Lake, files: list[str]) -> pl.LazyFrame:
+    """Scan segments of registrations; one that was written before there were domains has none."""
+    return audience_base.scan(lake, files, pl.Schema({**DEVICE_SCHEMA, "at": pl.Datetime("us", "UTC")}))
+
+
 def _newest(rows: pl.LazyFrame) -> pl.LazyFrame:
     """Keep the highest revision of each (tenant, token)."""
     return (
@@ -191,7 +207,7 @@ def _unknown(lake: Lake, base: Base, delta: pl.DataFrame, tenant: str | None) ->
     if not suspects.height or not files:
         return delta
     known = (
-        audience_base.scan(lake, files)
+        audience_base.scan_devices(lake, files)
         .select("tenant", "token", "revision")
         .join(suspects.lazy().select("tenant", "token", news="revision"), on=["tenant", "token"])
         .filter(pl.col("revision") >= pl.col("news"))
@@ -250,10 +266,10 @@ def _rebuild(lake: Lake, ledger: Ledger, lease: leases.Lease, now: datetime) -> 
         return BaseReport(base.version, base.devices, 0, 0, 0, False)
     # The fence number alone is new each time; the pointer counts only should a lake outlive its ledger.
     writer = audience_base.VersionWriter(lake, max(lease.fence, base.version + 1))
-    rows = audience_base.scan(lake, list(news.values()))
+    rows = _landed_rows(lake, list(news.values()))
     old = base.device_files()
     size, through = rows.select(pl.len(), pl.col("at").dt.epoch("us").max()).collect().row(0)
-    known = audience_base.scan(lake, old) if old else pl.LazyFrame(schema=DEVICE_SCHEMA)
+    known = audience_base.scan_devices(lake, old) if old else pl.LazyFrame(schema=DEVICE_SCHEMA)
     passes = 1 + (size + known.select(pl.len()).collect().item()) // _PASS_ROWS
     for number in range(passes):
         writer.add(_merged(known, rows, (number, passes)))

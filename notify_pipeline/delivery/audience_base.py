@@ -6,7 +6,8 @@ of one send (``audience``).
 ``audience/current.json`` names the version. A version holds, as plain Parquet:
 
 - ``tenant=<t>/topic=<quoted>/part-*.parquet``: one row per device and topic, as a send wants it. ``topics`` repeats the
-  device's whole list, so that a send to several topics can leave out of one what another gives, without a distinct.
+  device's whole list, so that a send to several topics can leave out of one what another gives, without a distinct. The
+  contacts of a domain are those of ``topic_of_domain``, a topic that nobody can subscribe to.
 - ``devices/tenant=<t>/part-*.parquet``: one row per token ever registered, removed ones too: their revisions keep older
   rows from bringing them back.
 - ``index.parquet``: which file holds which part; ``folded.parquet``: the landing segments that are in.
@@ -17,6 +18,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -30,13 +32,14 @@ POINTER = "audience/current.json"
 # Columns of a recipient, in the snapshot's order but for the token's name.
 PROFILE = ("token", "platform", "user_id", "locale", "timezone", "app_version")
 TOPIC_COLUMNS = (*PROFILE, "topics")
-DEVICE_COLUMNS = ("tenant", *TOPIC_COLUMNS, "op", "revision")
+DEVICE_COLUMNS = ("tenant", *TOPIC_COLUMNS, "op", "revision", "domain")
 DEVICE_SCHEMA = pl.Schema(
     {
         **dict.fromkeys(("tenant", *PROFILE), pl.String()),
         "topics": pl.List(pl.String()),
         "op": pl.String(),
         "revision": pl.Int64(),
+        "domain": pl.String(),
     }
 )
 _INDEX_SCHEMA = pl.Schema({"tenant": pl.String(), "topic": pl.String(), "path": pl.String(), "rows": pl.Int64()})
@@ -98,14 +101,33 @@ def load(lake: Lake) -> Base:
     )
 
 
-def scan(lake: Lake, paths: list[str]) -> pl.LazyFrame:
-    """Scan files of the lake by exact name: topics may hold characters that a glob would take for its own."""
+def topic_of_domain(name: str) -> str:
+    """Return what stands for a domain's contacts among topics; no topic that a device may have holds a colon."""
+    return f"domain:{name}"
+
+
+def scan(lake: Lake, paths: list[str], schema: pl.Schema | None = None) -> pl.LazyFrame:
+    """Scan files of the lake by exact name: topics may hold characters that a glob would take for its own.
+
+    Args:
+        lake: The lake.
+        paths: The files; at least one.
+        schema: The columns wanted. One that a file was written without is null there, and others are left out: files
+            of a lake are as old as it is. None: all files have the columns of the first.
+    """
+    lenient: dict[str, Any] = {"schema": schema, "missing_columns": "insert", "extra_columns": "ignore"}
     return pl.scan_parquet(
         [lake.uri(path) for path in paths],
         glob=False,
         hive_partitioning=False,
         storage_options=lake.polars_options() or None,
+        **({} if schema is None else lenient),
     )
+
+
+def scan_devices(lake: Lake, paths: list[str]) -> pl.LazyFrame:
+    """Scan devices files of a version, whichever columns devices had when it was made."""
+    return scan(lake, paths, DEVICE_SCHEMA)
 
 
 def version_root(version: int) -> str:
@@ -152,6 +174,10 @@ class VersionWriter:
         exploded = live.select("tenant", *TOPIC_COLUMNS, topic="topics").explode("topic").drop_nulls("topic")
         # A list that names a topic twice must not address a device twice.
         exploded = exploded.unique(subset=["tenant", "token", "topic"], keep="any") if _repeats(live) else exploded
+        contacts = live.drop_nulls("domain")
+        if contacts.height:
+            of_domains = pl.format(topic_of_domain("{}"), "domain")
+            exploded = pl.concat([exploded, contacts.select("tenant", *TOPIC_COLUMNS, topic=of_domains)])
         for key, part in exploded.partition_by(["tenant", "topic"], as_dict=True, include_key=False).items():
             self._hold((str(key[0]), str(key[1])), part)
         if sum(self._held_rows.values()) > self._HELD_ROWS:

@@ -17,7 +17,7 @@ from notify_pipeline.core.records import Audience
 from notify_pipeline.core.vocabulary import Platform
 from notify_pipeline.delivery import audience, audience_base
 from notify_pipeline.delivery.audience import AudienceReader, CountedAudience, NotLanded, rebuild_base
-from tests.delivery.lakes import T0, Landing, row
+from tests.delivery.lakes import T0, Landing, row, table
 
 
 def tokens(reader: AudienceReader, *topics: str, tenant: str = "t1") -> list[str]:
@@ -26,6 +26,10 @@ def tokens(reader: AudienceReader, *topics: str, tenant: str = "t1") -> list[str
 
 def everyone(reader: AudienceReader, condition: str | None = None, tenant: str = "t1") -> list[str]:
     return listed(reader.find(tenant, Audience(everyone=True, condition=condition)))
+
+
+def contacts(reader: AudienceReader, domain: str, tenant: str = "t1") -> list[str]:
+    return listed(reader.find(tenant, Audience(domain=domain)))
 
 
 def listed(found: CountedAudience) -> list[str]:
@@ -162,6 +166,55 @@ def test_everyone_is_one_tenants_registrations_with_or_without_topics(landing: L
         rebuild(landing)
 
 
+def test_contacts_are_one_tenants_of_one_domain_and_registered_like_others(
+    landing: Landing, reader: AudienceReader
+) -> None:
+    assert contacts(reader, "a.example") == []
+    a, b = {"domain": "a.example", "platform": "web"}, {"domain": "b.example", "platform": "webpush"}
+    landing.land(row("c0", 1, [], **a), row("c1", 1, ["x"], **b), row("c2", 1, [], op="drop", **a), row("d0", 1, ["x"]))
+    landing.land(row("c3", 1, [], tenant="t2", **a))
+    for _ in range(2):
+        assert (contacts(reader, "a.example"), contacts(reader, "b.example")) == (["c0"], ["c1"])
+        assert contacts(reader, "a.example", tenant="t2") == ["c3"]
+        assert (tokens(reader, "x"), everyone(reader)) == (["c1", "d0"], ["c0", "c1", "d0"])
+        rebuild(landing)
+    # One comes back, one moves, one goes.
+    landing.land(row("c2", 2, [], **a), row("c1", 2, ["x"], **a), row("c0", 2, [], op="delete", **a))
+    for _ in range(2):
+        assert (contacts(reader, "a.example"), contacts(reader, "b.example")) == (["c1", "c2"], [])
+        assert (tokens(reader, "x"), everyone(reader)) == (["c1", "d0"], ["c1", "c2", "d0"])
+        rebuild(landing)
+
+
+@pytest.mark.parametrize("old_first", [True, False])
+def test_files_from_before_there_were_domains_are_read_beside_others(
+    landing: Landing, reader: AudienceReader, old_first: bool
+) -> None:
+    old = table([row("d0", 1, ["a"]), row("c0", 1, ["a"])]).drop_columns(["domain"])
+    new = table([row("c0", 2, [], domain="a.example"), row("c1", 1, ["a"], domain="a.example")])
+    for rows in (old, new) if old_first else (new, old):
+        landing.put(rows)
+    for _ in range(2):
+        assert contacts(reader, "a.example") == ["c0", "c1"]
+        assert (tokens(reader, "a"), everyone(reader)) == (["c1", "d0"], ["c0", "c1", "d0"])
+        rebuild(landing)
+
+
+def test_a_base_from_before_there_were_domains_is_read_and_folded_into_the_next(
+    landing: Landing, reader: AudienceReader
+) -> None:
+    landing.land(*(row(f"d{i}", 1, ["a"]) for i in range(3)))
+    rebuild(landing)
+    for path in audience_base.load(landing.lake).device_files():
+        landing.lake.write(path, landing.lake.read(path).drop_columns(["domain"]))
+    assert (everyone(reader), contacts(reader, "a.example")) == (["d0", "d1", "d2"], [])
+    landing.land(row("d0", 2, ["a"], domain="a.example"), row("c0", 1, [], domain="a.example"))
+    for _ in range(2):
+        assert contacts(reader, "a.example") == ["c0", "d0"]
+        assert (tokens(reader, "a"), everyone(reader)) == (["d0", "d1", "d2"], ["c0", "d0", "d1", "d2"])
+        rebuild(landing)
+
+
 def test_waiting_for_the_lander_ends_when_time_is_up(sqlite_ledger: Ledger) -> None:
     audience.wait_until_landed(sqlite_ledger, 1.0, lambda: T0, lambda _: None)
     devices.register(sqlite_ledger, "t1", Registration("d0", Platform.IOS, topics=["a"]), T0)
@@ -181,6 +234,7 @@ STEPS = st.lists(
                     st.integers(0, 5),
                     st.lists(st.sampled_from("abc"), unique=True),
                     st.sampled_from(["upsert", "upsert", "delete"]),
+                    st.sampled_from([None, "x.example", "y.example"]),
                 ),
                 min_size=1,
                 max_size=6,
@@ -208,16 +262,16 @@ def test_the_latest_revision_decides_in_any_order_of_landing(steps: list[tuple[s
     with TemporaryDirectory() as folder, Ledger.open(f"sqlite:///{Path(folder) / 'ledger.db'}") as ledger:
         landing = Landing(Lake(f"{folder}/lake"), ledger)
         reader = AudienceReader(landing.lake, ledger)
-        model: dict[str, tuple[int, list[str], str]] = {}
+        model: dict[str, tuple[int, list[str], str, str | None]] = {}
         written: list[str] = []
         held: list[dict[str, object]] = []
         for step, argument in steps:
             if step == "land":
-                for number, topics, op in argument:  # type: ignore[attr-defined]
+                for number, topics, op, domain in argument:  # type: ignore[attr-defined]
                     token = f"d{number}"
-                    revision = model.get(token, (0, [], ""))[0] + 1
-                    model[token] = (revision, topics, op)
-                    held.append(row(token, revision, topics, op))
+                    revision = model[token][0] + 1 if token in model else 1
+                    model[token] = (revision, topics, op, domain)
+                    held.append(row(token, revision, topics, op, domain=domain))
                 late.shuffle(held)  # type: ignore[attr-defined]
                 written.append(landing.land(*held))
                 held = []
@@ -227,9 +281,13 @@ def test_the_latest_revision_decides_in_any_order_of_landing(steps: list[tuple[s
                 count = min(int(str(argument)), len(written))
                 written = [*written[count:], landing.compact(*written[:count])]
             for asked in (["a"], ["b", "c"], ["c", "a", "b"]):
-                expected = sorted(t for t, (_, topics, op) in model.items() if op == "upsert" and {*topics} & {*asked})
+                expected = sorted(
+                    t for t, (_, topics, op, _) in model.items() if op == "upsert" and {*topics} & {*asked}
+                )
                 assert tokens(reader, *asked) == expected
-            registered = {token: topics for token, (_, topics, op) in model.items() if op == "upsert"}
+            of_domain = [t for t, (_, _, op, domain) in model.items() if (op, domain) == ("upsert", "x.example")]
+            assert contacts(reader, "x.example") == sorted(of_domain)
+            registered = {token: topics for token, (_, topics, op, _) in model.items() if op == "upsert"}
             assert everyone(reader) == sorted(registered)
             for condition, holds in CONDITIONS.items():
                 assert everyone(reader, condition) == sorted(t for t, topics in registered.items() if holds({*topics}))
