@@ -137,7 +137,7 @@ class ReportReader:
             "after_id": after[1] if after else "",
             "limit": limit,
         }
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             if cursor is None:
                 return []
             found = _rows(cursor.execute(sql_text(__file__, "list_notifications.sql"), parameters))
@@ -145,7 +145,7 @@ class ReportReader:
 
     def one(self, tenant: str, notification_id: str) -> Row | None:
         """Return one notification's report, None when there is none (yet)."""
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             if cursor is None:
                 return None
             parameters = {"tenant": tenant, "notification_id": notification_id}
@@ -154,7 +154,8 @@ class ReportReader:
             return reports[0] if reports else None
 
     @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Yield a cursor on the current version, which stays that version meanwhile; None before the first."""
         attached = self._take()
         if attached is None:
             yield None

@@ -46,7 +46,7 @@ class Desk:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Query the current version."""
-        with self.reader._cursor() as cursor:
+        with self.reader.cursor() as cursor:
             assert cursor is not None
             return cursor.execute(sql).fetchall()
 

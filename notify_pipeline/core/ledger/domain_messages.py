@@ -1,0 +1,139 @@
+"""The messages of a domain: requests that were accepted for its contacts.
+
+Belongs here: finding them by domain and time, and their counts added up by day. Does not belong here: one request's life
+(``requests``), lists of all requests (``request_lists``), what devices reported (``reports.reading_domains``).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import progress
+from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.request_lists import RequestPage
+from notify_pipeline.core.ledger.requests import RequestRow, to_row
+from notify_pipeline.core.ledger.tables import REQUESTS
+from notify_pipeline.core.ledger.usage import DAY_MICROS
+from notify_pipeline.core.ledger.walks import Key, Order
+from notify_pipeline.core.vocabulary import Outcome
+
+_ORDER = Order(REQUESTS.c.accepted_at, REQUESTS.c.request_id)
+# Whoever has none of these was sent to, or would have been: nobody is called in a dry run.
+_NOT_SENT = (progress.AUDIENCE, progress.PENDING, Outcome.DRY_RUN.value)
+
+
+@dataclass(slots=True)
+class SentCounts:
+    """Recipients by what became of them, by the ledger: each provider's own word.
+
+    Attributes:
+        delivered: Accepted by a provider.
+        not_delivered: All others that are finished: refused, given up, unanswered, expired or skipped.
+        pending: Those not finished yet.
+    """
+
+    delivered: int = 0
+    not_delivered: int = 0
+    pending: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Recipients that are finished. Those of a dry run never are."""
+        return self.delivered + self.not_delivered
+
+    def add(self, counts: Mapping[str, Mapping[str, int]], times: int = 1) -> None:
+        """Add a request's counts, as often as there are such requests."""
+        for of_channel in counts.values():
+            for name, number in of_channel.items():
+                if name == Outcome.ACCEPTED:
+                    self.delivered += number * times
+                elif name == progress.PENDING:
+                    self.pending += number * times
+                elif name not in _NOT_SENT:
+                    self.not_delivered += number * times
+
+
+@dataclass(slots=True)
+class SentDay:
+    """The messages that were accepted on a day (days since the epoch, UTC)."""
+
+    day: int
+    messages: int = 0
+    counts: SentCounts = field(default_factory=SentCounts)
+
+
+def counts_of(rows: Iterable[RequestRow]) -> SentCounts:
+    """Return what became of these requests' recipients."""
+    found = SentCounts()
+    for row in rows:
+        found.add(row.counts)
+    return found
+
+
+def get(ledger: Ledger, tenant: str, domain: str, message_id: str) -> RequestRow | None:
+    """Return a tenant's message to a domain, or None when there is none or it is another's."""
+    query = select(REQUESTS).where(
+        REQUESTS.c.tenant == tenant, REQUESTS.c.notification_id == message_id, REQUESTS.c.domain == domain
+    )
+    with ledger.read() as conn:
+        found = conn.execute(query).mappings().one_or_none()
+    return None if found is None else to_row(found)
+
+
+def page(
+    ledger: Ledger,
+    tenant: str,
+    domain: str,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    after: Key | None = None,
+) -> RequestPage:
+    """Return a domain's messages, newest first.
+
+    Args:
+        ledger: The ledger.
+        tenant: Whose.
+        domain: Its name.
+        since: Accepted then or later.
+        until: Accepted before.
+        limit: At most so many.
+        after: ``following`` of the page before.
+    """
+    query = select(REQUESTS).where(*_of(tenant, domain, since, until)).order_by(*_ORDER.by).limit(limit + 1)
+    if after is not None:
+        query = query.where(_ORDER.beyond(after))
+    with ledger.read() as conn:
+        rows = [to_row(row) for row in conn.execute(query).mappings()]
+    if len(rows) <= limit:
+        return RequestPage(rows, None)
+    last = rows[limit - 1]
+    return RequestPage(rows[:limit], (to_micros(last.accepted_at), last.request_id))
+
+
+def by_day(conn: Connection, tenant: str, domain: str, since: datetime, until: datetime) -> list[SentDay]:
+    """Return the days of a range that a domain's messages were accepted on; only what lies in the range counts."""
+    day = (REQUESTS.c.accepted_at // DAY_MICROS).label("day")
+    # As in ``figures``: messages that went alike have the same counts, letter by letter, and the store adds them up.
+    query = (
+        select(day, REQUESTS.c.counts, func.count())
+        .where(*_of(tenant, domain, since, until))
+        .group_by(day, REQUESTS.c.counts)
+    )
+    found: dict[int, SentDay] = {}
+    for number, text, alike in conn.execute(query).tuples():
+        sent = found.setdefault(int(number), SentDay(int(number)))
+        sent.messages += alike
+        sent.counts.add(orjson.loads(text), alike)
+    return [found[number] for number in sorted(found)]
+
+
+def _of(tenant: str, domain: str, since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    at = REQUESTS.c.accepted_at
+    where = [REQUESTS.c.tenant == tenant, REQUESTS.c.domain == domain]
+    where += [] if since is None else [at >= to_micros(since)]
+    return where if until is None else [*where, at < to_micros(until)]
