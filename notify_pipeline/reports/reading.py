@@ -101,7 +101,12 @@ class ReportReader:
         self._root = root
         self._lock = threading.Lock()
         self._attached: _Attached | None = None
-        config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory_limit, "threads": threads}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            # A table that an older version lacks shall be missing, not be a variable of ours that has its name.
+            "python_enable_replacements": False,
+        }
         self._db = duckdb.connect(":memory:", config=config)
         self._db.execute("SET TimeZone = 'UTC'")
 

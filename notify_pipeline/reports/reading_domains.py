@@ -4,9 +4,9 @@ Belongs here: the figures of messages that somebody has found (``core.ledger.dom
 figures of whole periods (``reading_domain_stats``), single recipients (``reading_recipients``), HTTP.
 
 Two sources, and no figure mixes them. How many were sent, delivered and not delivered is what providers said, from the
-request's counts: live and exact. What browsers reported is from the published reports, as far as the logs are read. So a
-browser may report what its provider never confirmed: it counts as received, stays under not delivered, and is counted
-in ``accepted_by_beacon`` too, so that the two can be reconciled.
+request's counts: live and exact. What browsers reported is from the published reports, as far as the logs are read. So
+a browser may report what its provider never confirmed: it counts as received, stays under not delivered, and is
+counted in ``accepted_by_beacon`` too, so that the two can be reconciled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from datetime import datetime
 
 import duckdb
 
-from notify_pipeline.core.ids import from_micros, to_micros
+from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.ledger.domain_messages import counts_of
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.sql import sql_text
@@ -76,9 +76,7 @@ def of_messages(reader: ReportReader, messages: Sequence[RequestRow]) -> list[Me
     for message in messages:
         counts = counts_of([message])
         mine = reported.get(message.notification_id, NOTHING)
-        found.append(
-            MessageFigures(counts.sent, counts.delivered, counts.not_delivered, counts.pending, mine, through)
-        )
+        found.append(MessageFigures(counts.sent, counts.delivered, counts.not_delivered, counts.pending, mine, through))
     return found
 
 
@@ -100,7 +98,7 @@ def _reported(reader: ReportReader, messages: Sequence[RequestRow]) -> tuple[dic
         clicks: dict[str, dict[str, int]] = {}
         for notification_id, action, clicked in actions(cursor, "actions_of_messages.sql", wanted):
             clicks.setdefault(notification_id, {})[action] = clicked
-        found = {row[0]: Reported(*row[1:], clicks.get(row[0], {})) for row in rows}
+        found = {row[0]: Reported(row[1], row[2], row[3], clicks.get(row[0], {})) for row in rows}
         return found, received_through(cursor)
 
 

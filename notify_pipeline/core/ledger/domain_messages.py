@@ -1,7 +1,7 @@
 """The messages of a domain: requests that were accepted for its contacts.
 
-Belongs here: finding them by domain and time, and their counts added up by day. Does not belong here: one request's life
-(``requests``), lists of all requests (``request_lists``), what devices reported (``reports.reading_domains``).
+Belongs here: finding them by domain and time, and their counts added up by day. Does not belong here: one request's
+life (``requests``), lists of all requests (``request_lists``), what browsers reported (``reports.reading_domains``).
 """
 
 from collections.abc import Iterable, Mapping
