@@ -16,7 +16,9 @@ from ingest_api.email.certificates import SnsCalls
 from ingest_api.keys import KeyRing
 from ingest_api.limits.keeping import RateKeeper
 from ingest_api.sms.proof import TwilioProof
+from ingest_api.token_desk import TokenDesk
 from ingest_api.users import tokens
+from notify_pipeline.core import token_desk
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import key_rates, keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
@@ -30,6 +32,8 @@ from notify_pipeline.reports.reading import ReportReader
 _TICK_S = 1.0
 # Ticks between two notes of when keys were used last: one write of a process, however many keys called.
 _NOTE_USES_TICKS = 5
+# What part of a process's threads may wait for the token desk at once.
+_DESK_SHARE = 4
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +92,13 @@ class Services:
         return SnsCalls()
 
     @cached_property
+    def token_desk(self) -> TokenDesk:
+        """Whoever is asked about device tokens."""
+        at_once = max(1, self.settings.http_threads // _DESK_SHARE)
+        prove = partial(token_desk.bearer, self.ledger)
+        return TokenDesk(self.settings.token_desk, prove, self.settings.token_desk_timeout_s, at_once)
+
+    @cached_property
     def receipts(self) -> ReceiptLog:
         """The receipt log."""
         self.open()
@@ -136,6 +147,8 @@ class Services:
                 self._finalizer.cancel()
                 if "reports" in self.__dict__:
                     self.reports.close()
+                if "token_desk" in self.__dict__:
+                    self.token_desk.close()
                 self._ledger.close()
 
     def _tick(self) -> None:

@@ -116,4 +116,6 @@ class DeviceShown(Shown):
     timezone: str | None
     created_at: datetime
     registered_at: datetime = Field(description="The last time the app registered this token.")
-    is_valid: bool | None = Field(description="What the provider says of the token; null where it was not asked.")
+    is_valid: bool | None = Field(
+        description="What the provider says of the token; null where it was not asked, or does not say."
+    )

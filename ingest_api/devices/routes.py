@@ -49,11 +49,16 @@ def register_device(call: Call, body: NewRegistration) -> Response:
     errors=_NO_DEVICE,
 )
 def show_device(call: Call, token: Token) -> Response:
-    """Show a device's registration."""
+    """Show a device's registration, and whether its token is good.
+
+    FCM is asked with a message that it only validates; `is_valid` is null where it cannot be asked or does not say, and
+    for `ios` and `webpush`, whose providers have no such question. What FCM said is remembered for up to ten minutes.
+    """
     found = devices.get(call.services.ledger, call.tenant, token)
     if found is None:
         raise _no_device()
-    return answer(200, _shown(found))
+    state = call.services.token_desk.check(found.platform, found.token)
+    return answer(200, _shown(found) | {"is_valid": state.is_valid})
 
 
 @GROUP.endpoint(

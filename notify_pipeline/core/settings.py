@@ -14,9 +14,10 @@ from pydantic_settings import SettingsConfigDict
 
 from notify_pipeline.core.gateway_settings import GatewaySettings
 from notify_pipeline.core.provider_settings import ProviderSettings
+from notify_pipeline.core.token_desk_settings import TokenDeskSettings
 
 
-class Settings(GatewaySettings, ProviderSettings):
+class Settings(GatewaySettings, TokenDeskSettings, ProviderSettings):
     """One process's view of the configuration. Make it once at start and hand it down."""
 
     # An error must not show what it is about: it may be a password.
