@@ -13,6 +13,7 @@ from notify_pipeline.commands.demo import traffic, truth
 from notify_pipeline.commands.demo.reconcile import Sent, lost
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Api
+from notify_pipeline.core.lake import Lake
 from tests.e2e.load import Load
 from tests.e2e.system import Process, processes
 from tests.waiting import wait_for
@@ -134,7 +135,7 @@ def _check(system: RunningSystem, tenant: Api, sent: list[Sent]) -> None:
     seen = truth.provider_truth(Api(system.addresses["sandbox"]).lines("/log?since=0"))
     mine = {key: value for key, value in seen.items() if key[0] in wanted}
     assert lost(sent, mine) == 0
-    assert truth.unexplained_duplicates(mine, truth.attempts(lake)) == 0
+    assert truth.unexplained_duplicates(mine, truth.attempts(Lake(str(lake)))) == 0
 
 
 def _landed(lake: Path) -> set[str]:
@@ -143,6 +144,6 @@ def _landed(lake: Path) -> set[str]:
 
 def _undelivered(lake: Path, sent: list[Sent]) -> int:
     wanted = {one.notification_id: sum(one.audience.values()) for one in sent}
-    accepted = truth.attempts(lake).filter(pl.col("outcome") == "accepted").unique(["delivery_id"])
+    accepted = truth.attempts(Lake(str(lake))).filter(pl.col("outcome") == "accepted").unique(["delivery_id"])
     counts = dict(accepted.group_by("notification_id").len().iter_rows())
     return sum(max(0, audience - counts.get(n, 0)) for n, audience in wanted.items())

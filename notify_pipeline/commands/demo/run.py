@@ -23,6 +23,8 @@ from notify_pipeline.commands.demo.people import Meeting
 from notify_pipeline.commands.demo.reconcile import Sent, figures, lost
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Answer, Api, Device
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.settings import Settings
 
 # What goes wrong in the sandbox while the demo sends: enough that every kind of trouble happens in 20,000 sends.
 FAULTS = {
@@ -231,7 +233,8 @@ def _judge(system: RunningSystem, story: Story, reports: dict[str, Any], console
     if missing := [one.notification_id for one in story.sent if one.notification_id not in reports]:
         raise traffic.UnexpectedAnswerError(f"no report within {_REPORTED_S:.0f} s for {', '.join(missing)}")
     compared = figures(story.sent, reports, providers, beacons)
-    recorded = truth.attempts(system.home / "lake")
+    settings = Settings(home=system.home)
+    recorded = truth.attempts(Lake(settings.lake, settings.s3_endpoint_url))
     duplicates = truth.unexplained_duplicates(providers, recorded)
     missing_pushes = lost(story.sent, providers)
     show.report_table(console, "Broadcast election-1", reports["election-1"])

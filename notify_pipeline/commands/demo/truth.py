@@ -7,10 +7,12 @@ not belong here: comparing them with the reports (``reconcile``).
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.schemas import ATTEMPTS
 
 Key = tuple[str, str]  # notification id, platform
 
@@ -67,9 +69,12 @@ def beacon_truth(lines: Iterable[Mapping[str, Any]], event: str) -> dict[Key, Be
     return tally
 
 
-def attempts(lake: Path) -> pl.DataFrame:
+def attempts(lake: Lake) -> pl.DataFrame:
     """Read the attempts table whole: one row per attempt, whatever a compaction leaves doubled for a moment dropped."""
-    return pl.scan_parquet(lake / "attempts/**/*.parquet", hive_partitioning=True).unique().collect()
+    files = [lake.uri(file.path) for file in lake.list(ATTEMPTS.name)]
+    return (
+        pl.scan_parquet(files, hive_partitioning=True, storage_options=lake.polars_options() or None).unique().collect()
+    )
 
 
 def unexplained_duplicates(truth: Mapping[Key, ProviderTruth], recorded: pl.DataFrame) -> int:
