@@ -18,6 +18,10 @@ class ItemContent(Shown):
     body: str | None = None
     link: str | None = None
     image_url: str | None = None
+    icon_url: str | None = None
+    actions: list[dict[str, str]] = Field(
+        default_factory=list, description="Buttons: `action`, `title`, and where there are, `link` and `icon_url`."
+    )
     data: dict[str, str] = Field(default_factory=dict)
 
 

@@ -5,13 +5,13 @@ Belongs here: those models, and what is wrong with a text or a key. Does not bel
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ingest_api.errors import FieldError
 from ingest_api.fields import NO_NUL_PATTERN, Strict
-from notify_pipeline.core import templating
+from notify_pipeline.core import send_checks, templating
 from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
 from notify_pipeline.core.records import content_over
 
@@ -28,6 +28,8 @@ RESERVED_DATA = frozenset(
 )
 RESERVED_DATA_PREFIXES = ("google.", "gcm.")
 _LINK = r"^[^\x00-\x20\x7f]{1,2048}$"
+# Browsers show nothing else, and open what a page of theirs gives them.
+HTTPS_PATTERN = r"^https://[^\x00-\x20\x7f]{1,2048}$"
 
 DataKey = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
 DataValue = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=4_096)]
@@ -42,6 +44,29 @@ Data = Annotated[
 ChannelName = Literal["fcm", "apns", "webpush", "email", "sms", "websocket", "inbox"]
 
 
+class Action(Strict):
+    """A button of a notification in a browser."""
+
+    action: Annotated[str, Field(pattern=send_checks.ACTION_PATTERN)] = Field(
+        description="Its name, in reports and for the page's worker; each once.", examples=["read"]
+    )
+    title: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=send_checks.MAX_ACTION_TITLE)] = Field(
+        description="What it says.", examples=["Read on"]
+    )
+    link: Annotated[str, Field(pattern=HTTPS_PATTERN)] | None = Field(
+        default=None, description="Opened by a click. By default nothing is, and the click is counted."
+    )
+    icon_url: Annotated[str, Field(pattern=HTTPS_PATTERN)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+def _none_if_empty(actions: list[Action] | None) -> list[Action] | None:
+    return actions or None
+
+
 class _Texts(Strict):
     title: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_TITLE)] | None = None
     body: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_BODY)] | None = None
@@ -52,6 +77,12 @@ class _Texts(Strict):
     html: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_HTML)] | None = Field(
         default=None, description="For e-mail only: the page that is shown. By default one is made of the rest."
     )
+    icon_url: Annotated[str, Field(pattern=HTTPS_PATTERN)] | None = Field(
+        default=None, description="For browsers: the small picture beside the text."
+    )
+    actions: Annotated[
+        Annotated[list[Action], Field(max_length=send_checks.MAX_ACTIONS)] | None, AfterValidator(_none_if_empty)
+    ] = Field(default=None, description="For browsers: buttons. Most show two, and leave out the others.")
 
 
 class Content(_Texts):
@@ -100,6 +131,8 @@ def _faults(where: str, texts: _Texts, data: Mapping[str, str]) -> Iterator[Fiel
     for name, text in (("title", texts.title), ("body", texts.body), ("html", texts.html)):
         if text is not None and "[[[" in text:
             yield from _unknown_fields(f"{where}.{name}", text)
+    for number in send_checks.repeated([action.action for action in texts.actions or ()]):
+        yield FieldError(f"{where}.actions.{number}.action", "must not be the name of two actions")
     for key, text in data.items():
         if "[[[" in text:
             yield from _unknown_fields(f"{where}.data.{key}", text)

@@ -22,13 +22,24 @@ from ingest_api.notifications.content import (
     Override,
 )
 from ingest_api.sms.models import MessageShown
-from notify_pipeline.core import templating
+from notify_pipeline.core import send_checks, templating
 
 Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Source = Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=templating.MAX_SOURCE)]
 HtmlSource = Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=templating.MAX_HTML_SOURCE)]
 DataSource = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=templating.MAX_SOURCE)]
 DataSources = Annotated[dict[DataKey, DataSource], Field(max_length=MAX_DATA)]
+
+
+class ActionTexts(Strict):
+    """A button with places for fields. It is left out where its title comes out empty."""
+
+    action: Annotated[str, Field(pattern=send_checks.ACTION_PATTERN)] = Field(
+        description="Its name; no place for fields.", examples=["read"]
+    )
+    title: Source
+    link: Source | None = None
+    icon_url: Source | None = None
 
 
 class TemplateTexts(Strict):
@@ -42,12 +53,18 @@ class TemplateTexts(Strict):
     html: HtmlSource | None = Field(
         default=None, description="For e-mail only: the page that is shown. Values of fields are escaped in it."
     )
+    icon_url: Source | None = None
+    actions: Annotated[list[ActionTexts], Field(max_length=send_checks.MAX_ACTIONS)] | None = Field(
+        default=None, description="For browsers: buttons."
+    )
 
     def faults(self, where: str) -> Iterator[FieldError]:
         """Yield what is wrong between fields."""
         for key in self.data or {}:
             if key in RESERVED_DATA or key.startswith(RESERVED_DATA_PREFIXES):
                 yield FieldError(f"{where}.data.{key}", "is a reserved key")
+        for number in send_checks.repeated([action.action for action in self.actions or ()]):
+            yield FieldError(f"{where}.actions.{number}.action", "must not be the name of two actions")
 
 
 class NewTemplate(Strict):

@@ -36,6 +36,10 @@ from notify_pipeline.core.sms_text import text_of
 from notify_pipeline.core.vocabulary import Channel
 
 GROUP = Group("templates", "Content with places for fields, in versions. Organizations have their product's too.")
+_ALL = frozenset(Channel)
+_CLICKED = frozenset({Channel.FCM, Channel.WEBPUSH, Channel.WEBSOCKET, Channel.INBOX})
+# What not every channel's recipients see.
+_SHOWN_ON = {"html": frozenset({Channel.EMAIL}), "icon_url": _CLICKED, "actions": _CLICKED}
 _NO_TEMPLATE = {404: "There is no such template, or no such version of it."}
 
 
@@ -157,8 +161,9 @@ def _as_sms(made: templating.Rendered, most_segments: int) -> dict[str, Any] | N
 
 
 def _content(made: templating.Rendered, channel: str) -> dict[str, Any]:
-    whole = asdict(content_over(made.content, made.overrides.get(channel, {})))
-    return {name: value for name, value in whole.items() if value and (name != "html" or channel == Channel.EMAIL)}
+    content = content_over(made.content, made.overrides.get(channel, {}))
+    whole = {**asdict(content), "actions": [action.stored for action in content.actions]}
+    return {name: value for name, value in whole.items() if value and channel in _SHOWN_ON.get(name, _ALL)}
 
 
 def _found(call: Call, name: str, version: int | None) -> Template:

@@ -5,7 +5,7 @@ Belongs here: what content and an audience may be. Does not belong here: the mod
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from notify_pipeline.core import phone_numbers, templating
@@ -21,10 +21,18 @@ _RESERVED = frozenset(
 )
 _RESERVED_PREFIXES = ("google.", "gcm.")
 _DATA_KEY = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
+_HTTPS = re.compile(r"https://[^\x00-\x20\x7f]{1,2048}\Z")
 _LINKS = {
     "link": re.compile(r"[^\x00-\x20\x7f]{1,2048}\Z"),
     "image_url": re.compile(r"https?://[^\x00-\x20\x7f]{1,2048}\Z"),
+    "icon_url": _HTTPS,
 }
+# Buttons in browsers. Those of today show two (``Notification.maxActions``); what is left over is left out by them.
+# https://developer.mozilla.org/en-US/docs/Web/API/Notification/maxActions_static
+MAX_ACTIONS = 4
+ACTION_PATTERN = r"^[A-Za-z0-9_.\-]{1,64}$"
+MAX_ACTION_TITLE = 100
+_ACTION = re.compile(rf"{ACTION_PATTERN[:-1]}\Z")
 _COLLAPSE_KEY = re.compile(r"[!-~]{1,64}\Z")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f]{1,256}\Z")
 _EMAIL = re.compile(r"[^\s@<>\x00-\x1f\x7f]{1,64}@[^\s@<>\x00-\x1f\x7f]{1,255}\Z")
@@ -124,6 +132,12 @@ def _texts_faults(where: str, texts: Mapping[str, Any]) -> Iterator[str]:
         if text is not None and not (form.match(text) and _is_unicode(text)):
             yield f"{where}.{name} must be a link of at most 2,048 characters"
     yield from _data_faults(where, texts.get("data") or {})
+    yield from _actions_faults(f"{where}.actions", texts.get("actions") or [])
+
+
+def repeated(names: Sequence[str]) -> Iterator[int]:
+    """Yield the places of actions that have an earlier one's name."""
+    yield from (place for place, name in enumerate(names) if name in names[:place])
 
 
 def _data_faults(where: str, data: Mapping[str, Any]) -> Iterator[str]:
@@ -134,6 +148,23 @@ def _data_faults(where: str, data: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.data has a key that it must not have"
         elif len(value) > _MAX_VALUE or not _is_storable(value):
             yield f"{where}.data.{key} must be text of at most {_MAX_VALUE} characters"
+
+
+def _actions_faults(where: str, actions: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    if len(actions) > MAX_ACTIONS:
+        yield f"{where} must not be more than {MAX_ACTIONS}"
+    for number, action in enumerate(actions):
+        if not _ACTION.match(action.get("action", "")):
+            yield f"{where}.{number}.action must be a name of 1 to 64 letters, digits, and - _ ."
+        title = action.get("title", "")
+        if not (0 < len(title) <= MAX_ACTION_TITLE and _is_storable(title)):
+            yield f"{where}.{number}.title must be text of 1 to {MAX_ACTION_TITLE} characters"
+        for name in ("link", "icon_url"):
+            url = action.get(name)
+            if url is not None and not (_HTTPS.match(url) and _is_unicode(url)):
+                yield f"{where}.{number}.{name} must be an https link of at most 2,048 characters"
+    for number in repeated([action.get("action", "") for action in actions]):
+        yield f"{where}.{number}.action must not be the name of two actions"
 
 
 def _is_storable(text: str) -> bool:

@@ -39,7 +39,7 @@ class Texts(Protocol):
 
     @property
     def content(self) -> Mapping[str, Any]:
-        """Texts by field of content, and ``data`` by key."""
+        """Texts by field of content, of ``data`` by key, of each of ``actions`` likewise."""
 
     @property
     def overrides(self) -> Mapping[str, Mapping[str, Any]]:
@@ -48,7 +48,10 @@ class Texts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Content and overrides as a send has them. A field whose text came out empty is absent; of an override, null."""
+    """Content and overrides as a send has them. A field whose text came out empty is absent; of an override, null.
+
+    An action without a title is left out.
+    """
 
     content: dict[str, Any]
     overrides: dict[str, dict[str, Any]]
@@ -123,9 +126,16 @@ class _Rendering:
         for name, source in texts.items():
             if isinstance(source, Mapping):
                 made[name] = {key: self._one(f"{where}.{name}.{key}", name, text) for key, text in source.items()}
+            elif isinstance(source, list):
+                actions = [self._action(f"{where}.{name}.{number}", name, each) for number, each in enumerate(source)]
+                made[name] = [action for action in actions if "title" in action] or None
             else:
                 made[name] = (None if source is None else self._one(f"{where}.{name}", name, source)) or None
         return made
+
+    def _action(self, where: str, name: str, texts: Mapping[str, str | None]) -> dict[str, str]:
+        made = {key: self._one(f"{where}.{key}", name, text) for key, text in texts.items() if text is not None}
+        return {key: text for key, text in made.items() if text}
 
     def _one(self, field: str, name: str, source: str) -> str:
         try:
@@ -153,10 +163,17 @@ def _sources(template: Texts) -> Iterator[tuple[str, str, str]]:
     parts = {"content": template.content, **{f"overrides.{c}": texts for c, texts in template.overrides.items()}}
     for where, texts in parts.items():
         for name, source in texts.items():
-            if isinstance(source, Mapping):
-                yield from ((f"{where}.{name}.{key}", name, text) for key, text in source.items())
-            elif source is not None:
-                yield f"{where}.{name}", name, source
+            yield from ((place, name, text) for place, text in _texts(f"{where}.{name}", source) if text is not None)
+
+
+def _texts(where: str, source: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield the texts that a field has: itself, its keys', those of each of its actions."""
+    if isinstance(source, Mapping):
+        yield from ((f"{where}.{key}", text) for key, text in source.items())
+    elif isinstance(source, list):
+        yield from (each for number, action in enumerate(source) for each in _texts(f"{where}.{number}", action))
+    else:
+        yield where, source
 
 
 def _parts(source: str, is_markup: bool) -> int:

@@ -185,6 +185,8 @@ def _content(notification: Notification) -> dict[str, Any]:
         "body": shown.body,
         "link": shown.link,
         "image_url": shown.image_url,
+        "icon_url": shown.icon_url,
+        "actions": [action.stored for action in shown.actions],
         "data": dict(shown.data),
     }
 

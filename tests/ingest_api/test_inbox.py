@@ -35,7 +35,7 @@ def test_an_inbox_is_listed_read_and_emptied(any_house: House) -> None:
         "notification_id": "n1",
         "type": "news",
         "category": "sport",
-        "content": {**CONTENT, "image_url": None},
+        "content": {**CONTENT, "image_url": None, "icon_url": None, "actions": []},
         "visible_at": house.clock().isoformat().replace("+00:00", "Z"),
         "expires_at": None,
         "read_at": None,

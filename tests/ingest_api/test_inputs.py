@@ -22,6 +22,11 @@ def house(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[
     yield from build(copied(migrated, tmp_path_factory.mktemp("house")))
 
 
+def acted(*changes: dict[str, Any]) -> dict[str, Any]:
+    """A send with these actions, each of them right but for what is said."""
+    return send(content={"title": "t", "actions": [{"action": "a", "title": "A", **each} for each in changes]})
+
+
 SENDS: list[tuple[dict[str, Any], set[str]]] = [
     (send(id=""), {"id"}),
     (send(id="a/b"), {"id"}),
@@ -67,6 +72,14 @@ SENDS: list[tuple[dict[str, Any], set[str]]] = [
     (send(content={"title": "t", "subtitle": "s"}), {"content.subtitle"}),
     (send(content={"title": "t", "link": "a b"}), {"content.link"}),
     (send(content={"title": "t", "image_url": "javascript:alert(1)"}), {"content.image_url"}),
+    (send(content={"title": "t", "icon_url": "http://example.com/i.png"}), {"content.icon_url"}),
+    (acted({"action": "a b"}), {"content.actions.0.action"}),
+    (acted({"title": None}), {"content.actions.0.title"}),
+    (acted({"link": "http://example.com/"}), {"content.actions.0.link"}),
+    (acted({"icon_url": "app://x"}), {"content.actions.0.icon_url"}),
+    (acted({"url": "https://example.com/"}), {"content.actions.0.url"}),
+    (acted({}, {"action": "b"}, {}), {"content.actions.2.action"}),
+    (acted(*({"action": str(number)} for number in range(5))), {"content.actions"}),
     (send(content={"title": "t", "data": {"a": 1}}), {"content.data.a"}),
     (send(content={"title": "t", "data": {"a": None}}), {"content.data.a"}),
     (send(content={"title": "t", "data": {"a": "\u0000"}}), {"content.data.a"}),

@@ -10,7 +10,7 @@ import pytest
 from ingest_api.notifications.answers import SendAccepted
 from ingest_api.tracking.models import NotificationShown, RequestShown
 from notify_pipeline.core.ledger import requests
-from notify_pipeline.core.records import Audience, Content, notification_from_body
+from notify_pipeline.core.records import Action, Audience, Content, notification_from_body
 from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority, QuietHours
 from tests.ingest_api.conftest import House, fields_of, send
 
@@ -252,6 +252,39 @@ def test_everyone_overrides_and_local_time_become_the_notification(house: House)
     assert house.secret.ok("POST", "/notifications", body) == first | {"duplicate": True}
     without = {**body, "overrides": {"apns": {"title": "Short", "data": {"k": "v"}}}}
     assert house.secret.call("POST", "/notifications", without).status_code == 409
+
+
+def test_icon_and_actions_become_the_notification(house: House) -> None:
+    read = {"action": "read", "title": "Read", "link": "https://example.com/1", "icon_url": "https://example.com/r.png"}
+    content = {
+        "title": "T",
+        "icon_url": "https://example.com/i.png",
+        "actions": [read, {"action": "mute", "title": "[[[x]]]"}],
+    }
+    body = send(content=content, overrides={"webpush": {"actions": None}, "fcm": {"actions": [read]}})
+    first = house.secret.ok("POST", "/notifications", body)
+    row = stored(house)
+    assert row.body["content"] == content, "as it was given"
+    made = notification_from_body(
+        row.body,
+        tenant=row.tenant,
+        request_id=row.request_id,
+        notification_id=row.notification_id,
+        accepted_at=row.accepted_at,
+        expires_at=row.expires_at,
+    )
+    button = Action("read", "Read", "https://example.com/1", "https://example.com/r.png")
+    assert (made.content.icon_url, made.content.actions) == (
+        "https://example.com/i.png",
+        (button, Action("mute", "[[[x]]]")),
+    )
+    assert made.content_on(Channel.WEBPUSH).actions == ()
+    assert made.content_on(Channel.FCM).actions == (button,)
+    assert house.secret.ok("GET", "/notifications/n-1")["request"]["content"] == content
+    same = {**content, "actions": [read, {"action": "mute", "title": "[[[x]]]", "link": None}]}
+    assert house.secret.ok("POST", "/notifications", {**body, "content": same}) == first | {"duplicate": True}
+    house.secret.ok("POST", "/notifications", send(id="n-2", content={"title": "T", "actions": []}))
+    assert stored(house, "n-2").body["content"] == {"title": "T"}, "no actions are none"
 
 
 def test_of_many_identical_posts_at_once_one_is_accepted(any_house: House) -> None:

@@ -21,9 +21,24 @@ DATA = (
     | KEYS.map(lambda key: {key: "x"})
     | st.sampled_from([0, 100, 101]).map(lambda number: {str(n): "" for n in range(number)})
 )
-FIELDS = {"title": TEXTS, "body": TEXTS, "html": TEXTS, "link": LINKS, "image_url": LINKS}
+FIELDS = {"title": TEXTS, "body": TEXTS, "html": TEXTS, "link": LINKS, "image_url": LINKS, "icon_url": LINKS}
+ACTION = st.fixed_dictionaries(
+    {
+        "action": st.sampled_from(["a", "b-._9", "", "a b", "é", "a\n", "x" * 64, "x" * 65]),
+        "title": TEXTS | st.just("t"),
+    },
+    optional={"link": LINKS, "icon_url": LINKS},
+)
+ACTIONS = st.lists(ACTION, max_size=2) | st.integers(0, 5).map(
+    lambda n: [{"action": str(i), "title": "t"} for i in range(n)]
+)
 # One thing that may be wrong at a time, beside what is right.
-ODD = st.one_of(*(of.map(lambda value, name=name: {name: value}) for name, of in {**FIELDS, "data": DATA}.items()))
+ODD = st.one_of(
+    *(
+        of.map(lambda value, name=name: {name: value})
+        for name, of in {**FIELDS, "data": DATA, "actions": ACTIONS}.items()
+    )
+)
 NULLS = st.dictionaries(st.sampled_from(["title", "body", "data"]), st.none())
 CONTENT = st.builds(lambda base, odd: {**base, **odd}, st.sampled_from([{}, {"title": "t"}, {"body": "b"}]), ODD)
 OVERRIDE = st.builds(lambda nulls, odd: {**nulls, **odd}, NULLS, ODD | st.just({}))
@@ -98,8 +113,11 @@ def test_collapse_keys(key: str) -> None:
 def test_content_at_each_limit() -> None:
     odd: list[dict[str, Any]] = [{name: "x" * size} for name in ("title", "body", "html") for size in SIZES]
     odd += [
-        {name: f"https://{'a' * size}"} for name in ("link", "image_url") for size in (0, 1, 2_040, 2_041, 2_048, 2_049)
+        {name: f"https://{'a' * size}"}
+        for name in ("link", "image_url", "icon_url")
+        for size in (0, 1, 2_040, 2_041, 2_048, 2_049)
     ]
+    odd += [{"actions": [{"action": "a", "title": "x" * size}]} for size in (0, 1, 100, 101)]
     odd += [{"data": {"a": "x" * size}} for size in SIZES]
     odd += [{"data": {key: "x"}} for key in (*"ad", "", "aps", "google.x", "gcm.", "k" * 100, "k" * 101, "a\x7f")]
     odd += [{"data": {str(n): "" for n in range(number)}} for number in (100, 101)]

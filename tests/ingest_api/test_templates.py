@@ -87,12 +87,37 @@ def test_a_preview_names_every_missing_field(any_house: House) -> None:
     assert fields_of(answered) == {"fields.user.name", "fields.count"}
 
 
+def test_actions_have_places_for_fields(house: House) -> None:
+    read = {"action": "read", "title": "{{ verb }}", "link": "https://e.com/{{ id }}", "icon_url": "{{ icon|d('') }}"}
+    mute = {"action": "mute", "title": "{% if loud %}Mute{% endif %}"}
+    texts = {"title": "x", "icon_url": "https://e.com/{{ id }}.png", "actions": [read, mute]}
+    made = house.secret.ok("PUT", "/templates/t", {"content": texts, "overrides": {"fcm": {"actions": [mute]}}})
+    assert made["content"] == texts
+    answered = house.secret.call("POST", "/templates/t/preview", {})
+    assert fields_of(answered) == {"fields.verb", "fields.id", "fields.loud"}
+    fields = {"verb": "Read", "id": 7, "loud": False}
+    shown = house.secret.ok("POST", "/templates/t/preview", {"fields": fields})
+    icon, button = "https://e.com/7.png", {"action": "read", "title": "Read", "link": "https://e.com/7"}
+    assert shown["content"] == {"title": "x", "icon_url": icon, "actions": [button]}
+    assert shown["channels"]["webpush"] == {"title": "x", "icon_url": icon, "actions": [button]}
+    assert shown["channels"]["fcm"] == {"title": "x", "icon_url": icon}, "a title that came out empty took it away"
+    assert shown["channels"]["apns"] == {"title": "x"}
+    body = {"id": "t-1", "type": "news", "users": ["u"], "template": {"name": "t", "fields": fields}}
+    house.secret.ok("POST", "/notifications", body)
+    assert house.secret.ok("GET", "/notifications/t-1")["request"]["content"]["actions"] == [button]
+
+
 @pytest.mark.parametrize(
     ("content", "fields", "where"),
     [
         ({"title": "{{ t }}"}, {"t": "x" * 1_001}, "content.title"),
         ({"title": "x", "link": "{{ t }}"}, {"t": "a b"}, "content.link"),
         ({"title": "x", "image_url": "{{ t }}"}, {"t": "ftp://x"}, "content.image_url"),
+        (
+            {"title": "x", "actions": [{"action": "a", "title": "b", "link": "{{ t }}"}]},
+            {"t": "app://x"},
+            "content.actions.0.link",
+        ),
         ({"title": "{{ t }}"}, {"t": ""}, "content"),
         ({"title": "{{ t }}"}, {"t": [1]}, "content.title"),
         ({"title": "{{ t / 0 }}"}, {"t": 1}, "content.title"),
@@ -121,6 +146,8 @@ def test_what_a_send_would_be_refused_for_a_preview_is(
         ({"content": {"title": "x"}, "overrides": {"pager": {}}}, "overrides.pager"),
         ({"content": {"title": "[[[nobody]]]"}}, "content.title"),
         ({"content": {"title": "x", "data": {"aps": "x"}}}, "content.data.aps"),
+        ({"content": {"title": "x", "actions": [{"action": "a", "title": "{{"}]}}, "content.actions.0.title"),
+        ({"content": {"title": "x", "actions": [{"action": "a", "title": "b"}] * 2}}, "content.actions.1.action"),
         ({"content": {"title": "x", "subject": "y"}}, "content.subject"),
         ({"content": {"title": "x" * 20_001}}, "content.title"),
     ],

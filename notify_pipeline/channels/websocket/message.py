@@ -55,6 +55,8 @@ def prepare(notification: Notification, platform: Platform, receipt_url: str) ->
         "body": content.body,
         "link": content.link,
         "image_url": content.image_url,
+        "icon_url": content.icon_url,
+        "actions": [action.stored for action in content.actions],
         "data": dict(content.data),
         # The device calls it when it has shown the message, as for push.
         "receipt": data_keys(asked, platform, PROVIDER, receipt_url, delivery_id)["receipt"],

@@ -44,6 +44,12 @@ _STORED = (
 )
 _ADD = Prepared(lambda _: insert(INBOX).values({name: bindparam(name) for name in _STORED}), _STORED)
 
+_NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("title", "body", "link", "image_url", "icon_url")),
+    "actions": [],
+    "data": {},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
@@ -54,7 +60,7 @@ class NewItem:
         user_id: Whose inbox; a user need not be known otherwise.
         notification_id: Of which notification: a user has one item of each.
         type: The notification's.
-        content: What is shown: ``title``, ``body``, ``link``, ``image_url``, ``data``; absent where there is none.
+        content: What is shown, as a send's content has it but for ``html``; absent where there is none.
         category: The notification's.
         request_id: The send's; None where there is none yet.
         visible_at: Not shown before; None means from now on.
@@ -238,7 +244,7 @@ def as_json(item: InboxItem) -> dict[str, Any]:
         "notification_id": item.notification_id,
         "type": item.type,
         "category": item.category,
-        "content": {"title": None, "body": None, "link": None, "image_url": None, "data": {}, **item.content},
+        "content": {**_NOTHING, **item.content},
         "visible_at": item.visible_at,
         "expires_at": item.expires_at,
         "read_at": item.read_at,
