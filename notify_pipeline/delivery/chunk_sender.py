@@ -222,13 +222,16 @@ class ChunkSender:
 
     async def _drop_tokens(self, addresses: Sequence[str], results: Results) -> None:
         answers = len(addresses) - results.answered_at.count(None)
+        about = self._shard.notification
         dead = [
-            tokens.drop_of(addresses[at], results.row(at)) for at, is_dead in enumerate(results.drop_token) if is_dead
+            tokens.drop_of(about.notification_id, addresses[at], results.row(at))
+            for at, is_dead in enumerate(results.drop_token)
+            if is_dead
         ]
         was = self._guard.stopped
         drops = self._guard.admit(answers, dead)
         if self._guard.stopped and not was and self._sender is not None:
-            ledger, about, now = self._ctx.ledger, self._shard.notification, self._ctx.clock()
+            ledger, now = self._ctx.ledger, self._ctx.clock()
             await asyncio.to_thread(tokens.report_stop, ledger, self._guard, self._sender.provider, about, now)
         await self._drop(drops)
 

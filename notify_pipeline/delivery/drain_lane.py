@@ -230,7 +230,11 @@ class Lane:
         for tenant, answers in by_tenant.items():
             guard = self._guards.setdefault(tenant, DropGuard(self._ctx.settings, whole_send=False))
             was = guard.stopped
-            dead = [tokens.drop_of(e.claimed.address, e.result) for e in answers if e.result.drop_token]
+            dead = [
+                tokens.drop_of(e.notification.notification_id, e.claimed.address, e.result)
+                for e in answers
+                if e.result.drop_token
+            ]
             drops = guard.admit(len(answers), dead)
             ledger, now = self._ctx.ledger, self._ctx.clock()
             if guard.stopped and not was:

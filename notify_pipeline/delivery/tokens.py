@@ -82,14 +82,14 @@ class DropGuard:
             self.dead -= old_dead
 
 
-def drop_of(address: str, result: AttemptResult) -> TokenDrop:
-    """Return the drop that a result asks for.
+def drop_of(notification_id: str, address: str, result: AttemptResult) -> TokenDrop:
+    """Return the drop that a result of a notification's attempt asks for.
 
     It is void for a device that registered after the moment since which the provider says that it is gone, or where
     it says no such moment, after the call began.
     """
     since = result.unregistered_at or from_micros(result.sent_at)
-    return TokenDrop(address, result.provider_code or "", since)
+    return TokenDrop(address, result.provider_code or "", since, notification_id)
 
 
 def is_answer(result: AttemptResult) -> bool:

@@ -73,9 +73,9 @@ def test_no_token_is_dropped_twice_or_while_implausible(batches: list[tuple[int,
 
 def test_a_drop_is_void_after_the_provider_s_time_or_else_the_call_s() -> None:
     answered = result(Outcome.INVALID_RECIPIENT, "UNREGISTERED")
-    assert to_micros(drop_of("d", answered).not_after) == answered.sent_at
+    assert to_micros(drop_of("n", "d", answered).not_after) == answered.sent_at
     since = result(Outcome.INVALID_RECIPIENT, "Unregistered", unregistered_at=NOW)
-    assert drop_of("d", since) == TokenDrop("d", "Unregistered", NOW)
+    assert drop_of("n", "d", since) == TokenDrop("d", "Unregistered", NOW, "n")
 
 
 def gone(recipient: Recipient, number: int) -> object:

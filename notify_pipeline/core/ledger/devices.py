@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, literal_column, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, literal_column, null, select, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import outbox
@@ -25,6 +25,7 @@ from notify_pipeline.core.vocabulary import Platform, RegistrationOp
 
 # SQLite takes 32,766 parameters in a statement and PostgreSQL 65,535; longer lists are asked for in pieces.
 PIECE = 1_000
+_IS_CONTACT = DEVICES.c.domain.isnot(None)
 _LIVE = DEVICES.c.op == str(RegistrationOp.UPSERT)
 
 
@@ -65,6 +66,7 @@ class TokenDrop:
     token: str
     reason: str
     not_after: datetime
+    notification_id: str | None = None  # whose attempt it answered
 
 
 _STORED = (
@@ -87,10 +89,12 @@ _SAID = ("platform", "user_id", "topics", "app_version", "locale", "timezone")
 def _upsert(insert: Upsert) -> Any:
     new = insert(DEVICES).values({name: bindparam(name) for name in _STORED})
     changed = {name: new.excluded[name] for name in (*_SAID, "registered_at", "op")}
+    more = {"revision": DEVICES.c.revision + literal_column("1"), "drop_reason": null(), "dropped_by": null()}
+    # A contact stays one: what an app says of a device is nothing about its domain.
+    changed_at = case((_IS_CONTACT, new.excluded.registered_at))
     return new.on_conflict_do_update(
-        index_elements=["tenant", "token"],
-        set_={**changed, "revision": DEVICES.c.revision + literal_column("1"), "drop_reason": null()},
-    ).returning(DEVICES.c.created_at, DEVICES.c.revision)
+        index_elements=["tenant", "token"], set_={**changed, **more, "changed_at": changed_at}
+    ).returning(DEVICES.c.created_at, DEVICES.c.revision, DEVICES.c.domain)
 
 
 _UPSERT = Prepared(_upsert, _STORED)
@@ -187,9 +191,9 @@ def _register(conn: Connection, items: Sequence[tuple[str, Registration, int]]) 
             _SEEN.run_values(conn, (max(now, current[9]), tenant, said.token))
         else:
             stored = (tenant, said.token, *values, now, now, 1, "upsert")
-            created_at, revision = _UPSERT.run_values(conn, stored).one()
-            row = dict(zip(_STORED, stored, strict=True)) | {"revision": revision}
-            lake.append(_lake_row(row, RegistrationOp.UPSERT, None, now))
+            created_at, revision, domain = _UPSERT.run_values(conn, stored).one()
+            row = dict(zip(_STORED, stored, strict=True)) | {"revision": revision, "domain": domain}
+            lake.append(lake_row(row, RegistrationOp.UPSERT, None, now))
         devices.append(
             _device(dict(zip(_STORED, (tenant, said.token, *values, created_at, now, revision, "upsert"), strict=True)))
         )
@@ -203,15 +207,15 @@ def _change(conn: Connection, items: Sequence[_Change]) -> list[list[Device]]:
 
 
 def _change_one(conn: Connection, change: _Change) -> list[Device]:
+    now = to_micros(change.now)
     statement = (
         update(DEVICES)
         .where(DEVICES.c.tenant == change.tenant, DEVICES.c.token.in_(change.tokens), _LIVE)
-        .values(**change.values, revision=DEVICES.c.revision + 1)
+        .values(**change.values, revision=DEVICES.c.revision + 1, changed_at=case((_IS_CONTACT, now)))
         .returning(DEVICES)
     )
     rows: Sequence[Row[Any]] = conn.execute(statement).all()
-    now = to_micros(change.now)
-    lake = [_lake_row(row._mapping, RegistrationOp(row.op), row.drop_reason, now) for row in rows]
+    lake = [lake_row(row._mapping, RegistrationOp(row.op), row.drop_reason, now) for row in rows]
     outbox.add(conn, "registrations", lake, change.now)
     return [_device(row._mapping) for row in rows]
 
@@ -221,19 +225,20 @@ def _drop(conn: Connection, items: Sequence[tuple[str, Sequence[TokenDrop], date
 
 
 def _drop_all(conn: Connection, tenant: str, drops: Sequence[TokenDrop], now: datetime) -> int:
-    """Drop them with a statement per reason: a large send finds hundreds dead at a time."""
+    """Drop them with a statement per reason and notification: a large send finds hundreds dead at a time."""
     # Locked in one order everywhere, so that two droppers never wait for each other in a circle.
     said = {each.token: each for each in sorted(drops, key=lambda each: each.not_after)}
     columns = select(DEVICES.c.token, DEVICES.c.registered_at).order_by(DEVICES.c.token).with_for_update()
     gone = 0
     for piece in _pieces(sorted(said)):
         query = columns.where(DEVICES.c.tenant == tenant, DEVICES.c.token.in_(piece), _LIVE)
-        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        by_reason: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
         for token, registered_at in conn.execute(query):
-            if registered_at <= to_micros(said[token].not_after):
-                by_reason[said[token].reason].append(token)
-        for reason, tokens in by_reason.items():
-            values = {"op": str(RegistrationOp.DROP), "drop_reason": reason}
+            drop = said[token]
+            if registered_at <= to_micros(drop.not_after):
+                by_reason[drop.reason, drop.notification_id].append(token)
+        for (reason, notification_id), tokens in by_reason.items():
+            values = {"op": str(RegistrationOp.DROP), "drop_reason": reason, "dropped_by": notification_id}
             gone += len(_change_one(conn, _Change(tenant, tuple(tokens), values, now)))
     return gone
 
@@ -258,8 +263,9 @@ def _device(row: Mapping[Any, Any]) -> Device:
     )
 
 
-def _lake_row(row: Mapping[Any, Any], op: RegistrationOp, reason: str | None, now: int) -> dict[str, Any]:
-    copied = ("tenant", "token", "platform", "user_id", "app_version", "locale", "timezone", "revision")
+def lake_row(row: Mapping[Any, Any], op: RegistrationOp, reason: str | None, now: int) -> dict[str, Any]:
+    """Return what the lake is told of one change; ``row`` is as stored after it."""
+    copied = ("tenant", "token", "platform", "user_id", "app_version", "locale", "timezone", "revision", "domain")
     return {
         **{name: row[name] for name in copied},
         "topics": orjson.loads(row["topics"]),
