@@ -28,6 +28,6 @@ class CamelPage(PageQuery):
 
 
 class CamelShown(Shown):
-    """``fields.Shown``, in camel case; made by the names of its fields."""
+    """``fields.Shown``, in camel case; made by the names of its fields, and answered as a model, not as a mapping."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)

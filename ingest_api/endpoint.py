@@ -14,6 +14,7 @@ import orjson
 from flask import Blueprint, Request, Response, request
 from pydantic import BaseModel, TypeAdapter
 
+from ingest_api.anonymous import Page, add_preflight
 from ingest_api.errors import JSON_TYPE
 from ingest_api.inputs import read_body, read_path, read_query
 from ingest_api.keys import Access
@@ -35,6 +36,7 @@ class Call:
     request: Request
     key: KeyInfo | None
     organization: str | None = None  # that the key's product acts for
+    page: Page | None = None  # that calls, where the route is anonymous
 
     @property
     def tenant(self) -> str:
@@ -153,7 +155,8 @@ class Group:
             method: GET, POST, PUT, PATCH or DELETE.
             path: With parameters in braces.
             access: Who may call it. ``Access.USER`` needs the path's parameter ``user_id``: a user token is told 404
-                for any other user's.
+                for any other user's. ``Access.ANONYMOUS`` brings CORS, a limit per address and the preflight; its
+                handlers ask ``domains.finding.domain_for``, which knows whether the page may speak for the domain.
             answers: By status.
             errors: What 404 and 409 mean here; the other errors follow from the declaration.
             headers: Request headers that matter: type and meaning by name.
@@ -181,6 +184,9 @@ class Group:
                 methods=[declared.method],
                 provide_automatic_options=False,
             )
+        anonymous = [declared for declared in self.endpoints if declared.access is Access.ANONYMOUS]
+        for rule in dict.fromkeys(declared.rule for declared in anonymous):
+            add_preflight(blueprint, rule, [each.method for each in anonymous if each.rule == rule], services)
         return blueprint
 
 
@@ -200,8 +206,8 @@ def _shape(
 def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
     adapters = {name: TypeAdapter[str](kind) for name, kind in declared.parameters.items()}
     handler, access, body, query = declared.handler, declared.access, declared.body, declared.query
-    needs_key, limit = access is not Access.PUBLIC, services.settings.max_body_bytes
-    for_tenants, for_users = access.is_for_tenants, access is Access.USER
+    needs_key, limit = access.needs_key, services.settings.max_body_bytes
+    for_tenants, for_users, for_pages = access.is_for_tenants, access is Access.USER, access is Access.ANONYMOUS
 
     def view(**arguments: Any) -> Response:
         here = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
@@ -209,6 +215,7 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
         if key is not None:
             services.rates.check(key)
         organization = services.keys.organization(here, key) if for_tenants and key is not None else None
+        page = Page.of(here, services) if for_pages else None
         if adapters:
             read_path(adapters, arguments)
         if for_users and key is not None:
@@ -217,7 +224,7 @@ def _view(declared: Endpoint, services: Services) -> Callable[..., Response]:
             arguments["query"] = read_query(here, query)
         if body is not None:
             arguments["body"] = read_body(here, body, limit)
-        return handler(Call(services, here, key, organization), **arguments)
+        return handler(Call(services, here, key, organization, page), **arguments)
 
     return view
 

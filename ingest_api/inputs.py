@@ -111,15 +111,15 @@ def check_order(since: Moment | None, until: Moment | None, field: str = "until"
         raise unprocessable(FieldError(field, "must not lie before from"))
 
 
-def read_path(adapters: Mapping[str, TypeAdapter[str]], values: Mapping[str, str]) -> None:
-    """Check path parameters.
+def read_path(adapters: Mapping[str, TypeAdapter[str]], values: dict[str, str]) -> None:
+    """Check path parameters, and put what their types make of them in their place.
 
     Raises:
         ApiError: 422 naming the parameter.
     """
     for name, value in values.items():
         try:
-            adapters[name].validate_python(value)
+            values[name] = adapters[name].validate_python(value)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             raise unprocessable(*(FieldError(name, _message(item)) for item in found)) from error

@@ -1,7 +1,8 @@
 """Who is calling, and whether they may.
 
 Belongs here: reading the key from a request, looking it up, comparing its scope with the route's. Does not belong here:
-making or storing keys (``core.ledger.keys``), reading user tokens (``users.tokens``).
+making or storing keys (``core.ledger.keys``), reading user tokens (``users.tokens``), pages without a key
+(``anonymous``).
 """
 
 import hashlib
@@ -9,23 +10,17 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Generic, TypeVar
 
 from flask import Request
 
 from ingest_api.errors import ApiError, FieldError, forbidden, not_found, unauthorized
+from ingest_api.memory import Memory, forget_everywhere
 from notify_pipeline.core.ledger.keys import KeyInfo
 from notify_pipeline.core.vocabulary import KeyScope
 
-# A key's row is read again after this long, and revoking a key takes this long. Reading it for every request costs a
-# tenth of the ingress's rate; four reads a second cost nothing.
-CACHE_S = 0.25
-# How far two hosts' clocks may drift apart within that time, many times over (RFC 5905 reckons with 15 in a million).
-_MARGIN_S = 0.01
-# Far more keys than call within that time; beyond it the memory is forgotten at once, which costs one read per key.
-CACHE_KEYS = 4_096
 # By which a product's key says that it acts for one of the product's organizations.
 ORGANIZATION_HEADER = "Notify-Organization"
 _ORGANIZATION = "HTTP_NOTIFY_ORGANIZATION"
@@ -35,30 +30,46 @@ _MAX_KEY_LENGTH = 4_608
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _NOT_VALID = "The key is not valid: unknown, revoked, expired, or its owner is inactive."
 
-Name = TypeVar("Name")
-Thing = TypeVar("Thing")
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """Who may: holders of keys of these scopes; nobody needs a key where there are none."""
+
+    scopes: frozenset[KeyScope] = frozenset()
+    is_for_pages: bool = False
+
+
+def _of(*scopes: KeyScope) -> _Right:
+    return _Right(frozenset(scopes))
 
 
 class Access(Enum):
     """The kind of key a route takes, and the scopes that have the right."""
 
-    PUBLIC = frozenset[KeyScope]()
-    ADMIN = frozenset({KeyScope.ADMIN})
-    SECRET = frozenset({KeyScope.SECRET})
-    DEVICE = frozenset({KeyScope.SECRET, KeyScope.PUBLISHABLE})
-    OPERATOR = frozenset({KeyScope.ADMIN, KeyScope.SECRET})
+    PUBLIC = _Right()
+    # Browsers, from the pages of domains: without a key, but by CORS, and so often from one address (``anonymous``).
+    ANONYMOUS = _Right(is_for_pages=True)
+    ADMIN = _of(KeyScope.ADMIN)
+    SECRET = _of(KeyScope.SECRET)
+    DEVICE = _of(KeyScope.SECRET, KeyScope.PUBLISHABLE)
+    OPERATOR = _of(KeyScope.ADMIN, KeyScope.SECRET)
     # On routes whose path names the user: a secret key, or that user's token.
-    USER = frozenset({KeyScope.SECRET, KeyScope.USER})
+    USER = _of(KeyScope.SECRET, KeyScope.USER)
 
     @property
     def scopes(self) -> frozenset[KeyScope]:
         """The scopes with the right; none where no key is needed."""
-        return self.value
+        return self.value.scopes
+
+    @property
+    def needs_key(self) -> bool:
+        """False where anybody may call, with or without a key."""
+        return bool(self.value.scopes)
 
     @property
     def is_for_tenants(self) -> bool:
         """True when a tenant's key may have the right, and with it whoever acts for that tenant."""
-        return not self.value <= {KeyScope.ADMIN}
+        return not self.value.scopes <= {KeyScope.ADMIN}
 
 
 class KeyRing:
@@ -75,10 +86,9 @@ class KeyRing:
         self._find = find
         self._is_active_organization = is_active_organization
         self._clock = clock
-        self._monotonic = monotonic
         # By digest, so that no plaintext key stays in memory.
-        self._keys: _Memory[bytes, KeyInfo] = _Memory()
-        self._organizations: _Memory[tuple[str, str], bool] = _Memory()
+        self._keys: Memory[bytes, KeyInfo] = Memory(monotonic)
+        self._organizations: Memory[tuple[str, str], bool] = Memory(monotonic)
         self._used: dict[str, datetime] = {}
         self._guard = threading.Lock()
 
@@ -96,8 +106,8 @@ class KeyRing:
         key = self._lookup(_presented(request))
         if key is None or not self._is_good(key):
             raise unauthorized(_NOT_VALID)
-        if key.scope not in access.value:
-            wanted = " or ".join(sorted(access.value))
+        if key.scope not in access.value.scopes:
+            wanted = " or ".join(sorted(access.value.scopes))
             raise forbidden(f"This needs a key of scope {wanted}; yours is {key.scope}.")
         return key
 
@@ -127,15 +137,11 @@ class KeyRing:
         return named
 
     def forget_everywhere(self) -> None:
-        """Return when no process, on whatever host, remembers anything from before this call.
+        """Return when no process remembers anything from before this call, see ``memory.forget_everywhere``.
 
-        Whoever made a key or a tenant bad calls this between that commit and the answer. It takes no more than waiting:
-        what is remembered was read after its time began to run, so what is still remembered after that time was read
-        after the commit. Clocks that go at the same rate are all that is needed.
+        Whoever made a key or a tenant bad calls this between that commit and the answer.
         """
-        self._keys.clear()
-        self._organizations.clear()
-        time.sleep(CACHE_S + _MARGIN_S)
+        forget_everywhere(self._keys, self._organizations)
 
     def take_uses(self) -> dict[str, datetime]:
         """Return when keys were used, by id, since this was called last: as of when each was looked up last."""
@@ -149,8 +155,8 @@ class KeyRing:
     def _has(self, product: str, organization: str) -> bool:
         if not _ID.match(organization):
             return False
-        asked, now = (product, organization), self._monotonic()
-        if self._organizations.recall(asked, now):
+        asked, now = (product, organization), self._organizations.now()
+        if self._organizations.recall(asked):
             return True
         found = self._is_active_organization(product, organization)
         self._organizations.keep(asked, True if found else None, now)
@@ -159,8 +165,8 @@ class KeyRing:
     def _lookup(self, plaintext: str) -> KeyInfo | None:
         digest = hashlib.sha256(plaintext.encode("utf-8", "surrogateescape")).digest()
         # Before it is read: see forget_everywhere.
-        now = self._monotonic()
-        remembered = self._keys.recall(digest, now)
+        now = self._keys.now()
+        remembered = self._keys.recall(digest)
         if remembered is not None:
             return remembered
         found = self._find(plaintext)
@@ -170,37 +176,6 @@ class KeyRing:
             with self._guard:
                 self._used[good.key_id] = self._clock()
         return found
-
-
-class _Memory(Generic[Name, Thing]):
-    """Remembers good things for a moment, each from the time that its reading began."""
-
-    def __init__(self) -> None:
-        self._known: dict[Name, tuple[float, Thing]] = {}
-        self._guard = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def recall(self, name: Name, now: float) -> Thing | None:
-        """Return what is remembered, or None."""
-        known = self._known.get(name)
-        return known[1] if known is not None and now < known[0] else None
-
-    def keep(self, name: Name, thing: Thing | None, since: float) -> None:
-        """Remember a good thing; None forgets it. Bad ones are not kept: whoever guesses shall not fill the memory."""
-        with self._guard:
-            if thing is None:
-                self._known.pop(name, None)
-                return
-            if len(self._known) >= CACHE_KEYS:
-                self._known.clear()
-            self._known[name] = (since + CACHE_S, thing)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._guard:
-            self._known.clear()
 
 
 def _presented(request: Request) -> str:

@@ -29,6 +29,14 @@ _ERRORS = {
     429: "The key calls too fast, or a day's quota is used up; ask again after `Retry-After` seconds.",
     503: "The ledger cannot take it now; ask again after `Retry-After` seconds.",
 }
+_PAGES = (
+    "Needs no key: browsers call it from the domain's pages. A preflight (`OPTIONS`) is 204, with CORS headers for the "
+    "origins of any domain."
+)
+_PAGE_ERRORS = {
+    403: "`origin_not_allowed`: the call has an `Origin` whose pages may not speak for the domain.",
+    429: "Too many calls from this address; ask again after `Retry-After` seconds.",
+}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
 _ERROR_HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
@@ -129,7 +137,7 @@ def _operation(group: Group, endpoint: Endpoint) -> dict[str, Any]:
     }
     about = [endpoint.description, _who(endpoint.access)]
     operation["description"] = "\n\n".join(text for text in about if text)
-    operation["security"] = [{_BEARER: []}, {_HEADER_KEY: []}] if endpoint.access is not Access.PUBLIC else []
+    operation["security"] = [{_BEARER: []}, {_HEADER_KEY: []}] if endpoint.access.needs_key else []
     if endpoint.access is Access.USER:
         operation["security"].append({_USER_TOKEN: []})
     if endpoint.body is not None:
@@ -138,7 +146,9 @@ def _operation(group: Group, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _who(access: Access) -> str:
-    if access is Access.PUBLIC:
+    if access is Access.ANONYMOUS:
+        return _PAGES
+    if not access.needs_key:
         return "Needs no key."
     own = ", or the user's own token" if access is Access.USER else ""
     return f"Key: {', '.join(sorted(access.scopes - {KeyScope.USER}))}{own}."
@@ -183,16 +193,17 @@ def _responses(endpoint: Endpoint) -> Iterator[tuple[int, dict[str, Any]]]:
         yield status, _answer(given)
     # Headers can be malformed on any route.
     statuses = {400, 503}
-    if endpoint.access is not Access.PUBLIC:
+    if endpoint.access.needs_key:
         statuses |= {401, 403}
     # An admin's key has no limits.
     if endpoint.access.is_for_tenants:
         statuses |= {429}
+    special = _PAGE_ERRORS if endpoint.access is Access.ANONYMOUS else {}
     if endpoint.body is not None:
         statuses |= {413, 415, 422}
     if endpoint.query is not None or endpoint.parameters:
         statuses |= {422}
-    meanings = {status: _ERRORS[status] for status in statuses} | dict(endpoint.errors)
+    meanings = {status: _ERRORS[status] for status in statuses} | special | dict(endpoint.errors)
     if endpoint.access.is_for_tenants:
         meanings[404] = f"{meanings[404]} Or {_NO_ORGANIZATION}" if 404 in meanings else _NO_ORGANIZATION
     for status, meaning in meanings.items():

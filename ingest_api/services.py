@@ -12,15 +12,16 @@ from multiprocessing.util import Finalize
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest_api.domains.book import DomainBook
 from ingest_api.email.certificates import SnsCalls
 from ingest_api.keys import KeyRing
 from ingest_api.limits.keeping import RateKeeper
 from ingest_api.sms.proof import TwilioProof
 from ingest_api.token_desk import TokenDesk
 from ingest_api.users import tokens
-from notify_pipeline.core import token_desk
+from notify_pipeline.core import token_desk, vapid
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import key_rates, keys, tenants
+from notify_pipeline.core.ledger import domains, key_rates, keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.limits import LimitsBook, default_rate
@@ -75,6 +76,16 @@ class Services:
     def rates(self) -> RateKeeper:
         """How fast keys may call."""
         return RateKeeper(self.limits, partial(key_rates.draw, self.ledger), self.clock)
+
+    @cached_property
+    def domains(self) -> DomainBook:
+        """The domains that browsers may name, and their origins."""
+        return DomainBook(partial(domains.find, self.ledger), partial(domains.is_origin, self.ledger))
+
+    @cached_property
+    def application_server_key(self) -> str:
+        """The key that browsers subscribe with."""
+        return vapid.public_text(vapid.installation_key(self.settings, self.ledger))
 
     @cached_property
     def delivery_secret(self) -> bytes:

@@ -9,7 +9,6 @@ from flask import Response
 from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.keys import Access
 from ingest_api.webpush.models import WebPushKey
-from notify_pipeline.core import vapid
 
 GROUP = Group("webpush", "Subscribing browsers.")
 
@@ -23,5 +22,4 @@ def show_key(call: Call) -> Response:
     It is the same for all tenants, and stays: a browser's subscription takes messages that are signed with the key
     that it was made with, and no others.
     """
-    key = vapid.installation_key(call.services.settings, call.services.ledger)
-    return answer(200, {"applicationServerKey": vapid.public_text(key)})
+    return answer(200, {"applicationServerKey": call.services.application_server_key})

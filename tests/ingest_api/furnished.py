@@ -99,6 +99,7 @@ def furnish(house: House, owner: Owner) -> None:
         "name": f"template-of-{owner.tenant}",
         "address": f"bounced@{mark}.example.com",
         "email": f"reader@{mark}.example.com",
+        "domain": f"{mark}.example.org",
         "tenant_id": owner.tenant,
         "product_id": owner.product,
         "organization_id": owner.tenant,
@@ -125,6 +126,7 @@ def furnish(house: House, owner: Owner) -> None:
     api.ok("POST", "/suppressions", {"channel": "email", "address": refs["address"]})
     refs["number"] = f"+4477009{zlib.crc32(mark.encode()) % 100_000:05d}"
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
+    api.ok("PUT", f"/domains/{refs['domain']}", {"isPushFeatureEnabled": True})
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
     api.ok("POST", "/likes", {"look_id": refs["look_id"], "customer_id": refs["customer_id"]})
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)

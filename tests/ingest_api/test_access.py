@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ingest_api.keys import CACHE_S, Access, KeyRing
+from ingest_api.keys import Access, KeyRing
+from ingest_api.memory import CACHE_S
 from notify_pipeline.core.ledger.keys import KeyInfo
 from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.conftest import House, fields_of, registration, send

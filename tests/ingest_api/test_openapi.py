@@ -40,10 +40,11 @@ def test_operations_have_names_of_their_own_and_say_what_they_do() -> None:
 def test_an_operation_lists_its_errors_and_its_key(endpoint: Any) -> None:
     operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
     listed = set(operation["responses"])
-    guarded = endpoint.access is not Access.PUBLIC
+    guarded, for_pages = endpoint.access.needs_key, endpoint.access is Access.ANONYMOUS
     assert ({"401", "403"} <= listed) == guarded
+    assert for_pages <= ("403" in listed)
     assert bool(operation["security"]) == guarded
-    assert ("429" in listed) == endpoint.access.is_for_tenants
+    assert ("429" in listed) == (endpoint.access.is_for_tenants or for_pages)
     # A route that reads a form by itself says so in its own words.
     assert ({"413", "415"} <= listed) == (endpoint.body is not None or 415 in endpoint.errors)
     for status, response in operation["responses"].items():

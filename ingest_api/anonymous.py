@@ -1,0 +1,84 @@
+"""Calls from browsers: without a key, from pages of whatever site, by the rules of CORS.
+
+Belongs here: which page may read an answer, and the preflight that asks before. Does not belong here: which page may
+speak for a domain (``domains.finding``), which routes these are (each says so by its access).
+
+A page reads what we answer only if we name its origin (https://fetch.spec.whatwg.org/#http-cors-protocol). We never say
+``*``, and never take credentials. ``Vary: Origin`` is on all of it, so that no cache gives one page another's answer.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Request, Response, after_this_request, request
+
+from ingest_api.lean import LeanResponse
+
+if TYPE_CHECKING:
+    from ingest_api.services import Services
+
+# How long a browser need not ask again. Chromium takes no more than two hours; what it does then is checked all the
+# same. https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Access-Control-Max-Age
+_MAX_AGE_S = 7_200
+_ORIGIN = "HTTP_ORIGIN"
+
+
+class Page:
+    """The page that a call comes from, and whether it may read the answer.
+
+    Attributes:
+        origin: As the browser says; None for whoever is no page of another site.
+        may_read: True once a domain was found that it may speak for; False once one was that it may not; None before,
+            when only errors can follow: then pages of any domain may read them.
+    """
+
+    __slots__ = ("_services", "may_read", "origin")
+
+    def __init__(self, origin: str | None, services: "Services") -> None:
+        self.origin = origin
+        self.may_read: bool | None = None
+        self._services = services
+
+    @classmethod
+    def of(cls, request: Request, services: "Services") -> "Page":
+        """Return the page that a request comes from, and see to the headers of its answer, errors included."""
+        page = cls(request.environ.get(_ORIGIN), services)
+        after_this_request(page.answered)
+        return page
+
+    def answered(self, response: Response) -> Response:
+        """Add to an answer what browsers and caches need to know."""
+        headers = response.headers
+        headers.add("Vary", "Origin")
+        if "Cache-Control" not in headers or response.status_code >= 400:
+            headers["Cache-Control"] = "no-store"
+        if self.origin is not None and self._reads(response.status_code):
+            headers["Access-Control-Allow-Origin"] = self.origin
+            headers["Access-Control-Expose-Headers"] = "Retry-After"
+        return response
+
+    def _reads(self, status: int) -> bool:
+        if self.may_read is None and self.origin is not None:
+            # What a handler does without asking for a domain is nobody's to read.
+            return status >= 400 and self._services.domains.is_origin(self.origin)
+        return bool(self.may_read)
+
+
+def add_preflight(blueprint: Blueprint, rule: str, methods: Sequence[str], services: "Services") -> None:
+    """Answer the question that browsers ask before a page's call (OPTIONS) on a path with these methods."""
+    allowed = {
+        "Access-Control-Allow-Methods": ", ".join(methods),
+        "Access-Control-Allow-Headers": "Content-Type",
+        "Access-Control-Max-Age": str(_MAX_AGE_S),
+    }
+
+    def preflight(**_: str) -> Response:
+        origin = request.environ.get(_ORIGIN)
+        response = LeanResponse(status=204, headers={"Vary": "Origin"})
+        del response.headers["Content-Type"]
+        # Which domain it is about stands in the body to come: here any domain's page may go on.
+        if origin is not None and services.domains.is_origin(origin):
+            response.headers.extend({"Access-Control-Allow-Origin": origin, **allowed})
+        return response
+
+    blueprint.add_url_rule(rule, endpoint=f"preflight {rule}", view_func=preflight, methods=["OPTIONS"])
