@@ -71,6 +71,7 @@ def registrations(first: int, count: int, revision: int, rng: random.Random) -> 
             reason=pl.lit(None, pl.String),
             revision=pl.lit(revision, pl.Int64),
             at=pl.lit(at, pl.Int64).cast(pl.Datetime("us", "UTC")),
+            domain=pl.lit(None, pl.String),
         )
     )
 

@@ -36,8 +36,9 @@ class Audience:
         phones: These numbers, E.164.
         everyone: All registered devices.
         condition: With ``everyone``: only devices whose topics satisfy this.
-        domain: Its contacts.
+        domain: Its contacts; with ``devices`` (a replay), these of them.
         visitors: With ``domain``: only the contacts of these visitors.
+        device_fields: With ``devices``: what fills their own fields, by token, as ``Recipient`` has it.
     """
 
     topics: tuple[str, ...] = ()
@@ -49,11 +50,13 @@ class Audience:
     phones: tuple[str, ...] = ()
     domain: str | None = None
     visitors: tuple[Visitor, ...] = ()
+    device_fields: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_counted_out(self) -> bool:
         """True when the lake says who it is, not the ledger."""
-        return bool(self.topics) or self.everyone or (self.domain is not None and not self.visitors)
+        all_contacts = self.domain is not None and not self.visitors and not self.devices
+        return bool(self.topics) or self.everyone or all_contacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +240,9 @@ def _audience(body: Mapping[str, Any]) -> Audience:
     emails, phones = tuple(get("emails", ())), tuple(get("phones", ()))
     visitors = tuple(Visitor(each["visitor_guid"], each.get("fields", {})) for each in get("visitors", ()))
     return Audience(
-        topics, users, devices, get("everyone", False), get("condition"), emails, phones, get("domain"), visitors
-    )
+        topics, users, devices, get("everyone", False), get("condition"), emails, phones, get("domain"), visitors,
+        get("device_fields", {}),
+    )  # fmt: skip
 
 
 def content_over(content: Mapping[str, Any], override: Mapping[str, Any]) -> Content:

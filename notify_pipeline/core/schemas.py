@@ -164,6 +164,7 @@ SNAPSHOT = pa.schema(
         ("locale", _STR),
         ("timezone", _STR),
         ("app_version", _STR),
+        ("fields", _STR),  # JSON; only in files whose recipients may have fields of their own
     ]
 )
 

@@ -31,6 +31,7 @@ def of_claim(claimed: Claimed, result: AttemptResult, decision: Final) -> DeadLe
         result.provider_code,
         why,
         claimed.attempt_no,
+        recipient.fields,
     )
 
 
@@ -53,7 +54,8 @@ def of_chunk(
     if not settled.dead:
         return []
     rows = recipients.rows.take([at for at, _ in settled.dead])
-    people = zip(settled.dead, rows["platform"].to_pylist(), rows["user_id"].to_pylist(), strict=True)
+    fields = rows["fields"].to_pylist() if "fields" in rows.column_names else [None] * len(rows)
+    people = zip(settled.dead, rows["platform"].to_pylist(), rows["user_id"].to_pylist(), fields, strict=True)
     return [
         DeadLetter(
             recipients.delivery_ids[at],
@@ -64,6 +66,7 @@ def of_chunk(
             codes[at],
             why,
             chunk.attempts[at],
+            own,
         )
-        for (at, why), platform, user_id in people
+        for (at, why), platform, user_id, own in people
     ]

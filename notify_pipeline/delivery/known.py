@@ -104,6 +104,8 @@ def _known(n: Notification, book: _Book) -> Known:
     mine.update({token: book.by_token[token] for token in audience.devices if token in book.by_token})
     unregistered = sorted({token for token in audience.devices if token not in book.by_token})
     registered = [_recipient(mine[token]) for token in sorted(mine)]
+    if own := audience.device_fields:
+        registered = [recipient._replace(fields=own.get(recipient.address)) for recipient in registered]
     # Nearly every send ends here.
     if wanted <= PUSH_CHANNELS:
         return Known(registered, unregistered)

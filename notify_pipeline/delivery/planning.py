@@ -78,9 +78,9 @@ def find_counted_out(audience: CountedAudience, wanted: frozenset[Channel], limi
 
 
 def recipients_of(frame: pl.DataFrame) -> Iterator[Recipient]:
-    """Yield the recipients in a frame of an audience."""
-    for address, platform, user_id, locale, timezone, app_version in frame.iter_rows():
-        yield Recipient(address, Platform(platform), user_id, locale, timezone, app_version)
+    """Yield the recipients in a frame of an audience, with or without the column of their fields."""
+    for address, platform, *more in frame.iter_rows():
+        yield Recipient(address, Platform(platform), *more)
 
 
 def plan(
@@ -160,7 +160,7 @@ def _deliveries(notification: Notification, due: Sequence[tuple[Recipient, Slot]
             r.platform.channel.value,
             r.platform.value,
             r.address,
-            orjson.dumps([r.user_id, r.locale, r.timezone, r.app_version]).decode(),
+            orjson.dumps(r[2:] if r.fields is not None else r[2:-1]).decode(),
             slot.due_at,
             slot.expires_at,
         )
@@ -182,7 +182,7 @@ def _capped(
 
 
 def recipient_of(address: str, platform: str, stored: str) -> Recipient:
-    """Undo what a delivery row stores of a recipient."""
+    """Undo what a delivery row stores of a recipient: everything but its fields where it has none."""
     return Recipient(address, Platform(platform), *orjson.loads(stored))
 
 

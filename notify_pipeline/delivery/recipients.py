@@ -56,7 +56,8 @@ class Recipients:
     def as_sent(self, platform: Platform) -> list[Recipient]:
         """Return everybody as a channel takes them, on this platform."""
         profile = (_column(self.rows[name]) for name in ("user_id", "locale", "timezone", "app_version"))
-        return list(map(_recipient, zip(self.addresses, repeat(platform), *profile, strict=False)))
+        fields = _column(self.rows["fields"]) if "fields" in self.rows.column_names else repeat(None)
+        return list(map(_recipient, zip(self.addresses, repeat(platform), *profile, fields, strict=False)))
 
 
 def pick(items: Sequence[Any], where: Sequence[int]) -> Sequence[Any]:

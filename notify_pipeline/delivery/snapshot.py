@@ -38,7 +38,7 @@ from notify_pipeline.delivery.timing import AT_ONCE, Slot
 
 log = logging.getLogger(__name__)
 
-_FRAME_SCHEMA = pl.Schema(dict.fromkeys(PROFILE, pl.String()))
+_FRAME_SCHEMA = pl.Schema(dict.fromkeys((*PROFILE, "fields"), pl.String()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +152,7 @@ def _known(ctx: DeliveryContext, notification: Notification) -> Known:
 
 def _named(known: Known) -> tuple[int, Iterator[pl.DataFrame]]:
     """Like ``_counted_out``, of those whom the ledger knows; what they have in their inboxes is in no shard."""
-    rows = [
-        (r.address, r.platform.value, r.user_id, r.locale, r.timezone, r.app_version)
-        for r in known.recipients
-        if r.platform is not Platform.INBOX
-    ]
+    rows = [(r.address, r.platform.value, *r[2:]) for r in known.recipients if r.platform is not Platform.INBOX]
     return len(rows), iter([pl.DataFrame(rows, schema=_FRAME_SCHEMA, orient="row")])
 
 

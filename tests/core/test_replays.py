@@ -32,10 +32,10 @@ DELIVERIES = st.sets(st.text("0123456789abcdef", min_size=40, max_size=40), min_
 IDS = st.from_regex(r"\A[!-.0-~]{1,128}\Z")
 
 
-def letter(number: int, request_id: str, channel: str) -> Letter:
+def letter(number: int, request_id: str, channel: str, fields: str | None = None) -> Letter:
     return Letter(
         f"{number:040x}", TENANT, request_id, "n", "news", None, channel, "android", f"d{number}", None,
-        Outcome.TRANSIENT, None, DeadLetterReason.ATTEMPTS, 6, NOW, None, None,
+        Outcome.TRANSIENT, None, DeadLetterReason.ATTEMPTS, 6, NOW, None, None, fields,
     )  # fmt: skip
 
 
@@ -87,19 +87,29 @@ def test_ids_of_replays_fit_and_differ_however_often_something_is_replayed(
         },
     ),
     audience=st.sampled_from(
-        [{"topics": ["t"]}, {"users": ["u"]}, {"devices": ["x"]}, {"everyone": True, "condition": "'a' in topics"}]
+        [
+            {"topics": ["t"]},
+            {"users": ["u"]},
+            {"devices": ["x"]},
+            {"everyone": True, "condition": "'a' in topics"},
+            {"domain": "example.com"},
+            {"domain": "example.com", "visitors": [{"visitor_guid": "v", "fields": {"name": "Ada"}}]},
+        ]
     ),
     content=st.none() | st.just({"body": "Other"}),
 )
 def test_a_replay_is_the_original_for_these_addresses_at_once(
     body: dict[str, Any], audience: dict[str, Any], content: dict[str, Any] | None
 ) -> None:
-    made = replay_body({**body, **audience}, TENANT, "n", "fcm", ["d1", "d2"], content)
+    dead = [letter(1, "r", "fcm", '{"name":"Ada"}'), letter(2, "r", "fcm")]
+    made = replay_body({**body, **audience}, TENANT, "n", dead, content)
     said = {"tenant": TENANT, "request_id": "r", "notification_id": "n2", "accepted_at": NOW, "expires_at": LATER}
     replayed = notification_from_body(made, **said)
     original = notification_from_body({**body, **audience}, **said)
     assert replayed.audience.devices == ("d1", "d2") and not replayed.audience.users + replayed.audience.topics
     assert not replayed.audience.is_counted_out and replayed.audience.condition is None
+    assert (replayed.audience.domain, replayed.audience.visitors) == (audience.get("domain"), ())
+    assert replayed.audience.device_fields == {"d1": '{"name":"Ada"}'}
     assert (replayed.send_at, replayed.send_at_local, replayed.channels) == (None, None, {Channel.FCM})
     assert replayed.collapse_key == body.get("collapse_key", own_collapse_key(TENANT, "n"))
     for kept in ("type", "priority", "dry_run", "retry", "quiet_hours", "category", "on_ambiguous"):
@@ -109,7 +119,8 @@ def test_a_replay_is_the_original_for_these_addresses_at_once(
         assert (replayed.content, replayed.overrides) == (original.content, original.overrides)
     else:
         assert (replayed.content.body, replayed.content.title, replayed.overrides) == ("Other", None, {})
-    again = replay_body(made, TENANT, "n2", "fcm", ["d1"], None)
+    again = replay_body(made, TENANT, "n2", dead[:1], None)
+    assert again["devices"] == ["d1"] and again["device_fields"] == made["device_fields"]
     assert again["collapse_key"] == made["collapse_key"]
 
 
@@ -119,9 +130,9 @@ def test_a_replay_is_the_original_for_these_addresses_at_once(
 )
 def test_a_replay_names_addresses_as_their_channel_does(channel: str, name: str) -> None:
     body = {"type": "news", "content": {}, "users": ["u"], "emails": ["x"], "phones": ["+1"]}
-    made = replay_body(body, TENANT, "n", channel, ["a", "b"], None)
+    made = replay_body(body, TENANT, "n", [letter(number, "r", channel) for number in (1, 2)], None)
     named = {kind: made[kind] for kind in ("users", "devices", "emails", "phones", "topics") if kind in made}
-    assert (named, made["channels"]) == ({name: ["a", "b"]}, [channel])
+    assert (named, made["channels"]) == ({name: ["d1", "d2"]}, [channel])
 
 
 def sent(ledger: Ledger, notification_id: str, **body: Any) -> str:

@@ -34,6 +34,7 @@ _NAMES = (
     "reason",
     "attempts",
     "died_at",
+    "fields",
 )
 # A delivery dies once: whoever settles it again, as the successor of a process that was thought dead, adds nothing.
 _ADD = Prepared(
@@ -61,6 +62,7 @@ class DeadLetter(NamedTuple):
         provider_code: The provider's word in it.
         reason: Why there is no further attempt.
         attempts: How many there were.
+        fields: JSON of what fills its recipient's own fields.
     """
 
     delivery_id: str
@@ -71,6 +73,7 @@ class DeadLetter(NamedTuple):
     provider_code: str | None
     reason: DeadLetterReason
     attempts: int
+    fields: str | None = None
 
 
 def forget(ledger: Ledger, before: datetime) -> int:
@@ -116,6 +119,7 @@ def add(conn: Connection, channel: str, dead: Mapping[str, Sequence[DeadLetter]]
                 str(each.reason),
                 each.attempts,
                 now,
+                each.fields,
             )
             for request_id, tenant, notification_id, kind, category in about
             for each in dead[request_id]

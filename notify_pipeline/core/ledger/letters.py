@@ -26,7 +26,10 @@ _TIMES = ("died_at", "replayed_at")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A stored dead letter; ``replayed_as`` is the request that sends it again."""
+    """A stored dead letter.
+
+    ``replayed_as`` is the request that sends it again, ``fields`` the JSON of what fills its recipient's own fields.
+    """
 
     delivery_id: str
     tenant: str
@@ -45,6 +48,7 @@ class Letter:
     died_at: datetime
     replayed_at: datetime | None
     replayed_as: str | None
+    fields: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

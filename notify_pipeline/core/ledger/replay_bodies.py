@@ -7,7 +7,7 @@ transaction (``replays``).
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields as dataclass_fields
 from itertools import groupby
 from typing import Any
 
@@ -22,8 +22,8 @@ ID_LENGTH = 128
 # refused.
 _DIGEST_CHARS = 16
 _SUFFIX = re.compile(rf"~r[0-9a-f]{{{_DIGEST_CHARS}}}\Z")
-# What says who and when; the rest is the original's.
-_NOT_KEPT = frozenset({"send_at", "send_at_local", *(each.name for each in fields(Audience))})
+# What says who and when; the rest is the original's, and whose domain's contacts it is for.
+_NOT_KEPT = frozenset({"send_at", "send_at_local", *(each.name for each in dataclass_fields(Audience))} - {"domain"})
 # How a body names a channel's addresses, where they are no device tokens.
 _NAMED_AS = {Channel.EMAIL: "emails", Channel.SMS: "phones", Channel.WEBSOCKET: "users"}
 # What a new content takes the place of.
@@ -57,8 +57,7 @@ def replay_body(
     original: Mapping[str, Any],
     tenant: str,
     notification_id: str,
-    channel: str,
-    addresses: Sequence[str],
+    letters: Sequence[Letter],
     content: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the body of a replay: the original's, for exactly these addresses on this channel, at once.
@@ -70,15 +69,16 @@ def replay_body(
         original: The original's stored body.
         tenant: Whose.
         notification_id: The original's.
-        channel: The only channel.
-        addresses: Who gets it.
+        letters: Who gets it: dead letters of the original on one channel.
         content: Takes the place of the original's content and of what was derived for channels; None keeps both.
     """
     changed = _NOT_KEPT if content is None else _NOT_KEPT | _CONTENT
+    channel, fields = letters[0].channel, {each.address: each.fields for each in letters if each.fields is not None}
     return {
         **{name: value for name, value in original.items() if name not in changed},
         **({} if content is None else {"content": content}),
-        _NAMED_AS.get(Channel(channel), "devices"): list(addresses),
+        _NAMED_AS.get(Channel(channel), "devices"): [each.address for each in letters],
+        **({"device_fields": fields} if fields else {}),
         "channels": [channel],
         "collapse_key": original.get("collapse_key") or own_collapse_key(tenant, notification_id),
     }

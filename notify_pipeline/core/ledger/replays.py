@@ -211,9 +211,7 @@ def _make(item: Replay, original: RowMapping, group: Sequence[Letter]) -> _Made:
     new = NewRequest(
         tenant=item.tenant,
         notification_id=replay_bodies.replay_id(original["notification_id"], (each.delivery_id for each in group)),
-        body=replay_bodies.replay_body(
-            body, item.tenant, original["notification_id"], group[0].channel, [e.address for e in group], item.content
-        ),
+        body=replay_bodies.replay_body(body, item.tenant, original["notification_id"], group, item.content),
         accepted_at=item.now,
         expires_at=item.now + timedelta(seconds=body.get("ttl", DEFAULT_TTL_S)),
         actor=item.actor,

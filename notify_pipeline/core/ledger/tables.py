@@ -183,6 +183,7 @@ DEAD_LETTERS = Table(
     Column("died_at", BigInteger, nullable=False),
     Column("replayed_at", BigInteger),
     Column("replayed_as", Text),  # the request that sends it again
+    Column("fields", Text),  # JSON of what filled its recipient's own fields
 )
 Index("ix_dead_letters_tenant_died_at", DEAD_LETTERS.c.tenant, DEAD_LETTERS.c.died_at, DEAD_LETTERS.c.delivery_id)
 Index("ix_dead_letters_request_id", DEAD_LETTERS.c.request_id, DEAD_LETTERS.c.died_at, DEAD_LETTERS.c.delivery_id)

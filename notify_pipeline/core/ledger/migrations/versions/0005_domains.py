@@ -36,6 +36,7 @@ def upgrade() -> None:
     op.create_index("ix_domain_origins_name", "domain_origins", ["name"])
     _extend_devices()
     op.add_column("requests", sa.Column("domain", sa.Text(), nullable=True))
+    op.add_column("dead_letters", sa.Column("fields", sa.Text(), nullable=True))
     _index("requests", "domain", "tenant", "domain", "accepted_at", "request_id")
 
 
