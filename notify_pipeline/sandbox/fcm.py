@@ -124,8 +124,7 @@ def _check_target(message: dict[str, Any]) -> None:
         raise Rejection(answers.malformed([("message", text)]))
     target, value = targets[0], message[targets[0]]
     if target == "token" and not FCM_TOKEN.fullmatch(value):
-        text = "The registration token is not a valid FCM registration token"
-        raise Rejection(answers.invalid("message.token", text))
+        raise Rejection(answers.NO_TOKEN)
     if target == "fid" and not FCM_FID.fullmatch(value):
         raise Rejection(answers.invalid("message.fid", "The installation id is not a valid Firebase installation id"))
     if target == "topic" and not _TOPIC.fullmatch(value):

@@ -83,6 +83,12 @@ def too_big(kind: str) -> Reply:
     )
 
 
+# It says so of tokens, and names no field, unlike elsewhere.
+NO_TOKEN = error(
+    "INVALID_ARGUMENT",
+    "The registration token is not a valid FCM registration token",
+    [fcm_error("INVALID_ARGUMENT")],
+)
 UNREGISTERED = error("NOT_FOUND", "Requested entity was not found.", [fcm_error("UNREGISTERED")])
 _SIGN_IN = "See https://developers.google.com/identity/sign-in/web/devconsole-project."
 NO_CREDENTIALS = error(

@@ -30,6 +30,11 @@ def fcm_answer(status: int, canonical: str | None, word: str | None = None, fiel
     return Answer(status, {}, orjson.dumps({"error": error}))
 
 
+# What FCM says of a token that has not the form of one, naming no field.
+_SAID = "The registration token is not a valid FCM registration token"
+NO_TOKEN = Answer(400, {}, orjson.dumps({"error": {"code": 400, "message": _SAID, "status": "INVALID_ARGUMENT"}}))
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome", "code", "drops"),
     [
@@ -50,6 +55,8 @@ def fcm_answer(status: int, canonical: str | None, word: str | None = None, fiel
             False,
         ),
         (fcm_answer(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT"), Outcome.PERMANENT, "INVALID_ARGUMENT", False),
+        (NO_TOKEN, Outcome.INVALID_RECIPIENT, "INVALID_ARGUMENT", True),
+        (NO_TOKEN._replace(status=500), Outcome.TRANSIENT, "INVALID_ARGUMENT", False),
         (fcm_answer(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"), Outcome.PERMANENT, "SENDER_ID_MISMATCH", False),
         (fcm_answer(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), Outcome.THROTTLED, "QUOTA_EXCEEDED", False),
         (Answer(429, {}, b""), Outcome.THROTTLED, "http_429", False),
@@ -209,7 +216,7 @@ HOSTILE_DETAILS = st.fixed_dictionaries(
 )
 BODIES = st.binary(max_size=60) | (JSON | HOSTILE_DETAILS).map(lambda value: orjson.dumps(value))
 HEADERS = st.dictionaries(st.sampled_from(["retry-after", "apns-id", "x"]), st.text(max_size=40), max_size=3)
-CLEAR_WORDS = (b"UNREGISTERED", b"message.token", b"Unregistered", b"ExpiredToken", b"DeviceToken")
+CLEAR_WORDS = (b"UNREGISTERED", b"message.token", _SAID.encode(), b"Unregistered", b"ExpiredToken", b"DeviceToken")
 
 
 @given(st.integers(100, 999), BODIES, HEADERS)

@@ -22,6 +22,9 @@ from notify_pipeline.core.vocabulary import Outcome
 # "If a retry-after header is not set, then default to 60 seconds" (for 429).
 DEFAULT_THROTTLE_S = 60.0
 _TOKEN_FIELD = "message.token"  # noqa: S105 - a field's name
+# Of a token that has not the form of one FCM says this, and often names no field beside it. The documentation does not
+# promise the words, so they are taken literally.
+_NO_TOKEN = "The registration token is not a valid FCM registration token"  # noqa: S105 - a sentence
 _WORD = re.compile(r"[A-Z_]{1,64}")
 
 _CREDENTIALS = Verdict(Outcome.TRANSIENT, credentials=True)
@@ -48,11 +51,12 @@ _BY_STATUS: Mapping[int, Verdict] = {401: _RENEW, 403: _CREDENTIALS, 408: _TRANS
 def classify(answer: Answer, now: datetime) -> Verdict:
     """Return what an answer of ``messages:send`` means. Never raises, whatever the body holds.
 
-    404 UNREGISTERED drops the token. 400 INVALID_ARGUMENT drops it only when a violation names ``message.token``, and
-    is the content's fault otherwise. 429 waits for Retry-After or 60 s, and holds the whole project unless all that it
-    says was exceeded is a device's rate. 5xx waits for Retry-After if there is one, this recipient alone: the reference
-    says to retry that request, and one of FCM's many servers does not speak for the others. 401 asks for a newer
-    access token, 403 is a matter of rights. What is not known is read by its status class, and drops nothing.
+    404 UNREGISTERED drops the token. 400 INVALID_ARGUMENT drops it only when a violation names ``message.token``, or
+    the message says that it is none, and is the content's fault otherwise. 429 waits for Retry-After or 60 s, and holds
+    the whole project unless all that it says was exceeded is a device's rate. 5xx waits for Retry-After if there is
+    one, this recipient alone: the reference says to retry that request, and one of FCM's many servers does not speak
+    for the others. 401 asks for a newer access token, 403 is a matter of rights. What is not known is read by its
+    status class, and drops nothing.
 
     Args:
         answer: What came back.
@@ -112,6 +116,8 @@ def _error_word(error: Mapping[str, Any]) -> str | None:
 
 
 def _names_token(error: Mapping[str, Any]) -> bool:
+    if _text(error, "message") == _NO_TOKEN:
+        return True
     for detail in _details(error, "google.rpc.BadRequest"):
         violations = detail.get("fieldViolations")
         for violation in violations if isinstance(violations, list) else ():
