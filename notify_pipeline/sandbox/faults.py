@@ -39,6 +39,9 @@ class ProviderFaults(_Model):
     """Rates for one provider. The per-request ones exclude each other, so they add up to at most 1."""
 
     unregistered: Rate = Field(default=0, description="Share of tokens that are dead (FCM 404, APNs 410).")
+    dead: frozenset[str] = Field(
+        default=frozenset(), max_length=10_000, description="Tokens that are dead besides, each by name."
+    )
     unregistered_age_s: float = Field(
         default=0, ge=0, le=10**8, description="APNs 410: how long ago its timestamp says."
     )
@@ -157,6 +160,8 @@ class FaultBook:
 
     def is_dead(self, rates: ProviderFaults, token: str) -> bool:
         """Tell whether this token is one of the unregistered share. The same answer for the same seed and rate."""
+        if token in rates.dead:
+            return True
         return rates.unregistered > 0 and self.share(token, "unregistered") < rates.unregistered
 
     def share(self, subject: str, purpose: str) -> float:

@@ -114,6 +114,15 @@ def test_a_dead_fcm_token_stays_dead(sandbox: Peer) -> None:
     assert {line["processed"] for line in truth(sandbox) if line["status"] == 404} == {False}
 
 
+def test_tokens_that_are_named_are_dead_and_a_dry_run_says_so(sandbox: Peer) -> None:
+    sandbox.faults(fcm={"dead": [fcm_token("gone")]})
+    with connect(sandbox, "fcm") as client:
+        for changes in ({}, {"validate_only": True}):
+            path, headers, body = request(sandbox, "fcm", "gone")
+            assert client.post(path, headers, orjson.dumps(orjson.loads(body) | changes)).status == 404
+        assert client.post(*request(sandbox, "fcm", "here")).status == 200
+
+
 def test_a_dead_apns_token_says_since_when(sandbox: Peer) -> None:
     sandbox.faults(apns={"unregistered": 1, "unregistered_age_s": 3600})
     with sandbox.apns() as client:
