@@ -31,7 +31,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel
 
-__all__ = ["ChannelsMisconfigured", "open_channels"]
+__all__ = ["ChannelsMisconfigured", "open_channel", "open_channels"]
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,7 @@ async def open_channels(
         ChannelsMisconfigured: Credentials are incomplete, no channel is left, or there is no sandbox.
         CredentialsRejected: A credential file cannot be used.
     """
-    sandbox = await _ask_sandbox(settings) if settings.needs_sandbox else None
-    around = Around(settings, ledger, clock, _receipt_url(settings, sandbox), sandbox)
+    around = await _around(settings, ledger, clock)
     async with AsyncExitStack() as stack:
         senders: dict[Channel, ChannelSender] = {}
         for channel, opener in OPENERS.items():
@@ -101,6 +100,29 @@ async def open_channels(
         if not senders.keys() - {Channel.WEBSOCKET}:
             raise ChannelsMisconfigured("provider_mode is real, and no channel has credentials")
         yield senders
+
+
+@asynccontextmanager
+async def open_channel(
+    channel: Channel, settings: Settings, ledger: Ledger, clock: Clock = _utc_now
+) -> AsyncIterator[ChannelSender | None]:
+    """Open one channel's sender, as ``open_channels`` does, and close it at the end; None where settings leave it out.
+
+    Raises:
+        ChannelsMisconfigured: Credentials are incomplete, or there is no sandbox.
+        CredentialsRejected: A credential file cannot be used.
+    """
+    sender = await OPENERS[channel](await _around(settings, ledger, clock))
+    try:
+        yield sender
+    finally:
+        if sender is not None:
+            await sender.aclose()
+
+
+async def _around(settings: Settings, ledger: Ledger, clock: Clock) -> Around:
+    sandbox = await _ask_sandbox(settings) if settings.needs_sandbox else None
+    return Around(settings, ledger, clock, _receipt_url(settings, sandbox), sandbox)
 
 
 async def _open_fcm(around: Around) -> ChannelSender | None:

@@ -74,11 +74,12 @@ def test_the_admin_key_is_made_once_or_given(tmp_path: Path) -> None:
 
 
 def test_free_ports_and_fixed_ones(tmp_path: Path) -> None:
-    free = Settings(home=tmp_path, http_port=0, dagster_port=0, sandbox_port=0, gateway_port=0)
+    free = Settings(home=tmp_path, http_port=0, dagster_port=0, sandbox_port=0, gateway_port=0, token_desk_port=0)
     where = stack.choose_addresses(free)
     assert where.sandbox is not None
-    ports = {int(stack.port_of(url)) for url in (where.http, where.dagster, where.sandbox, where.gateway)}
-    assert len(ports) == 4
+    parts = (where.http, where.dagster, where.sandbox, where.gateway, where.token_desk)
+    ports = {int(stack.port_of(url)) for url in parts}
+    assert len(ports) == len(parts)
     assert min(ports) > 0
     fixed = stack.choose_addresses(free.model_copy(update={"http_port": 1234}))
     assert fixed.http == "http://127.0.0.1:1234"
@@ -105,13 +106,23 @@ def test_children_get_where_everything_is_but_not_the_admin_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_ADMIN_KEY", "secret")
-    settings = Settings(home=tmp_path, http_port=0, dagster_port=0, sandbox_port=0, gateway_port=0)
+    settings = Settings(home=tmp_path, http_port=0, dagster_port=0, sandbox_port=0, gateway_port=0, token_desk_port=0)
     where = stack.choose_addresses(settings)
     env = stack.child_environment(settings, where, tmp_path / "dagster")
     assert env["NOTIFY_HOME"] == str(tmp_path)
     assert env["NOTIFY_SANDBOX_URL"] == where.sandbox
     assert where.http.endswith(env["NOTIFY_HTTP_PORT"])
     assert where.gateway.endswith(env["NOTIFY_GATEWAY_PORT"])
+    assert where.token_desk.endswith(env["NOTIFY_TOKEN_DESK_PORT"])
     assert "secret" not in env.values()
     names = [spec.name for spec in stack.children(settings, where, env, tmp_path)]
-    assert sorted(names) == ["code-server", "daemon", "gateway", "ingress", "lander", "sandbox", "webserver"]
+    assert sorted(names) == [
+        "code-server",
+        "daemon",
+        "gateway",
+        "ingress",
+        "lander",
+        "sandbox",
+        "token-desk",
+        "webserver",
+    ]

@@ -22,7 +22,7 @@ STOP_S = 60.0
 
 def environment(home: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFY_")}
-    ports = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX", "GATEWAY")}
+    ports = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX", "GATEWAY", "TOKEN_DESK")}
     return {**inherited, **ports, "NOTIFY_HOME": str(home)}
 
 

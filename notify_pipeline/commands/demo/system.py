@@ -42,7 +42,7 @@ class RunningSystem:
 
     def __enter__(self) -> Self:
         self.home.parent.mkdir(parents=True, exist_ok=True)
-        free = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX", "GATEWAY")}
+        free = {f"NOTIFY_{name}_PORT": "0" for name in ("HTTP", "DAGSTER", "SANDBOX", "GATEWAY", "TOKEN_DESK")}
         environment = {**free, **os.environ, **self._settings, "NOTIFY_HOME": str(self.home)}
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command

@@ -17,6 +17,7 @@ from notify_pipeline.core.settings import Settings
 
 _LOOPBACK = "127.0.0.1"
 _LOCATION = "notify"
+_TOKEN_DESK = "notify_pipeline.delivery.token_desk"  # noqa: S105 - a module
 # Two steps of a broadcast, the drain, receipts and reports run beside each other: each takes a share, not the machine.
 _POLARS_THREADS = "2"
 # Dagster is pinned, and says at every start of every run what is in beta.
@@ -31,6 +32,7 @@ class Addresses:
     dagster: str
     sandbox: str | None
     gateway: str
+    token_desk: str
     code_socket: Path
 
     @property
@@ -53,6 +55,7 @@ def choose_addresses(settings: Settings) -> Addresses:
         dagster=f"http://{_LOOPBACK}:{_port(settings.dagster_port, _LOOPBACK)}",
         sandbox=sandbox,
         gateway=f"http://{settings.gateway_host}:{_port(settings.gateway_port, settings.gateway_host)}",
+        token_desk=f"http://{settings.token_desk_host}:{_port(settings.token_desk_port, settings.token_desk_host)}",
         code_socket=Path(tempfile.mkdtemp(prefix="notify-")) / "code.sock",
     )
 
@@ -72,6 +75,7 @@ def child_environment(settings: Settings, where: Addresses, dagster_home: Path) 
         "NOTIFY_HTTP_PORT": port_of(where.http),
         "NOTIFY_DAGSTER_PORT": port_of(where.dagster),
         "NOTIFY_GATEWAY_PORT": port_of(where.gateway),
+        "NOTIFY_TOKEN_DESK_PORT": port_of(where.token_desk),
         "DAGSTER_HOME": str(dagster_home.resolve()),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
@@ -96,6 +100,7 @@ def children(settings: Settings, where: Addresses, env: dict[str, str], output: 
         ChildSpec("code-server", _code_server(where), env, probes.accepts(where.code_socket)),
         ChildSpec("ingress", _ingress(settings, where), env, probes.http_answers(f"{where.http}/readyz")),
         ChildSpec("gateway", _python("ingest_api.gateway"), env, probes.http_answers(f"{where.gateway}/readyz")),
+        ChildSpec("token-desk", _python(_TOKEN_DESK), env, probes.http_answers(f"{where.token_desk}/readyz")),
         ChildSpec("lander", _notify("lander"), env, landing, outlives=True),
         ChildSpec("daemon", _dagster_daemon(where), env, _dagster(where, probes.daemons_healthy), ("code-server",)),
         ChildSpec("webserver", _webserver(where), env, _dagster(where, probes.code_loaded), ("code-server",)),
