@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -14,6 +15,7 @@ from hypothesis import settings
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.schema import METADATA
+from tests import browsers
 
 # CI tries the same examples at every run, so that a change is what turns it red, and half as many as hypothesis does by
 # itself; elsewhere each run tries new ones.
@@ -148,6 +150,16 @@ def sqlite_ledger(sqlite_url: str) -> Iterator[Ledger]:
     """An open, empty ledger on SQLite, for tests that the store makes no difference to."""
     with Ledger.open(sqlite_url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium of this module's own, see ``browsers``."""
+    path = browsers.executable()
+    if path is None:
+        pytest.skip("there is no Chromium here")
+    with browsers.opened(path) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
