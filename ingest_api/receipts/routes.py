@@ -9,7 +9,7 @@ from ingest_api.endpoint import Answer, Call, Group, empty
 from ingest_api.errors import ApiError, bad_request
 from ingest_api.keys import Access
 from ingest_api.receipts.logging import append
-from ingest_api.receipts.models import Beacon
+from ingest_api.receipts.models import Beacon, Click
 from notify_pipeline.core.ids import is_genuine
 
 GROUP = Group("receipts", "Beacons of devices: received, opened, clicked.")
@@ -39,8 +39,8 @@ def log_opened(call: Call, query: Beacon) -> Response:
 @GROUP.endpoint(
     "POST", "/notification/clicked", access=Access.PUBLIC, answers=_LOGGED, errors=_FORGED, name="log_clicked_by_post"
 )
-def log_clicked(call: Call, query: Beacon) -> Response:
-    """Record that a user clicked a notification."""
+def log_clicked(call: Call, query: Click) -> Response:
+    """Record that a user clicked a notification, or one of its actions."""
     return _log(call, query)
 
 

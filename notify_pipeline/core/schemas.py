@@ -143,6 +143,7 @@ RECEIPTS = _table(
     provider=_STR,
     delivery_id=_STR,
     at=_TIME,
+    action=_STR,  # the button that was clicked; nobody vouches for it
 )
 
 QUARANTINE = _table(

@@ -42,13 +42,12 @@ _TRY_ON: Final = 1_000
 # What is remembered between blocks: an hour has 3,600 seconds, a log some thousands of skeletons.
 _REMEMBERED: Final = 100_000
 
-EVENT_COLUMNS: Final = ("event", "notification_id", "platform", "provider", "delivery_id", "at")
+EVENT_COLUMNS: Final = ("event", "notification_id", "platform", "provider", "delivery_id", "at", "action")
 _EVENT_SCHEMA: Final[dict[str, Any]] = {
     "line": pl.UInt32,
-    **dict.fromkeys(EVENT_COLUMNS[:-1], pl.String),
-    "at": pl.Int64,
+    **{name: pl.Int64 if name == "at" else pl.String for name in EVENT_COLUMNS},
 }
-_FIELD_NAMES: Final = ("event", "notification_id", "platform", "provider")
+_FIELD_NAMES: Final = ("event", "notification_id", "platform", "provider", "action")
 _Value = TypeVar("_Value")
 
 
@@ -210,8 +209,7 @@ def _one_by_one(rest: pl.DataFrame, latest: int) -> tuple[pl.DataFrame, list[Ref
             refused.append(Refused(line, error.reason, raw))
             continue
         if isinstance(event, Event):
-            fields = (event.event, event.notification_id, event.platform, event.provider, event.delivery_id, event.at)
-            rows.append((line, *fields))
+            rows.append((line, *(getattr(event, name) for name in EVENT_COLUMNS)))
         else:
             other += 1
     return pl.DataFrame(rows, schema=_EVENT_SCHEMA, orient="row"), refused, other

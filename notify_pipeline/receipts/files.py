@@ -25,7 +25,7 @@ from notify_pipeline.receipts.lines import Reason
 FUTURE_TOLERANCE: Final = HOUR
 RAW_KEPT: Final = 1024
 # Above this size statistics and a dictionary per column chunk pay; all columns but two repeat.
-_DICTIONARY: Final = ["event", "notification_id", "platform", "provider"]
+_DICTIONARY: Final = ["event", "notification_id", "platform", "provider", "action"]
 _ROW_GROUP: Final = 500_000
 
 

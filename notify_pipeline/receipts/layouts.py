@@ -85,6 +85,7 @@ class Fields:
     notification_id: str | None
     platform: str
     provider: str
+    action: str | None
 
 
 def layouts_of(raw: bytes, latest: int) -> list[Layout]:
@@ -251,7 +252,8 @@ def _filled(layout: Layout, skeleton: bytes, sample: tuple[str, str, str]) -> Fi
         return None
     if here and event.notification_id != notification:
         return None
-    return Fields(event.event, None if here else event.notification_id, event.platform, event.provider)
+    notification_id = None if here else event.notification_id
+    return Fields(event.event, notification_id, event.platform, event.provider, event.action)
 
 
 def _end(joint: bytes) -> pl.Expr:

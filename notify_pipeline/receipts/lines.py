@@ -5,6 +5,9 @@ lines, anything vectorised (``blocks``, ``fast``).
 
 The line is a JSON object with ``datetime``, ``event`` (the URL path) and ``querystring`` (percent-encoded, in any
 order, with or without the question mark); further keys are allowed. Lines of other paths are other traffic.
+
+A click may name the ``action`` (button) that was clicked. Nobody has signed it, unlike the delivery id: one that is
+repeated or is no name of an action is as if it were not there, and the click counts all the same.
 """
 
 import re
@@ -18,6 +21,7 @@ from urllib.parse import unquote_plus
 import orjson
 
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, to_micros
+from notify_pipeline.core.send_checks import ACTION_PATTERN
 from notify_pipeline.core.vocabulary import Platform, ReceiptEvent
 
 # A CDN takes URLs up to 8 kB or so; a longer line is not one of ours, whatever it says.
@@ -25,6 +29,8 @@ MAX_LINE_BYTES: Final = 65_536
 EVENTS: Final = {f"/notification/{event}": event.value for event in ReceiptEvent}
 PLATFORMS: Final = frozenset(platform.value for platform in Platform)
 _FIELDS: Final = ("notificationId", "platform", "provider", "d")
+_ACTION_FIELD: Final = "action"
+_ACTION = re.compile(rf"{ACTION_PATTERN[:-1]}\Z")
 _DELIVERY_ID = re.compile(rf"[0-9a-f]{{{DELIVERY_ID_LENGTH}}}")
 # RFC 3339 as CDNs write it: a T or a blank, any fraction, Z or an offset or nothing (then UTC, their default).
 _TIME = re.compile(
@@ -54,7 +60,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A genuine-looking beacon. ``at`` is microseconds since the epoch; ``stamp`` is the datetime as it was written."""
+    """A genuine-looking beacon.
+
+    ``at`` is microseconds since the epoch; ``stamp`` is the datetime as it was written. Only clicks have an ``action``.
+    """
 
     event: str
     notification_id: str
@@ -63,6 +72,7 @@ class Event:
     delivery_id: str
     at: int
     stamp: str
+    action: str | None = None
 
 
 class Other:
@@ -110,8 +120,9 @@ def parse_line(raw: bytes, latest: int) -> Event | Other:
         raise LineRefusedError(Reason.BAD_TIME)
     if at > latest:
         raise LineRefusedError(Reason.FUTURE_TIME)
-    notification_id, platform, provider, delivery_id = _query(query)
-    return Event(event, notification_id, platform, provider, delivery_id, at, stamp)
+    notification_id, platform, provider, delivery_id, actions = _query(query)
+    action = _action(actions) if actions and event == ReceiptEvent.CLICKED else None
+    return Event(event, notification_id, platform, provider, delivery_id, at, stamp, action)
 
 
 def parse_time(stamp: str) -> int | None:
@@ -158,12 +169,15 @@ def _why_broken(raw: bytes) -> Reason:
     return Reason.BROKEN_JSON
 
 
-def _query(query: str) -> tuple[str, str, str, str]:
-    """Return notification id, platform, provider and delivery id of a query string."""
+def _query(query: str) -> tuple[str, str, str, str, list[str]]:
+    """Return notification id, platform, provider and delivery id of a query string, and actions as they stand there."""
     found: dict[str, str] = {}
+    actions: list[str] = []
     for pair in query.removeprefix("?").split("&"):
         name, _, value = pair.partition("=")
         if name not in _FIELDS:
+            if name == _ACTION_FIELD:
+                actions.append(value)
             continue
         if name in found:
             raise LineRefusedError(Reason.REPEATED_FIELD)
@@ -176,7 +190,16 @@ def _query(query: str) -> tuple[str, str, str, str]:
         raise LineRefusedError(Reason.UNKNOWN_PLATFORM)
     if _DELIVERY_ID.fullmatch(delivery_id) is None:
         raise LineRefusedError(Reason.BAD_DELIVERY_ID)
-    return notification_id, platform, provider, delivery_id
+    return notification_id, platform, provider, delivery_id, actions
+
+
+def _action(values: list[str]) -> str | None:
+    """Return the one action that is named, or None."""
+    try:
+        action = unquote_plus(values[0], errors="strict")
+    except UnicodeDecodeError:
+        return None
+    return action if len(values) == 1 and _ACTION.match(action) else None
 
 
 def _decode(value: str) -> str:

@@ -85,6 +85,16 @@ def test_a_bad_beacon_names_its_parameter(house: House, changes: dict[str, str],
     assert logged(house) == {}
 
 
+def test_a_click_may_name_the_action_and_nothing_else_may(house: House) -> None:
+    query = beacon(house, action="read-later")
+    house.anonymous.ok("GET", f"/notification/clicked?{query}")
+    house.anonymous.ok("POST", f"/notification/clicked?{query}")
+    for path, asked in (("received", query), ("opened", query), ("clicked", beacon(house, action="read%20later"))):
+        answered = house.anonymous.call("GET", f"/notification/{path}?{asked}")
+        assert (answered.status_code, fields_of(answered)) == (422, {"action"})
+    assert [line["querystring"] for lines in logged(house).values() for line in lines] == [query, query]
+
+
 def test_a_preview_is_no_receipt(house: House) -> None:
     answered = house.anonymous.call("HEAD", f"/notification/received?{beacon(house)}")
     assert (answered.status_code, answered.headers["Allow"]) == (405, "GET, POST")

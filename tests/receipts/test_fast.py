@@ -27,8 +27,7 @@ def expected(lines: list[bytes]) -> tuple[list[tuple[Any, ...]], list[tuple[int,
             refused.append((number, error.reason.value))
             continue
         if isinstance(event, Event):
-            fields = (event.event, event.notification_id, event.platform, event.provider, event.delivery_id, event.at)
-            events.append(fields)
+            events.append(tuple(getattr(event, name) for name in fast.EVENT_COLUMNS))
         else:
             other += 1
     return events, refused, other
@@ -51,6 +50,14 @@ def always_vectorised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 ids = st.integers(0, 5).map(lambda n: delivery_id(str(n)))
 notifications = st.sampled_from(["n1", "N-2_.~", "a/b c", "ü", "a&b=c", 'q"q', "back\\slash", "0", "sample", "other"])
+# Names of actions, things that are none, and names that look like what is taken out of lines.
+actions = (
+    st.sampled_from(
+        ["read", "Read.later-2_", "", "a b", "ü", "a/b", "x" * 65, "notificationId=n1", "%zz", "2001-02-03T04:05:06Z"]
+    )
+    | ids
+)
+EVENTS = ("received", "opened", "clicked", "clicked", "x")
 moments = st.integers(-3_600_000, 7_300_000).map(lambda ms: HOUR + timedelta(milliseconds=ms))
 
 
@@ -69,6 +76,10 @@ def queries(draw: st.DrawFn) -> str:
         fields.append(
             draw(st.sampled_from([("x", delivery_id("x")), ("d", delivery_id("y")), ("xnotificationId", "n1")]))
         )
+    if draw(st.integers(0, 2)) == 0:
+        fields.insert(draw(st.integers(0, len(fields))), ("action", draw(actions)))
+    if draw(st.integers(0, 19)) == 0:
+        fields.append(("action", draw(actions)))
     if draw(st.integers(0, 9)) == 0:
         fields = fields[1:]
     return draw(st.sampled_from(["", "?"])) + "&".join(f"{name}={quote(value, safe='')}" for name, value in fields)
@@ -81,7 +92,7 @@ def records(draw: st.DrawFn) -> bytes:
     stamp = draw(moments).isoformat(timespec=timespec)
     fields: list[tuple[str, Any]] = [
         ("datetime", draw(st.sampled_from([stamp, stamp.replace("+00:00", "Z"), stamp[:-6], "never"]))),
-        ("event", draw(st.sampled_from([f"/notification/{e}" for e in ("received", "opened", "x")] + ["/", "/é"]))),
+        ("event", draw(st.sampled_from([f"/notification/{e}" for e in EVENTS] + ["/", "/é"]))),
         ("querystring", draw(queries())),
     ]
     tails: list[tuple[str, Any]] = [
@@ -141,6 +152,10 @@ def test_texts_that_look_like_slots() -> None:
         line(f"xnotificationId=evil&notificationId=sample&platform=ios&provider=apns&d={delivery_id('a')}"),
         line(query(), note=delivery_id("b")),
         line(query() + "&d"),
+        line(query() + f"&action={delivery_id('a')}", "/notification/clicked"),
+        line(f"action={delivery_id('a')}&{query()}", "/notification/clicked"),
+        line(f"{query('sample')}&action=sample", "/notification/clicked"),
+        line(f"{query()}&action=0123456789abcdef0123456789abcdef01234567", "/notification/clicked"),
         b"\x01" + line(),
         line().replace(b"n1", b"n\x01"),
         line().replace(b"n1", b"n\x02"),
@@ -166,10 +181,12 @@ def test_a_usual_log_leaves_nothing_to_the_slow_way(monkeypatch: pytest.MonkeyPa
         lines = []
         for n in range(300):
             platform, provider = ("ios", "apns") if n % 3 else ("android", "fcm")
-            event = f"/notification/{('received', 'opened', 'clicked')[n % 7 % 3]}"
+            kind = ("received", "opened", "clicked")[n % 7 % 3]
+            event = f"/notification/{kind}"
+            action = f"&action=button-{n % 2}" if kind == "clicked" and n % 5 else ""
             tail = {key: f"{value}{n % 11}" for key, value in more.items()}
             moment = HOUR + timedelta(milliseconds=n)
-            lines.append(line(query(f"n{n % 5}", str(n), platform, provider), event, moment, **tail))
+            lines.append(line(query(f"n{n % 5}", str(n), platform, provider) + action, event, moment, **tail))
             lines.append(line(f"x={n}", "/article", moment, **tail))
         check(lines)
     assert rest == [0, 0]

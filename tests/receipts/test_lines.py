@@ -25,6 +25,31 @@ def test_a_beacon(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("added", "action"),
+    [
+        ("action=read.Later_1-2", "read.Later_1-2"),
+        ("action=%72ead", "read"),
+        ("", None),
+        ("action=", None),
+        ("action", None),
+        ("action=a%20b", None),
+        ("action=%ff", None),
+        ("action=a%00", None),
+        ("action=a%0A", None),
+        (f"action={'x' * 65}", None),
+        ("action=a&action=a", None),
+    ],
+)
+def test_a_click_counts_whatever_it_says_was_clicked(added: str, action: str | None) -> None:
+    event = parse_line(line(f"{added}&{query()}", "/notification/clicked"), LATEST)
+    assert isinstance(event, Event)
+    assert (event.event, event.delivery_id, event.action) == ("clicked", delivery_id("a"), action)
+    other = parse_line(line(f"{added}&{query()}", "/notification/opened"), LATEST)
+    assert isinstance(other, Event)
+    assert (other.event, other.action) == ("opened", None)
+
+
+@pytest.mark.parametrize(
     "querystring",
     [
         "?" + query("a/b c"),
