@@ -16,8 +16,8 @@ from werkzeug.routing import MapAdapter
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# RFC 9110 §8.6: no Content-Length in an answer with status 1xx or 204. 304 is never sent here.
-_WITHOUT_LENGTH = 204
+# RFC 9110 §8.6: no Content-Length in an answer with status 1xx or 204; in a 304 it would be the length of the 200.
+_WITHOUT_LENGTH = frozenset({204, 304})
 
 
 class _NoSession(SessionInterface):
@@ -47,7 +47,7 @@ class LeanResponse(Response):
         """Answer; Werkzeug's way also mends relative locations and streams, which we have none of."""
         body = b"".join(self.iter_encoded())
         headers = self.headers.to_wsgi_list()
-        if self.status_code != _WITHOUT_LENGTH:
+        if self.status_code not in _WITHOUT_LENGTH:
             headers.append(("Content-Length", str(len(body))))
         start_response(self.status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -213,6 +213,9 @@ CASES: dict[Route, Case] = {
     ("POST", "/callbacks/{callback_id}/messages/{message_id}/retry"): Case(202),
     ("GET", "/reports"): Case(),
     ("GET", "/reports/{notification_id}"): Case(),
+    ("GET", "/push/script.js"): Case(),
+    ("GET", "/push/worker.js"): Case(),
+    ("GET", "/push/demo"): Case(),
     ("GET", "/healthz"): Case(),
     ("GET", "/readyz"): Case(),
     **{

@@ -1,0 +1,105 @@
+"""The page script, the service worker and the demo page as they are served.
+
+Belongs here: their bytes, and the headers that let browsers use and keep them. Does not belong here: what they do
+(``static``), the routes.
+"""
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from flask import Request, Response
+
+from ingest_api.lean import LeanResponse
+
+JAVASCRIPT = "text/javascript; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+# Nothing here is secret or differs from caller to caller.
+_COMMON = [("X-Content-Type-Options", "nosniff"), ("Vary", "Accept-Encoding")]
+# For an hour browsers use it without asking, so that a page's view costs no request here; a day more while they ask.
+_SCRIPT = [
+    ("Cache-Control", "public, max-age=3600, stale-while-revalidate=86400"),
+    # Pages of any site load it, those that isolate themselves too (Cross-Origin-Embedder-Policy: require-corp).
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+]
+# Browsers that have it ask each time whether it is still the same: what they show shall not be a day behind.
+_WORKER = [
+    ("Cache-Control", "no-cache"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+    # For sites that pass /push/ on from their own origin: the worker may then serve any scope there.
+    ("Service-Worker-Allowed", "/"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A file, ready to be sent."""
+
+    body: bytes
+    packed: bytes  # with gzip
+    tag: str
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def made(cls, body: bytes, content_type: str, headers: Sequence[tuple[str, str]]) -> "Served":
+        """Prepare a file."""
+        # Weak: the same for both encodings (RFC 9110 section 8.8.3.3).
+        tag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return cls(body, gzip.compress(body, mtime=0), tag, content_type, (*_COMMON, *headers))
+
+    def answer(self, request: Request) -> Response:
+        """Answer with the file, or 304 to whoever has it."""
+        headers = [*self.headers, ("ETag", self.tag)]
+        if request.if_none_match.contains_weak(self.tag[3:-1]):
+            response = LeanResponse(status=304, headers=headers)
+            del response.headers["Content-Type"]
+            return response
+        if request.accept_encodings["gzip"]:
+            return LeanResponse(
+                self.packed, 200, [*headers, ("Content-Encoding", "gzip")], content_type=self.content_type
+            )
+        return LeanResponse(self.body, 200, headers, content_type=self.content_type)
+
+
+@cache
+def script() -> Served:
+    """The page script."""
+    return Served.made(_read("script.js"), JAVASCRIPT, _SCRIPT)
+
+
+@cache
+def worker() -> Served:
+    """The service worker."""
+    return Served.made(_read("worker.js"), JAVASCRIPT, _WORKER)
+
+
+@cache
+def demo() -> Served:
+    """The demo page: one document, with its style and script inside, which its policy names by their digests."""
+    style, code = _read("demo.css"), _read("demo.js")
+    page = _read("demo.html").replace(b"/* style */", style).replace(b"/* script */", code)
+    # The page speaks to its own origin only; icons of notifications may be anyone's.
+    policy = (
+        f"default-src 'none'; script-src 'self' {_digest(code)}; style-src {_digest(style)}; connect-src 'self'; "
+        "worker-src 'self'; img-src 'self' https: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = [
+        ("Content-Security-Policy", policy),
+        ("Cache-Control", "no-cache"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Robots-Tag", "noindex, nofollow"),
+    ]
+    return Served.made(page, HTML, headers)
+
+
+def _read(name: str) -> bytes:
+    return files("ingest_api.push_script").joinpath("static", name).read_bytes()
+
+
+def _digest(inline: bytes) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline).digest()).decode()}'"
