@@ -5,6 +5,7 @@ belong here: where a provider wants them put (``fcm``, ``apns``, ``webpush``).
 """
 
 import dataclasses
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from notify_pipeline.channels.splice import Hole, Personal
@@ -39,6 +40,19 @@ def data_keys(
         "image_url": content.image_url,
     }
     return {**content.data, **{key: value for key, value in ours.items() if value is not None}}
+
+
+def buttons(content: Content) -> dict[str, Any]:
+    """Return what a page's own worker, or an app, shows and opens beside the text, where it is set.
+
+    ``icon_url``, and ``actions``: a list of ``action``, ``title`` and perhaps ``link`` and ``icon_url``.
+    """
+    made: dict[str, Any] = {}
+    if content.icon_url is not None:
+        made["icon_url"] = content.icon_url
+    if content.actions:
+        made["actions"] = [action.stored for action in content.actions]
+    return made
 
 
 def opened(content: Content, personal: Personal) -> Content:

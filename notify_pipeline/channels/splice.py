@@ -11,15 +11,16 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import orjson
 
 from notify_pipeline.channels.base import ContentRejected
+from notify_pipeline.channels.fields import Fields
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
-from notify_pipeline.core.personal import BRACKETS, FIELD, PERSONAL_FIELDS
-from notify_pipeline.core.records import Recipient
+from notify_pipeline.core.personal import FIELD
+from notify_pipeline.core.records import Notification, Recipient
 
 # Unreserved characters of RFC 3986: they mean themselves in JSON strings and in query strings.
 DELIVERY_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{DELIVERY_ID_LENGTH}}}")
@@ -61,7 +62,7 @@ class Template:
         return itemgetter(*self.order)
 
 
-def encode(value: Mapping[str, Any]) -> bytes:
+def encode(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """Return compact JSON in UTF-8.
 
     Raises:
@@ -82,15 +83,17 @@ def template(raw: bytes, holes: Sequence[Hole]) -> Template:
 
 
 class Personal:
-    """The personal fields of one message: a hole for each name, and what a recipient puts into them.
+    """The personal fields of one message: a hole for each, and what a recipient puts into them.
 
     Attributes:
-        holes: In the order of the values that ``values`` returns.
+        holes: In the order of the values that ``values`` returns; complete when all texts were opened.
         used: Whether any text had a field.
     """
 
-    def __init__(self) -> None:
-        self.holes = [Hole() for _ in PERSONAL_FIELDS]
+    def __init__(self, notification: Notification) -> None:
+        """Args: notification: the send that the message is of."""
+        self._fields = Fields(notification)
+        self.holes = [Hole() for _ in range(len(self._fields))]
         self.used = False
 
     def opened(self, text: str) -> str:
@@ -105,16 +108,16 @@ class Personal:
 
     def values(self, recipient: Recipient) -> tuple[bytes, ...]:
         """Return what a recipient puts into the holes, as the inside of JSON strings; nothing where it has nothing."""
-        return tuple(_escaped(text) if text else b"" for text in _FIELDS_OF(recipient))
+        return tuple(_escaped(text) if text else b"" for text in self._fields.texts(recipient))
 
     def _mark(self, found: "re.Match[str]") -> str:
-        if found[1] not in PERSONAL_FIELDS:
-            return "[[[" if found[1] == BRACKETS else found[0]
+        place = self._fields.read(found[1])
+        if isinstance(place, str):
+            return place
         self.used = True
-        return self.holes[PERSONAL_FIELDS.index(found[1])].mark
-
-
-_FIELDS_OF = attrgetter(*PERSONAL_FIELDS)
+        if place == len(self.holes):
+            self.holes.append(Hole())
+        return self.holes[place].mark
 
 
 def _escaped(text: str) -> bytes:

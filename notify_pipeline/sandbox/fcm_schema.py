@@ -76,6 +76,25 @@ def _struct(value: Any, path: str, violations: Violations) -> None:
         _wrong(path, "type.googleapis.com/google.protobuf.Struct", value, violations)
 
 
+def _shown(value: Any, path: str, violations: Violations) -> None:
+    """Check what a browser is to show: to Google it is any object, but ``showNotification`` throws at such actions.
+
+    Source: https://notifications.spec.whatwg.org/#dictdef-notificationaction
+    """
+    _struct(value, path, violations)
+    if isinstance(value, dict) and value.get("actions") is not None:
+        _list(_action)(value["actions"], f"{path}.actions", violations)
+
+
+def _action(value: Any, path: str, violations: Violations) -> None:
+    _struct(value, path, violations)
+    if isinstance(value, dict):
+        for name in ("action", "title"):
+            _string(value.get(name), f"{path}.{name}", violations)
+        if "icon" in value:
+            _string(value["icon"], f"{path}.icon", violations)
+
+
 def _string_map(value: Any, path: str, violations: Violations) -> None:
     if not isinstance(value, dict):
         _wrong(path, "Map", value, violations)
@@ -179,7 +198,7 @@ _MESSAGE = _message(
         "WebpushConfig",
         headers=_string_map,
         data=_string_map,
-        notification=_struct,
+        notification=_shown,
         fcm_options=_message("WebpushFcmOptions", link=_string, **_LABEL),
     ),
     apns=_message(

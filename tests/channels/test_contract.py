@@ -12,7 +12,8 @@ from h2.errors import ErrorCodes
 
 from notify_pipeline.channels.base import CREDENTIALS, NO_ANSWER, NOT_PROCESSED, ContentRejected
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.records import Content, Notification, Recipient
+from notify_pipeline.core.records import Action as Button
+from notify_pipeline.core.records import Audience, Content, Notification, Recipient, Visitor
 from notify_pipeline.core.vocabulary import Outcome, Priority
 from tests.channels.harness import CHANNELS, IMPATIENT_S, LIBRARY, WIRE, Harness, Open, notification, send, utc_now
 from tests.channels.peer import Action, GoAway, Hang, Reply, Reset, Seen
@@ -326,6 +327,11 @@ CONTENTS = {
     "personal": Content("For [[[user_id]]]", "[[[locale]]]", data={"who": "[[[user_id]]]"}),
     "data only": Content(data={"k": "1"}),
     "a link of the app's": Content("Title", "Body", "app://here"),
+    "buttons": Content(
+        "Title",
+        icon_url="https://example.com/i.png",
+        actions=(Button("read", "R", "https://example.com/1", "https://example.com/r.png"), Button("mute", "M")),
+    ),
 }
 
 
@@ -341,7 +347,9 @@ def test_both_transports_bring_the_same_to_the_peer(name: str, content: Content,
             return seen, harness
 
     async def main() -> None:
-        for changes in ({}, {"priority": Priority.LOW, "collapse_key": "key ü", "category": "c"}, {"dry_run": True}):
+        own = Audience(domain="example.com", visitors=(Visitor("guid", {}),))
+        odd = {"priority": Priority.LOW, "collapse_key": "key ü", "category": "c", "audience": own}
+        for changes in ({}, odd, {"dry_run": True}):
             sent = notification(content=content, expires_at=now + timedelta(hours=1), **changes)
             if sent.dry_run and name == "apns-ios":
                 continue  # it reaches no provider

@@ -1,5 +1,6 @@
 """What is sent: payloads of both providers for any content, and their limits."""
 
+import dataclasses
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,8 +19,9 @@ from notify_pipeline.channels.fcm.message import MAX_PAYLOAD_BYTES as FCM_LIMIT
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.payload import collapse_key
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, short_hash
-from notify_pipeline.core.records import Content, Notification, Recipient
+from notify_pipeline.core.records import Action, Content, Notification, Recipient
 from notify_pipeline.core.vocabulary import Platform, Priority
+from notify_pipeline.sandbox import fcm_schema
 from tests.channels.harness import RECEIPTS, notification
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -72,6 +74,46 @@ def test_web() -> None:
     assert web["notification"]["image"] == "https://example.com/i.png"
     assert "android" not in request["message"]
     assert request["message"]["data"]["platform"] == "web"
+
+
+BUTTONS = Content(
+    "T",
+    icon_url="https://example.com/i.png",
+    actions=(
+        Action("read", 'R"ead', "https://example.com/1?a=%s", "https://example.com/r.png"),
+        Action("mute", "Mute [[[user_id]]]"),
+    ),
+)
+
+
+def test_fcm_shows_buttons_in_browsers_and_gives_their_links_as_data() -> None:
+    _, request = rendered(FCM, Platform.WEB, made(content=BUTTONS), TOKEN)
+    message = request["message"]
+    assert message["webpush"]["notification"]["icon"] == message["data"]["icon_url"] == "https://example.com/i.png"
+    assert message["webpush"]["notification"]["actions"] == [
+        {"action": "read", "title": 'R"ead', "icon": "https://example.com/r.png"},
+        {"action": "mute", "title": "Mute [[[user_id]]]"},
+    ]
+    assert orjson.loads(message["data"]["actions"]) == [action.stored for action in BUTTONS.actions]
+    _, request = rendered(FCM, Platform.ANDROID, made(content=BUTTONS), TOKEN)
+    assert request["message"]["data"]["icon_url"] == "https://example.com/i.png"
+    assert orjson.loads(request["message"]["data"]["actions"]) == [action.stored for action in BUTTONS.actions]
+    assert fcm_schema.check(request) == []
+    _, payload = rendered(APNS, Platform.IOS, made(content=BUTTONS), DEVICE)
+    assert not {"icon_url", "actions"} & payload.keys()
+
+
+def test_fcm_counts_buttons_where_they_are_shown_and_where_they_are_data() -> None:
+    def size_of(length: int) -> int:
+        content = dataclasses.replace(BUTTONS, actions=(Action("a", "x" * 50, "https://example.com/" + "y" * length),))
+        _, request = rendered(FCM, Platform.WEB, made(content=content), TOKEN)
+        data, shown = request["message"]["data"], request["message"]["webpush"]["notification"]
+        return sum(len(key) + len(value) for key, value in data.items()) + len(orjson.dumps(shown))
+
+    room = FCM_LIMIT - size_of(0)
+    assert size_of(room) == FCM_LIMIT
+    with pytest.raises(ContentRejected):
+        size_of(room + 1)
 
 
 def test_a_link_that_fcm_would_refuse_is_left_to_the_service_worker() -> None:
@@ -184,6 +226,10 @@ CONTENT = st.builds(
     link=st.none() | TEXT,
     image_url=st.none() | TEXT,
     data=st.dictionaries(KEYS, TEXT, max_size=5),
+    icon_url=st.none() | TEXT,
+    actions=st.lists(
+        st.builds(Action, action=TEXT, title=TEXT, link=st.none() | TEXT, icon_url=st.none() | TEXT), max_size=3
+    ).map(tuple),
 )
 TOKENS = st.from_regex(FCM.address, fullmatch=True)
 IDS = st.from_regex(rf"[A-Za-z0-9_-]{{1,{DELIVERY_ID_LENGTH}}}", fullmatch=True)
@@ -201,7 +247,7 @@ def _check_data(data: dict[str, Any], sent: Notification, platform: Platform, pr
         "d": [d],
     }
     for key, value in sent.content.data.items():
-        if key not in (*OURS, "aps", "title", "body", "link", "image_url"):
+        if key not in (*OURS, "aps", "title", "body", "link", "image_url", "icon_url", "actions"):
             assert data[key] == value
 
 
@@ -221,6 +267,9 @@ def test_fcm_bodies_are_valid_json_for_any_content(
     _check_data(message["data"], sent, platform, "fcm", d)
     if platform is Platform.ANDROID and content.title is not None:
         assert message["data"]["title"] == content.title
+    if content.actions:
+        assert orjson.loads(message["data"]["actions"]) == [action.stored for action in content.actions]
+    assert all("token" in field for field, _ in fcm_schema.check(request))
 
 
 @given(CONTENT, TEXT.filter(bool), IDS)

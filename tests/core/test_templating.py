@@ -14,6 +14,7 @@ from notify_pipeline.channels.splice import Personal
 from notify_pipeline.core.personal import FIELD, PERSONAL_FIELDS
 from notify_pipeline.core.template_values import MAX_FIELD_CHARACTERS, MAX_HTML, MAX_TEXT
 from notify_pipeline.core.templating import MAX_PARTS, MissingFields, RenderFailed, check, render
+from tests.channels.harness import notification
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ KNOWN = {name: f"<{name}>" for name in PERSONAL_FIELDS} | {"brackets": "[[["}
 
 def read(text: str) -> str:
     """What a recipient reads whose registration has ``<name>`` for each field: as channels fill it in."""
-    personal = Personal()
+    personal = Personal(notification())
     text = personal.opened(text)
     for name, hole in zip(PERSONAL_FIELDS, personal.holes, strict=True):
         text = text.replace(hole.mark, KNOWN[name])

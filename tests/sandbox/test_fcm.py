@@ -104,6 +104,17 @@ def test_a_pretty_printed_body_stays_one_log_line(sandbox: Peer) -> None:
     assert line["body"]["message"]["token"] == TOKEN
 
 
+def test_actions_that_no_browser_would_show_are_refused(sandbox: Peer) -> None:
+    def answered(actions: Any) -> int:
+        shown = {"title": "T", "icon": "https://example.com/i.png", "actions": actions}
+        return send(sandbox, {"message": {"token": TOKEN, "webpush": {"notification": shown}}}).status
+
+    good = {"action": "read", "title": "Read"}
+    assert answered([good, {**good, "icon": "https://example.com/r.png"}]) == 200
+    for odd in ("read", ["read"], [{"action": "read"}], [{"title": "Read"}], [{**good, "icon": None}]):
+        assert answered(odd) == 400, odd
+
+
 def test_fid_topic_and_condition_are_targets(sandbox: Peer) -> None:
     for target, value in (("fid", "c" + "x" * 21), ("topic", "news"), ("condition", "'a' in topics")):
         message = {target: value, "data": {"a": "b"}}

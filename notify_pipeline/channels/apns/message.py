@@ -52,7 +52,7 @@ class ApnsCodec:
 
     def prepare(self, notification: Notification, platform: Platform) -> ApnsMessage:
         """See ``ChannelSender.prepare``."""
-        delivery_id, personal = splice.Hole(), splice.Personal()
+        delivery_id, personal = splice.Hole(), splice.Personal(notification)
         asked = dataclasses.replace(notification, content=opened(notification.content_on(self.name), personal))
         data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id)
         body = splice.encode({**data, "aps": _aps(asked)})

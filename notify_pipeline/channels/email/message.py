@@ -18,6 +18,7 @@ from email.utils import format_datetime, formataddr
 
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message
 from notify_pipeline.channels.email.texts import Text, page, plain, values_of
+from notify_pipeline.channels.fields import Fields
 from notify_pipeline.core import consents, mail_origin, unsubscribe_tokens
 from notify_pipeline.core.ids import short_hash
 from notify_pipeline.core.mail_addresses import is_mail_address
@@ -74,6 +75,7 @@ class Mail(Message):
     subject: Text
     text: Text
     html: Text
+    fields: Fields
     common: bytes  # header lines
     subject_line: bytes | None
     text_part: bytes | None
@@ -103,8 +105,9 @@ def prepare(notification: Notification, platform: Platform, letterhead: Letterhe
     if not (content.title or content.body or content.html):
         raise ContentRejected("no_content", "an e-mail needs a title, a body or html")
     footer = notification.category is not None
-    subject = Text.of(content.title or "")
-    text, page_ = Text.of(plain(content, footer=footer)), Text.of(page(content, footer=footer))
+    fields = Fields(notification)
+    sources = (content.title or "", plain(content, footer=footer), page(content, footer=footer))
+    subject, text, page_ = (Text.of(source, fields) for source in sources)
     try:
         made = Mail(
             notification,
@@ -112,6 +115,7 @@ def prepare(notification: Notification, platform: Platform, letterhead: Letterhe
             subject,
             text,
             page_,
+            fields,
             _common(notification, letterhead),
             _subject(subject.filled([])) if subject.is_same_for_all else None,
             _part("plain", text.filled([])) if text.is_same_for_all else None,
@@ -129,7 +133,8 @@ def render(mail: Mail, letterhead: Letterhead, recipient: Recipient, delivery_id
     """Return one recipient's message, lines ended by CRLF; the same in every retry but for its date."""
     notification = mail.notification
     url = _unsubscribe_url(notification, letterhead, recipient)
-    values = values_of(recipient, url)
+    texts = mail.fields.texts(recipient)
+    values = values_of(texts, url)
     origin = mail_origin.mint(letterhead.origin_secret, Origin(notification.tenant, delivery_id))
     own = [
         f"To: <{recipient.address}>",
@@ -142,7 +147,7 @@ def render(mail: Mail, letterhead: Letterhead, recipient: Recipient, delivery_id
         # RFC 2369; RFC 8058: whoever posts that line of the second header to the address has unsubscribed.
         own += [unsubscribe, "List-Unsubscribe-Post: List-Unsubscribe=One-Click"]
     text = mail.text_part or _part("plain", mail.text.filled(values))
-    page_ = mail.html_part or _part("html", mail.html.filled(values_of(recipient, url, html.escape)))
+    page_ = mail.html_part or _part("html", mail.html.filled(values_of(texts, url, html.escape)))
     parts = [
         mail.common,
         "".join(f"{line}\r\n" for line in own).encode(),

@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from notify_pipeline.channels.email.reading import as_text
-from notify_pipeline.core.personal import BRACKETS, FIELD, PERSONAL_FIELDS, literal
-from notify_pipeline.core.records import Content, Recipient
+from notify_pipeline.channels.fields import Fields
+from notify_pipeline.core.personal import FIELD, literal
+from notify_pipeline.core.records import Content
 
 # What stands for the unsubscribe link in a text; a NUL cannot be in any content.
 UNSUBSCRIBE = "\0unsubscribe\0"
 _PLACE = re.compile(f"{FIELD.pattern}|({UNSUBSCRIBE})")
+# Its place, whatever fields there are: the last.
+_LAST = -1
 _FOOTER = "Unsubscribe"
 _BODY_END = re.compile(r"</body\s*>", re.IGNORECASE)
 _WEB = re.compile(r"https?://", re.IGNORECASE)
@@ -34,7 +37,7 @@ class Text:
     """A text with places: what stands before each, and what belongs there."""
 
     pieces: tuple[str, ...]
-    places: tuple[int, ...]  # the index of a personal field; after the last of them: the unsubscribe link
+    places: tuple[int, ...]  # of personal fields; ``_LAST``: the unsubscribe link
 
     @property
     def is_same_for_all(self) -> bool:
@@ -42,20 +45,18 @@ class Text:
         return not self.places
 
     @classmethod
-    def of(cls, source: str) -> "Text":
+    def of(cls, source: str, fields: Fields) -> "Text":
         """Find the places in a text. Names that are no field's stay as they are."""
         pieces: list[list[str]] = [[]]
         places, start = [], 0
         for found in _PLACE.finditer(source):
             pieces[-1].append(source[start : found.start()])
             start = found.end()
-            if found[2]:
-                places.append(len(PERSONAL_FIELDS))
-            elif found[1] in PERSONAL_FIELDS:
-                places.append(PERSONAL_FIELDS.index(found[1]))
-            else:
-                pieces[-1].append("[[[" if found[1] == BRACKETS else found[0])
+            place = _LAST if found[2] else fields.read(found[1])
+            if isinstance(place, str):
+                pieces[-1].append(place)
                 continue
+            places.append(place)
             pieces.append([])
         pieces[-1].append(source[start:])
         return cls(tuple(map("".join, pieces)), tuple(places))
@@ -70,9 +71,9 @@ class Text:
         return "".join(made)
 
 
-def values_of(recipient: Recipient, unsubscribe_url: str, escape: Callable[[str], str] = str) -> list[str]:
-    """Return what a recipient puts into places; nothing where they have nothing."""
-    return [escape(getattr(recipient, name) or "") for name in PERSONAL_FIELDS] + [escape(unsubscribe_url)]
+def values_of(texts: Sequence[str | None], unsubscribe_url: str, escape: Callable[[str], str] = str) -> Sequence[str]:
+    """Return what goes into places, of a recipient's texts (``Fields.texts``)."""
+    return [escape(text or "") for text in (*texts, unsubscribe_url)]
 
 
 def plain(content: Content, *, footer: bool) -> str:

@@ -9,7 +9,9 @@ https://firebase.google.com/docs/cloud-messaging/customize-messages/collapsible-
 Android gets data messages. A notification message is shown by the system without waking the app, so that no beacon
 would be called, and it ignores the collapse key, so that a resend would show twice; with a data message the app does
 both. Its title and body are then data keys. Browsers get notification and data: there the service worker is woken for
-both kinds. FCM stores four different collapse keys per device that is offline, and drops others.
+both kinds. FCM's own script shows the buttons and leaves a click on one to the page's worker, which finds its link in
+the data: an action of FCM's has none. FCM stores four different collapse keys per device that is offline, and drops
+others.
 """
 
 import dataclasses
@@ -24,10 +26,10 @@ from firebase_admin import messaging
 from notify_pipeline.channels import splice
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message, Render, Verdict
 from notify_pipeline.channels.fcm.errors import classify, message_id
-from notify_pipeline.channels.payload import URGENCY, collapse_key, data_keys, opened
+from notify_pipeline.channels.payload import URGENCY, buttons, collapse_key, data_keys, opened
 from notify_pipeline.channels.transport import Answer, Headers
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, short_hash
-from notify_pipeline.core.records import MAX_TTL_S, Notification, Recipient
+from notify_pipeline.core.records import MAX_TTL_S, Content, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 
 # "4096 bytes for most messages ... This includes both the keys and the values."
@@ -61,9 +63,9 @@ class FcmCodec:
 
     def prepare(self, notification: Notification, platform: Platform) -> FcmMessage:
         """See ``ChannelSender.prepare``."""
-        token, delivery_id, ttl, personal = splice.Hole(), splice.Hole(), splice.Hole(), splice.Personal()
+        token, delivery_id, ttl, personal = splice.Hole(), splice.Hole(), splice.Hole(), splice.Personal(notification)
         asked = dataclasses.replace(notification, content=opened(notification.content_on(self.name), personal))
-        data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id)
+        data = data_keys(asked, platform, self.provider, self._receipt_url, delivery_id) | _as_text(asked.content)
         for key in data:
             if key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES):
                 raise ContentRejected("reserved_data_key", f"FCM keeps the data key {key!r} for itself")
@@ -126,6 +128,14 @@ class FcmCodec:
         return classify(answer, now)
 
 
+def _as_text(content: Content) -> dict[str, str]:
+    """Return icon and buttons as data, whose values are text: the buttons as JSON. No recipient has others."""
+    return {
+        key: value if isinstance(value, str) else splice.encode(value).decode()
+        for key, value in buttons(content).items()
+    }
+
+
 def _android(notification: Notification, data: dict[str, str]) -> messaging.Message:
     content = notification.content
     shown = {"title": content.title, "body": content.body}
@@ -144,8 +154,14 @@ def _web(notification: Notification, data: dict[str, str]) -> messaging.Message:
     content, key = notification.content, collapse_key(notification)
     shown = None
     if content.title is not None or content.body is not None:
+        actions = [messaging.WebpushNotificationAction(a.action, a.title, a.icon_url) for a in content.actions]
         shown = messaging.WebpushNotification(
-            title=content.title, body=content.body, image=content.image_url, tag=short_hash(key)
+            title=content.title,
+            body=content.body,
+            image=content.image_url,
+            tag=short_hash(key),
+            icon=content.icon_url,
+            actions=actions or None,
         )
     # FCM takes nothing but https here; other links are the service worker's to open.
     link = content.link if content.link and content.link.startswith("https://") else None

@@ -123,7 +123,10 @@ def read_message(body: bytes) -> tuple[messaging.Message, bool]:
     if "webpush" in fields:
         webpush = fields["webpush"]
         if "notification" in webpush:
-            webpush["notification"] = messaging.WebpushNotification(**webpush["notification"])
+            shown = webpush["notification"]
+            if "actions" in shown:
+                shown["actions"] = [messaging.WebpushNotificationAction(**action) for action in shown["actions"]]
+            webpush["notification"] = messaging.WebpushNotification(**shown)
         if "fcm_options" in webpush:
             webpush["fcm_options"] = messaging.WebpushFCMOptions(**webpush["fcm_options"])
         fields["webpush"] = messaging.WebpushConfig(**webpush)

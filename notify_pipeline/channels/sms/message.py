@@ -4,12 +4,11 @@ Belongs here: what both providers need of a notification. Does not belong here: 
 counting segments (``core.sms_segments``), a provider (``twilio``, ``sns``).
 """
 
-import re
 from dataclasses import dataclass
 
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message
+from notify_pipeline.channels.fields import Fields
 from notify_pipeline.core import sms_segments
-from notify_pipeline.core.personal import BRACKETS, FIELD, PERSONAL_FIELDS
 from notify_pipeline.core.records import Notification, Recipient
 from notify_pipeline.core.sms_text import MAX_CHARACTERS, text_of
 from notify_pipeline.core.vocabulary import Channel, Platform
@@ -23,17 +22,19 @@ class SmsMessage(Message):
 
     Attributes:
         text: With personal fields still open.
+        fields: What fills them.
         most_segments: What it may take with its fields filled.
     """
 
     text: str
+    fields: Fields
     most_segments: int
 
     def text_for(self, recipient: Recipient) -> str | None:
         """Return what one recipient gets; None when their own fields make it too long, or leave nothing."""
         if "[[[" not in self.text:
             return self.text  # ``prepare`` has measured it
-        filled = _filled(self.text, recipient)
+        filled = self.fields.filled(self.text, recipient)
         return filled if filled.strip() and is_allowed(filled, self.most_segments) else None
 
 
@@ -46,11 +47,11 @@ def prepare(notification: Notification, platform: Platform, most_segments: int) 
     text = text_of(notification.content, notification.content_on(Channel.SMS))
     if not text.strip():
         raise ContentRejected(NO_TEXT, "the content has neither a title nor a body for SMS")
-    emptied = _filled(text, _NOBODY)
-    if not is_allowed(emptied, most_segments):
+    fields = Fields(notification)
+    if not is_allowed(fields.filled(text, _NOBODY), most_segments):
         limits = f"{MAX_CHARACTERS} characters or {most_segments} segments"
         raise ContentRejected(PAYLOAD_TOO_LARGE, f"the text has more than {limits}")
-    return SmsMessage(notification, platform, text, most_segments)
+    return SmsMessage(notification, platform, text, fields, most_segments)
 
 
 def is_allowed(text: str, most_segments: int) -> bool:
@@ -59,14 +60,3 @@ def is_allowed(text: str, most_segments: int) -> bool:
 
 
 _NOBODY = Recipient("", Platform.SMS)
-
-
-def _filled(text: str, recipient: Recipient) -> str:
-    """Fill personal fields; one that the recipient does not have is left empty, an unknown one stays as it is."""
-
-    def value(found: "re.Match[str]") -> str:
-        if found[1] == BRACKETS:
-            return "[[["
-        return (getattr(recipient, found[1]) or "") if found[1] in PERSONAL_FIELDS else found[0]
-
-    return FIELD.sub(value, text)

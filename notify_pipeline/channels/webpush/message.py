@@ -2,8 +2,8 @@
 
 Belongs here: building them. Does not belong here: encrypting (``encryption``), posting (``carrier``).
 
-The payload is one JSON object: the app's data, ``title``, ``body`` and ``tag`` beside it. Nothing is shown by itself:
-the page's service worker shows it and calls the beacon (docs/webpush.md has one).
+The payload is one JSON object: the app's data, ``title``, ``body``, ``icon_url``, ``actions`` and ``tag`` beside it.
+Nothing is shown by itself: the page's service worker shows it and calls the beacon (docs/webpush.md has one).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 
 from notify_pipeline.channels import splice
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected, Message
-from notify_pipeline.channels.payload import URGENCY, collapse_key, data_keys, opened
+from notify_pipeline.channels.payload import URGENCY, buttons, collapse_key, data_keys, opened
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH, short_hash
 from notify_pipeline.core.records import MAX_TTL_S, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform
@@ -55,14 +55,15 @@ class WebPushMessage(Message):
 
 def prepare(notification: Notification, platform: Platform, receipt_url: str) -> WebPushMessage:
     """Build what is the same for all recipients. See ``ChannelSender.prepare``."""
-    delivery_id, personal = splice.Hole(), splice.Personal()
+    delivery_id, personal = splice.Hole(), splice.Personal(notification)
     content = opened(notification.content_on(Channel.WEBPUSH), personal)
     asked = dataclasses.replace(notification, content=content, overrides={})
     topic = short_hash(collapse_key(notification))
     # RFC 8030 section 5.4: a topic replaces what still waits at the push service; the tag what is shown already.
     shown = {"title": content.title, "body": content.body, "tag": topic}
     data = data_keys(asked, platform, PROVIDER, receipt_url, delivery_id)
-    raw = splice.encode(data | {key: value for key, value in shown.items() if value is not None})
+    said = {key: value for key, value in shown.items() if value is not None}
+    raw = splice.encode({**data, **buttons(content), **said})
     template = splice.template(raw, [delivery_id, *personal.holes])
     least = len(template.text % template.pick((b"d" * DELIVERY_ID_LENGTH, *(b"" for _ in personal.holes))))
     if least > MAX_PLAINTEXT_BYTES:

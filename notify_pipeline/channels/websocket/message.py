@@ -40,7 +40,7 @@ def prepare(notification: Notification, platform: Platform, receipt_url: str) ->
     Raises:
         ContentRejected: It is larger than API Gateway and ours take, or holds text that is not Unicode.
     """
-    delivery_id, personal = splice.Hole(), splice.Personal()
+    delivery_id, personal = splice.Hole(), splice.Personal(notification)
     content = opened(notification.content_on(platform.channel), personal)
     asked = dataclasses.replace(notification, content=content)
     shown = {

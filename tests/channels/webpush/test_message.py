@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected
 from notify_pipeline.channels.webpush.message import MAX_PLAINTEXT_BYTES, WebPushMessage, prepare
-from notify_pipeline.core.records import Content, Recipient
+from notify_pipeline.core.records import Action, Content, Recipient
 from notify_pipeline.core.vocabulary import Channel, Platform, Priority
 from tests.channels.harness import RECEIPTS, notification, utc_now
 
@@ -44,6 +44,19 @@ def test_everything_is_there() -> None:
         "image_url": "https://example.com/i.png",
         "key": "v",
     }
+
+
+def test_icon_and_buttons_are_in_the_same_object() -> None:
+    actions = (Action("read", "Re%ad", "https://example.com/1", "https://example.com/r.png"), Action("mute", "Mute"))
+    got = read(made(content=Content("T", icon_url="https://example.com/i.png", actions=actions, data={"actions": "x"})))
+    assert got["icon_url"] == "https://example.com/i.png"
+    assert got["actions"] == [
+        {"action": "read", "title": "Re%ad", "link": "https://example.com/1", "icon_url": "https://example.com/r.png"},
+        {"action": "mute", "title": "Mute"},
+    ]
+    with pytest.raises(ContentRejected) as caught:
+        made(content=Content("T", actions=(Action("a", "T", "https://example.com/" + "x" * 4_000),)))
+    assert caught.value.code == PAYLOAD_TOO_LARGE
 
 
 def test_a_channels_own_content_goes_before_the_others() -> None:
