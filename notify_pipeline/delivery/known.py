@@ -1,4 +1,4 @@
-"""The recipients of sends that name them, by user, device token or address: found in the ledger, exact, as of now.
+"""The recipients of sends that name them, by user, visitor, device token or address: found in the ledger, as of now.
 
 Belongs here: from names to recipients, on each channel that a send wants. Does not belong here: audiences that the lake
 counts out (``audience``), what becomes of recipients (``planning``), who may not be written to (``consenting``).
@@ -11,11 +11,13 @@ people rather than things (WebSocket, inbox) their own id.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from notify_pipeline.core.ledger import devices, letters, users
+import orjson
+
+from notify_pipeline.core.ledger import contacts, devices, letters, users
+from notify_pipeline.core.ledger.contact_rows import Contact
 from notify_pipeline.core.ledger.devices import Device
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.suppressions import key_of
-from notify_pipeline.core.ledger.users import Contact
 from notify_pipeline.core.records import Audience, Notification, Recipient
 from notify_pipeline.core.vocabulary import PUSH_CHANNELS, Channel, Platform
 
@@ -39,7 +41,8 @@ class _Book:
 
     by_user: dict[str, list[Device]] = field(default_factory=dict)
     by_token: dict[str, Device] = field(default_factory=dict)
-    contacts: Mapping[str, Contact] = field(default_factory=dict)
+    by_visitor: dict[tuple[str, str], list[Recipient]] = field(default_factory=dict)  # domain, guid
+    told: Mapping[str, users.Contact] = field(default_factory=dict)
     # By request and address, of replays: a letter's user, though its address is no registration.
     whose: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -82,13 +85,25 @@ def _read(ledger: Ledger, tenant: str, mine: Sequence[Notification]) -> _Book:
             book.by_user.setdefault(str(device.user_id), []).append(device)
     if tokens := {token for n in mine for token in _tokens(n.audience)}:
         book.by_token = {d.token: d for d in devices.find_by_tokens(ledger, tenant, sorted(tokens))}
+    if domains := {n.audience.domain for n in mine if n.audience.visitors and n.audience.domain is not None}:
+        _read_visitors(ledger, tenant, mine, domains, book)
     if people := named(_PROFILE):
-        book.contacts = users.contacts(ledger, tenant, people)
+        book.told = users.contacts(ledger, tenant, people)
     for n in mine:
         if n.replay_of is not None and (n.audience.emails or n.audience.phones):
             theirs = letters.users_of(ledger, n.replay_of, n.request_id)
             book.whose.update(((n.request_id, address), user_id) for address, user_id in theirs.items())
     return book
+
+
+def _read_visitors(
+    ledger: Ledger, tenant: str, mine: Sequence[Notification], domains: Iterable[str], book: _Book
+) -> None:
+    for domain in sorted(domains):
+        guids = {visitor.guid for n in mine if n.audience.domain == domain for visitor in n.audience.visitors}
+        for contact in contacts.find_by_visitors(ledger, tenant, domain, guids):
+            key = (domain, str(contact.visitor_guid))
+            book.by_visitor.setdefault(key, []).append(_recipient(contact))
 
 
 def _tokens(audience: Audience) -> Iterable[str]:
@@ -106,6 +121,8 @@ def _known(n: Notification, book: _Book) -> Known:
     registered = [_recipient(mine[token]) for token in sorted(mine)]
     if own := audience.device_fields:
         registered = [recipient._replace(fields=own.get(recipient.address)) for recipient in registered]
+    if audience.visitors:
+        registered.extend(_of_visitors(audience, book))
     # Nearly every send ends here.
     if wanted <= PUSH_CHANNELS:
         return Known(registered, unregistered)
@@ -116,10 +133,18 @@ def _known(n: Notification, book: _Book) -> Known:
     return Known(list(found.values()), unregistered)
 
 
+def _of_visitors(audience: Audience, book: _Book) -> Iterable[Recipient]:
+    """Yield the contacts of visitors, each with its visitor's fields; of a visitor named twice the last ones count."""
+    for guid, fields in dict(audience.visitors).items():
+        own = orjson.dumps(fields).decode() if fields else None
+        for recipient in book.by_visitor.get((str(audience.domain), guid), ()):
+            yield recipient if own is None else recipient._replace(fields=own)
+
+
 def _of_users(audience: Audience, wanted: frozenset[Channel], book: _Book) -> Iterable[Recipient]:
-    nothing = Contact(None, None)
+    nothing = users.Contact(None, None)
     for user in dict.fromkeys(audience.users):
-        told = book.contacts.get(user, nothing)
+        told = book.told.get(user, nothing)
         if told.email is not None and Channel.EMAIL in wanted:
             yield Recipient(told.email, Platform.EMAIL, user, told.locale, told.timezone)
         if told.phone is not None and Channel.SMS in wanted:
@@ -142,5 +167,5 @@ def _of_addresses(n: Notification, book: _Book) -> Iterable[Recipient]:
         yield Recipient(number, Platform.SMS, book.whose.get((n.request_id, number)))
 
 
-def _recipient(device: Device) -> Recipient:
+def _recipient(device: Device | Contact) -> Recipient:
     return Recipient(device.token, device.platform, device.user_id, device.locale, device.timezone, device.app_version)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from notify_pipeline.core.ledger import devices, requests, users
+from notify_pipeline.core.ledger import contacts, devices, requests, users
+from notify_pipeline.core.ledger.contacts import NewContact
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.users import Profile
@@ -74,8 +75,8 @@ def test_a_profile_says_the_language_and_time_zone_where_no_registration_does(pe
     devices.delete(people, TENANT, "ada@example.com", NOW)
     by_address = {r.address: r for r in reached(people, users=["ada"], channels=["email", "sms"])}
     profile = (Platform.EMAIL, "ada", "en-GB", "Europe/London", None)
-    assert by_address["Ada@Example.com"] == ("Ada@Example.com", *profile)
-    assert by_address["+447700900123"] == ("+447700900123", Platform.SMS, *profile[1:])
+    assert by_address["Ada@Example.com"][:6] == ("Ada@Example.com", *profile)
+    assert by_address["+447700900123"][:6] == ("+447700900123", Platform.SMS, *profile[1:])
     assert by_address["ada@work.example"].locale == "fr"
 
 
@@ -87,7 +88,7 @@ def test_addresses_are_reached_as_they_are_and_belong_to_whom_they_are_registere
         ("new@example.com", Platform.EMAIL, None),
         ("bob@example.com", Platform.EMAIL, None),
     ]
-    assert reached(people, phones=["+447700900123"]) == [("+447700900123", Platform.SMS, None, None, None, None)]
+    assert reached(people, phones=["+447700900123"]) == [Recipient("+447700900123", Platform.SMS)]
 
 
 def test_many_sends_are_found_together_and_each_has_its_own(people: Ledger) -> None:
@@ -106,6 +107,31 @@ def test_many_sends_are_found_together_and_each_has_its_own(people: Ledger) -> N
         fitting = [r for r in alone.recipients if r.platform.channel in wanted]
         assert [r for r in together.recipients if r.platform.channel in wanted] == fitting, body
         assert together.unregistered == alone.unregistered
+
+
+def test_visitors_are_reached_by_all_their_contacts_in_the_domain_with_their_fields(people: Ledger) -> None:
+    def contact(token: str, guid: str | None, domain: str = "example.com", tenant: str = TENANT) -> None:
+        contacts.register(people, tenant, NewContact(domain, token, visitor_guid=guid), NOW)
+
+    for token, guid in (("c1", "v1"), ("c2", "v1"), ("c3", "v2"), ("c4", None), ("gone", "v1")):
+        contact(token, guid)
+    contact("elsewhere", "v1", "example.org")
+    contact("foreign", "v1", "example.net", "t2")
+    contacts.delete(people, TENANT, "gone", "user", NOW)
+    wanted = [
+        {"visitor_guid": "v1", "fields": {"name": "old"}},
+        {"visitor_guid": "v2"},
+        {"visitor_guid": "nobody", "fields": {"name": "x"}},
+        {"visitor_guid": "v1", "fields": {"name": "Ada"}},
+    ]
+    ada = '{"name":"Ada"}'
+    expected = [("c1", ada), ("c2", ada), ("c3", None)]
+    assert [(r.address, r.fields) for r in reached(people, domain="example.com", visitors=wanted)] == expected
+    # Beside others of its tenant, for the same visitors of other domains.
+    sends = [sent(people, domain=name, visitors=wanted[:1]) for name in ("example.com", "example.org", "example.net")]
+    found = find_known(people, [*sends, sent(people, users=["ada"])])
+    by_address = [[r.address for r in found[send.request_id].recipients] for send in sends]
+    assert by_address == [["c1", "c2"], ["elsewhere"], []]
 
 
 @pytest.fixture
