@@ -3,7 +3,7 @@
 Belongs here: the asyncio loop around planning. Does not belong here: the plans themselves (``planning``), sending
 (``drain_lane``).
 
-Sends to users and devices are planned at once, many together. Sends to topics or everyone wait beside them for
+Sends to users and devices are planned at once, many together. Sends to topics, domains or everyone wait beside them for
 registrations that were accepted before them to land in the lake, and for their scan.
 """
 
@@ -21,10 +21,11 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.turnstile import Turnstile
 from notify_pipeline.core.vocabulary import Channel
-from notify_pipeline.delivery import audience, consenting, inbox_items, notifications, planning
+from notify_pipeline.delivery import audience, consenting, domain_sends, inbox_items, notifications, planning
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.consenting import Ruling
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.domain_sends import DOMAIN_DISABLED
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.known import Known, find_known, wanted_channels
 from notify_pipeline.delivery.planning import Rules
@@ -44,7 +45,7 @@ _SEND = 32
 # priority does not wait for others that may take seconds.
 _SCANS = (3, 2, 2)
 _LANDING_POLL_S = 0.05
-_NAMED = ("users", "devices", "emails", "phones")
+_NAMED = ("users", "devices", "emails", "phones", "visitors")
 # A send whose registrations do not land is tried again after this long.
 _POSTPONE_S = 5.0
 
@@ -155,9 +156,18 @@ class Planner:
 
     def _store_named(self, plans: list[Plan], named: Sequence[Notification]) -> set[str]:
         now = self._ctx.clock()
-        known = find_known(self._ctx.ledger, named)
-        self._schedules.look(named)
-        return self._store([*plans, *self._plan([(n, known[n.request_id]) for n in named], now)])
+        open_, unwanted = self._open(named)
+        known = find_known(self._ctx.ledger, open_)
+        self._schedules.look(open_)
+        return self._store([*plans, *unwanted, *self._plan([(n, known[n.request_id]) for n in open_], now)])
+
+    def _open(self, sends: Sequence[Notification]) -> tuple[Sequence[Notification], list[Plan]]:
+        """Return the sends that are wanted, and the plans of those to a domain that was disabled meanwhile."""
+        gone = domain_sends.disabled(self._ctx.ledger, sends)
+        if not gone:
+            return sends, []
+        plans = [planning.cancelled(n, DOMAIN_DISABLED) for n in sends if n.request_id in gone]
+        return [n for n in sends if n.request_id not in gone], plans
 
     def _plan(self, named: Sequence[tuple[Notification, Known]], now: datetime) -> list[Plan]:
         of_tenants = self._schedules.consents(notification for notification, _ in named)
@@ -206,6 +216,9 @@ class Planner:
         self._wake_lanes(queued)
 
     def _plan_one_blocking(self, notification: Notification) -> set[str]:
+        _, unwanted = self._open([notification])
+        if unwanted:
+            return self._store(unwanted)
         asked = self._reader.find(notification.tenant, notification.audience)
         wanted = wanted_channels(notification)
         found = planning.find_counted_out(asked, wanted, self._ctx.settings.inline_limit)

@@ -63,6 +63,12 @@ def unreadable(row: RequestRow, error: Exception) -> Plan:
     return Plan(row.request_id, row.priority.rank, (RequestState.FAILED,), reason=reason, revision=row.revision)
 
 
+def cancelled(notification: Notification, reason: str) -> Plan:
+    """Return the plan of a send that nobody shall get any more."""
+    rank, moves = notification.priority.rank, (RequestState.CANCELLED,)
+    return Plan(notification.request_id, rank, moves, reason=reason, revision=notification.revision)
+
+
 def find_counted_out(audience: CountedAudience, wanted: frozenset[Channel], limit: int) -> list[Recipient] | None:
     """Return an audience's recipients on these channels; None when there are more than ``limit``."""
     if audience.at_least > limit and wanted >= PUSH_CHANNELS:

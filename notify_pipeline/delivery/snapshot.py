@@ -26,11 +26,12 @@ from notify_pipeline.core.ledger.shards import ShardRow
 from notify_pipeline.core.records import Notification
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Platform, RequestState
-from notify_pipeline.delivery import audience, inbox_items, notifications, planning
+from notify_pipeline.delivery import audience, domain_sends, inbox_items, notifications, planning
 from notify_pipeline.delivery.assigning import Assigner
 from notify_pipeline.delivery.audience import AudienceReader
 from notify_pipeline.delivery.audience_base import PROFILE
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.domain_sends import DOMAIN_DISABLED
 from notify_pipeline.delivery.known import Known, find_known
 from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.delivery.shard_writer import ShardWriter
@@ -114,6 +115,9 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
     with _held(ctx, request_id):
         if notification.expires_at <= ctx.clock():
             broadcasts.expire(ctx.ledger, request_id, ctx.clock())
+            return
+        if domain_sends.disabled(ctx.ledger, [notification]):
+            broadcasts.cancel(ctx.ledger, request_id, DOMAIN_DISABLED, ctx.clock())
             return
         known = None if notification.audience.is_counted_out else _known(ctx, notification)
         at_least, frames = _counted_out(ctx, notification) if known is None else _named(known)

@@ -131,7 +131,13 @@ def start(ledger: Ledger, snapshot: Snapshot) -> bool:
 
 def expire(ledger: Ledger, request_id: str, now: datetime) -> bool:
     """End a routed broadcast that expired before its audience was fixed; False when it was not ``routed`` any more."""
-    return ledger.write(_expire, (request_id, now))
+    reason = "expired before its audience was fixed"
+    return ledger.write(_end, (request_id, RequestState.EXPIRED, reason, now))
+
+
+def cancel(ledger: Ledger, request_id: str, reason: str, now: datetime) -> bool:
+    """End a routed broadcast that nobody shall get; False when it was not ``routed`` any more."""
+    return ledger.write(_end, (request_id, RequestState.CANCELLED, reason, now))
 
 
 def intend(ledger: Ledger, owner: str, new: NewChunk) -> None:
@@ -228,12 +234,10 @@ def _is_over(conn: Connection, item: Snapshot, counts: progress.Counts) -> bool:
     return move(conn, item.request_id, from_states, to_state, now=item.now, actor=ACTOR, detail=detail, reason=reason)
 
 
-def _expire(conn: Connection, items: Sequence[tuple[str, datetime]]) -> list[bool]:
-    reason = "expired before its audience was fixed"
-    from_states, to_state = (RequestState.ROUTED,), RequestState.EXPIRED
+def _end(conn: Connection, items: Sequence[tuple[str, RequestState, str, datetime]]) -> list[bool]:
     return [
-        requests.move(conn, request_id, from_states, to_state, now=now, actor=ACTOR, reason=reason)
-        for request_id, now in items
+        requests.move(conn, request_id, (RequestState.ROUTED,), state, now=now, actor=ACTOR, reason=reason)
+        for request_id, state, reason, now in items
     ]
 
 

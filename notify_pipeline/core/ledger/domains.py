@@ -6,7 +6,7 @@ contacts (``contacts``).
 A name belongs to whoever named it first, and to nobody else in the installation: browsers come without a key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
@@ -21,6 +21,9 @@ from notify_pipeline.core.ledger.contact_tables import DOMAIN_ORIGINS, DOMAINS
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.statements import insert_for
 from notify_pipeline.core.ledger.tenant_tables import TENANTS
+
+# Names asked for in one statement.
+_PIECE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,17 @@ def find(ledger: Ledger, name: str) -> Domain | None:
     with ledger.read() as conn:
         row = conn.execute(query).first()
     return None if row is None else _domain(row)
+
+
+def enabled(ledger: Ledger, names: Collection[str]) -> dict[str, str]:
+    """Return whose domains these are, by name; those whose push feature is off, or that nobody named, are left out."""
+    wanted, found = sorted(names), dict[str, str]()
+    query = select(DOMAINS.c.name, DOMAINS.c.tenant).where(DOMAINS.c.is_push_feature_enabled)
+    with ledger.read() as conn:
+        for start in range(0, len(wanted), _PIECE):
+            these = query.where(DOMAINS.c.name.in_(wanted[start : start + _PIECE]))
+            found.update(conn.execute(these).tuples().all())
+    return found
 
 
 def is_origin(ledger: Ledger, origin: str) -> bool:
