@@ -113,11 +113,8 @@ def part_count(settings: Settings, at_least: int) -> int:
 def _write(ctx: DeliveryContext, notification: Notification) -> None:
     request_id = notification.request_id
     with _held(ctx, request_id):
-        if notification.expires_at <= ctx.clock():
-            broadcasts.expire(ctx.ledger, request_id, ctx.clock())
-            return
-        if domain_sends.disabled(ctx.ledger, [notification]):
-            broadcasts.cancel(ctx.ledger, request_id, DOMAIN_DISABLED, ctx.clock())
+        if (end := _unsent(ctx, notification)) is not None:
+            broadcasts.end_unsent(ctx.ledger, request_id, *end, ctx.clock())
             return
         known = None if notification.audience.is_counted_out else _known(ctx, notification)
         at_least, frames = _counted_out(ctx, notification) if known is None else _named(known)
@@ -141,6 +138,15 @@ def _write(ctx: DeliveryContext, notification: Notification) -> None:
     elif not rows:
         # Nobody is there to send to, so no step will come to finish it.
         broadcasts.finish(ctx.ledger, request_id, ctx.clock())
+
+
+def _unsent(ctx: DeliveryContext, notification: Notification) -> tuple[RequestState, str] | None:
+    """Return the end of a broadcast that nobody shall get any more, and why; None where they shall."""
+    if notification.expires_at <= ctx.clock():
+        return RequestState.EXPIRED, "expired before its audience was fixed"
+    if domain_sends.disabled(ctx.ledger, [notification]):
+        return RequestState.CANCELLED, DOMAIN_DISABLED
+    return None
 
 
 def _counted_out(ctx: DeliveryContext, notification: Notification) -> tuple[int, Iterator[pl.DataFrame]]:

@@ -129,15 +129,9 @@ def start(ledger: Ledger, snapshot: Snapshot) -> bool:
     return ledger.write(_start, snapshot)
 
 
-def expire(ledger: Ledger, request_id: str, now: datetime) -> bool:
-    """End a routed broadcast that expired before its audience was fixed; False when it was not ``routed`` any more."""
-    reason = "expired before its audience was fixed"
-    return ledger.write(_end, (request_id, RequestState.EXPIRED, reason, now))
-
-
-def cancel(ledger: Ledger, request_id: str, reason: str, now: datetime) -> bool:
-    """End a routed broadcast that nobody shall get; False when it was not ``routed`` any more."""
-    return ledger.write(_end, (request_id, RequestState.CANCELLED, reason, now))
+def end_unsent(ledger: Ledger, request_id: str, state: RequestState, reason: str, now: datetime) -> bool:
+    """End a broadcast before its audience is fixed, so that nobody gets it; False when it is not ``routed`` any more."""
+    return ledger.write(_end_unsent, (request_id, state, reason, now))
 
 
 def intend(ledger: Ledger, owner: str, new: NewChunk) -> None:
@@ -234,7 +228,7 @@ def _is_over(conn: Connection, item: Snapshot, counts: progress.Counts) -> bool:
     return move(conn, item.request_id, from_states, to_state, now=item.now, actor=ACTOR, detail=detail, reason=reason)
 
 
-def _end(conn: Connection, items: Sequence[tuple[str, RequestState, str, datetime]]) -> list[bool]:
+def _end_unsent(conn: Connection, items: Sequence[tuple[str, RequestState, str, datetime]]) -> list[bool]:
     return [
         requests.move(conn, request_id, (RequestState.ROUTED,), state, now=now, actor=ACTOR, reason=reason)
         for request_id, state, reason, now in items
