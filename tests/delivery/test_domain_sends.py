@@ -23,7 +23,6 @@ from notify_pipeline.core.vocabulary import RequestState
 from notify_pipeline.delivery import broadcast
 from notify_pipeline.delivery.audience import rebuild_base
 from notify_pipeline.delivery.context import DeliveryContext
-from notify_pipeline.sandbox.faults import FaultBook
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.test_broadcast import routed, run
@@ -31,19 +30,14 @@ from tests.delivery.test_drain import drain_to_end, drain_until, found
 from tests.sandboxes import running_sandbox
 
 SITE = "example.com"
-# Which tokens are dead is told by a number that belongs to each; so one is dead below it, and those above it live.
-DEAD_SHARE = 0.5
-DEAD, LIVING = list[str](), list[str]()
-for _number in range(40):
-    _token = fcm_token(f"contact-{_number}")
-    (DEAD if FaultBook().share(_token, "unregistered") < DEAD_SHARE else LIVING).append(_token)
+DEAD, *LIVING = (fcm_token(f"contact-{number}") for number in range(8))
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The control address of a sandbox that these tests share, where half of all FCM tokens are dead."""
+    """The control address of a sandbox that these tests share."""
     with running_sandbox(Settings(home=tmp_path_factory.mktemp("sandbox"))) as url:
-        http.put(f"{url}/faults", json={"fcm": {"unregistered": DEAD_SHARE}}, timeout=30).raise_for_status()
+        http.put(f"{url}/faults", json={"fcm": {"dead": [DEAD]}}, timeout=30).raise_for_status()
         yield url
 
 
@@ -92,7 +86,7 @@ def test_a_message_reaches_each_contact_once_and_who_is_gone_is_no_contact_any_m
     ctx = replace(ctx, open_channels=partial(open_channels, ctx.settings, ledger))
     name(ledger)
     name(ledger, "example.org")
-    dead = contact(ledger, DEAD[0])
+    dead = contact(ledger, DEAD)
     pages = [contact(ledger, token) for token in LIVING[:5]]
     land(ledger, folder_lake)
     rebuild_base(folder_lake, ledger, utc_now())

@@ -130,7 +130,7 @@ def start(ledger: Ledger, snapshot: Snapshot) -> bool:
 
 
 def end_unsent(ledger: Ledger, request_id: str, state: RequestState, reason: str, now: datetime) -> bool:
-    """End a broadcast before its audience is fixed, so that nobody gets it; False when it is not ``routed`` any more."""
+    """End a broadcast before its audience is fixed; False when it was not ``routed`` any more."""
     return ledger.write(_end_unsent, (request_id, state, reason, now))
 
 
