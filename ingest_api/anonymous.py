@@ -1,7 +1,8 @@
 """Calls from browsers: without a key, from pages of whatever site, by the rules of CORS.
 
 Belongs here: which page may read an answer, and the preflight that asks before. Does not belong here: which page may
-speak for a domain (``domains.finding``), which routes these are (each says so by its access).
+speak for a domain (``domains.finding``), how often an address may call (``limits.addresses``), which routes these are
+(each says so by its access).
 
 A page reads what we answer only if we name its origin (https://fetch.spec.whatwg.org/#http-cors-protocol). We never say
 ``*``, and never take credentials. ``Vary: Origin`` is on all of it, so that no cache gives one page another's answer.
@@ -11,8 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Request, Response, after_this_request, request
+from sqlalchemy.exc import SQLAlchemyError
 
 from ingest_api.lean import LeanResponse
+from notify_pipeline.core.ledger.group_commit import LedgerError
 
 if TYPE_CHECKING:
     from ingest_api.services import Services
@@ -41,9 +44,14 @@ class Page:
 
     @classmethod
     def of(cls, request: Request, services: "Services") -> "Page":
-        """Return the page that a request comes from, and see to the headers of its answer, errors included."""
+        """Return the page that a request comes from, and see to the headers of its answer, errors included.
+
+        Raises:
+            ApiError: 429 when its address calls too often.
+        """
         page = cls(request.environ.get(_ORIGIN), services)
         after_this_request(page.answered)
+        services.addresses.check(request)
         return page
 
     def answered(self, response: Response) -> Response:
@@ -58,14 +66,20 @@ class Page:
         return response
 
     def _reads(self, status: int) -> bool:
-        if self.may_read is None and self.origin is not None:
+        if self.may_read is not None or self.origin is None:
+            return bool(self.may_read)
+        try:
             # What a handler does without asking for a domain is nobody's to read.
             return status >= 400 and self._services.domains.is_origin(self.origin)
-        return bool(self.may_read)
+        except (LedgerError, SQLAlchemyError):
+            return False
 
 
 def add_preflight(blueprint: Blueprint, rule: str, methods: Sequence[str], services: "Services") -> None:
-    """Answer the question that browsers ask before a page's call (OPTIONS) on a path with these methods."""
+    """Answer the question that browsers ask before a page's call (OPTIONS) on a path with these methods.
+
+    It does not count on the address's rate: no page could read that it was refused, and its answer is in the book.
+    """
     allowed = {
         "Access-Control-Allow-Methods": ", ".join(methods),
         "Access-Control-Allow-Headers": "Content-Type",

@@ -15,11 +15,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest_api.domains.book import DomainBook
 from ingest_api.email.certificates import SnsCalls
 from ingest_api.keys import KeyRing
+from ingest_api.limits import addresses
+from ingest_api.limits.addresses import AddressKeeper
 from ingest_api.limits.keeping import RateKeeper
 from ingest_api.sms.proof import TwilioProof
 from ingest_api.token_desk import TokenDesk
 from ingest_api.users import tokens
 from notify_pipeline.core import token_desk, vapid
+from notify_pipeline.core.call_rates import CallRate
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import domains, key_rates, keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
@@ -86,6 +89,14 @@ class Services:
     def application_server_key(self) -> str:
         """The key that browsers subscribe with."""
         return vapid.public_text(vapid.installation_key(self.settings, self.ledger))
+
+    @cached_property
+    def addresses(self) -> AddressKeeper:
+        """How often addresses may call without a key."""
+        given = self.settings
+        rate = CallRate(given.anonymous_per_minute / 60, given.anonymous_burst)
+        path, secret = given.home.resolve() / "ingress" / "addresses", self.ledger.secret(addresses.SECRET)
+        return AddressKeeper(path, secret, rate, given.trusted_proxies, self.clock)
 
     @cached_property
     def delivery_secret(self) -> bytes:
@@ -158,6 +169,8 @@ class Services:
                 self._finalizer.cancel()
                 if "reports" in self.__dict__:
                     self.reports.close()
+                if "addresses" in self.__dict__:
+                    self.addresses.close()
                 if "token_desk" in self.__dict__:
                     self.token_desk.close()
                 self._ledger.close()

@@ -7,6 +7,7 @@ Belongs here: asking the ledger, and remembering for a moment. Does not belong h
 from collections.abc import Callable
 
 from ingest_api.memory import Memory, forget_everywhere
+from notify_pipeline.core.domain_names import MAX_ORIGIN_LENGTH
 from notify_pipeline.core.ledger.domains import Domain
 
 
@@ -31,6 +32,8 @@ class DomainBook:
 
     def is_origin(self, origin: str) -> bool:
         """Tell whether pages of this origin may speak for any domain."""
+        if len(origin) > MAX_ORIGIN_LENGTH:
+            return False
         if self._origins.recall(origin):
             return True
         now = self._origins.now()

@@ -75,6 +75,16 @@ class Settings(GatewaySettings, TokenDeskSettings, ProviderSettings):
         "limit costs ledger writes, and nobody should meet one that nobody decided on.",
     )
     burst: int | None = Field(default=None, ge=1, description="... that may come at once; by default a second's worth.")
+    anonymous_per_minute: int = Field(
+        default=120, ge=1, description="Calls without a key per minute from each address, on routes for browsers."
+    )
+    anonymous_burst: int = Field(default=60, ge=1, description="... that may come at once.")
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        description="How many proxies of ours are in front of the ingress. The address is then the one that the first "
+        "of them was called from, by X-Forwarded-For; without any, the peer's.",
+    )
     max_audience_list: int = Field(default=10_000, description="Longest users or devices list in one send.")
 
     receipt_url: str | None = Field(

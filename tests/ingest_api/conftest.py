@@ -21,6 +21,8 @@ from notify_pipeline.core.settings import Settings
 from tests.ingest_api.apps import client_of
 
 ADMIN = "test-admin-key"
+# Tests call from one address, while time stands still.
+FROM_ONE_ADDRESS: dict[str, Any] = {"anonymous_burst": 1_000_000}
 
 
 @dataclass
@@ -115,7 +117,7 @@ def change(ledger: Ledger, statement: Any) -> None:
 def build(home: Path, **settings: Any) -> Iterator[House]:
     """Open an ingress with two products, and close it after."""
     clock = Clock()
-    services = Services(Settings(home=home, **settings), clock)
+    services = Services(Settings(home=home, **FROM_ONE_ADDRESS | settings), clock)
     with client_of(services) as client:
         keys.create_admin(services.ledger, ADMIN, clock())
         mine = tenants.create_product(services.ledger, "mine", ("branch",), clock())

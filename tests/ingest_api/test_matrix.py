@@ -21,7 +21,7 @@ from ingest_api.services import Services
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.apps import client_of
-from tests.ingest_api.conftest import ADMIN, Clock, House, build, copied, fields_of, send
+from tests.ingest_api.conftest import ADMIN, FROM_ONE_ADDRESS, Clock, House, build, copied, fields_of, send
 from tests.ingest_api.furnished import (
     CONNECTION,
     ROUTE,
@@ -264,7 +264,7 @@ def people(house: House) -> World:
 @contextmanager
 def opened(home: Path, **settings: Any) -> Iterator[House]:
     """Open an ingress over what is there."""
-    services = Services(Settings(home=home, **settings), Clock())
+    services = Services(Settings(home=home, **FROM_ONE_ADDRESS, **settings), Clock())
     unused: Any = None
     with client_of(services) as client:
         yield House(services, services.clock, client, unused, unused)  # type: ignore[arg-type]
