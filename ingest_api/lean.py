@@ -1,4 +1,4 @@
-"""Flask without what this API never uses: sessions, host matching, streamed bodies.
+"""Flask without what this API never uses: sessions, host matching; and streamed bodies apart from the others.
 
 Belongs here: overrides of Flask's own extension points, each for a measured reason. Does not belong here: anything that
 changes what a route can rely on; request hooks, error handlers and signals work as ever.
@@ -51,6 +51,18 @@ class LeanResponse(Response):
             headers.append(("Content-Length", str(len(body))))
         start_response(self.status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+class StreamedResponse(LeanResponse):
+    """A response whose body is made while it is sent: nobody knows its length, and the server sends it in chunks.
+
+    What fails on the way can only break it off: whoever makes it checks everything before the first piece.
+    """
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer piece by piece."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()
 
 
 class LeanFlask(Flask):

@@ -1,6 +1,6 @@
-"""What a user was sent: the lake's attempts an hour at a time, newest first.
+"""What a user was sent, or an address: the lake's attempts an hour at a time, newest first.
 
-Belongs here: finding a user's deliveries, and what became of each. Does not belong here: HTTP, one send's recipients
+Belongs here: finding their deliveries, and what became of each. Does not belong here: HTTP, one send's recipients
 (``reading_recipients``).
 
 An attempt says whose address it went to when it was sent, so that a token that changed hands takes no history with it.
@@ -35,18 +35,28 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whose messages to list; ``since`` is inclusive, ``until`` exclusive, both of the first attempt."""
+    """Whose messages to list; ``since`` is inclusive, ``until`` exclusive, both of the first attempt.
+
+    Either a user's, or those that went to any of some addresses.
+    """
 
     tenant: str
-    user_id: str
+    user_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     channel: Channel | None = None
+    addresses: Sequence[str] = ()
+
+    @property
+    def where(self) -> dict[str, Sequence[str]]:
+        """The values that its attempts' columns have."""
+        whose = {"recipient": self.addresses} if self.user_id is None else {"user_id": [self.user_id]}
+        return {"tenant": [self.tenant], **whose}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One delivery to a user.
+    """One delivery.
 
     Attributes:
         request: The send.
@@ -78,7 +88,7 @@ class MessagePage:
 def page(
     ledger: Ledger, lake: Lake, asked: Asked, limit: int, after: Position | None, wait_s: float = 2.0
 ) -> MessagePage:
-    """Return a page of what a user was sent, newest first.
+    """Return a page of what somebody was sent, newest first.
 
     Args:
         ledger: The ledger.
@@ -172,7 +182,7 @@ def _hour(lake: Lake, asked: Asked, hour: datetime) -> tuple[list[Row], dict[str
     """Return the first attempts of an hour, newest first, and the last ones that it has by delivery."""
     firsts: dict[str, Row] = {}
     lasts: dict[str, Row] = {}
-    for row in _read(lake, hour, {"tenant": [asked.tenant], "user_id": [asked.user_id]}):
+    for row in _read(lake, hour, asked.where):
         _keep_last(lasts, row)
         if row["attempt_no"] <= 1 and _fits(row, asked):
             firsts[row["delivery_id"]] = row

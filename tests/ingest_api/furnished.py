@@ -16,6 +16,7 @@ from notify_pipeline.core.ids import DeliveryIds, new_id, to_micros
 from notify_pipeline.core.ledger import inbox, policies, sms_stops, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import NewItem
+from notify_pipeline.core.ledger.tables import DEVICES
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
 from notify_pipeline.core.vocabulary import Channel, PolicyKind
@@ -27,6 +28,8 @@ from tests.reports.worlds import World
 
 CATEGORY = "marketing"  # the same for all: an organization sees its product's cap
 CONTENT = {"title": "{mark} title", "body": "{mark} body", "link": "https://{mark}.example.com/"}
+
+MESSAGE = {"title": "{mark} title", "body": "{mark} body", "onClickLink": "https://{mark}.example.com/"}
 
 CONNECTION = {"user_id": "{mark}-user", "endpoint": "https://{mark}.execute-api.eu-west-1.amazonaws.com/production"}
 
@@ -127,6 +130,7 @@ def furnish(house: House, owner: Owner) -> None:
     refs["number"] = f"+4477009{zlib.crc32(mark.encode()) % 100_000:05d}"
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
     api.ok("PUT", f"/domains/{refs['domain']}", {"isPushFeatureEnabled": True})
+    _add_message(house, api, owner)
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
     api.ok("POST", "/likes", {"look_id": refs["look_id"], "customer_id": refs["customer_id"]})
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)
@@ -178,6 +182,19 @@ def _add_callback(api: Api, owner: Owner) -> None:
     refs = owner.refs
     refs["callback_id"] = api.ok("POST", "/callbacks", {"url": f"https://{owner.mark}.example.com/"})["callback_id"]
     refs["message_id"] = api.ok("POST", f"/callbacks/{refs['callback_id']}/test")["message_id"]
+
+
+def _add_message(house: House, api: Api, owner: Owner) -> None:
+    """Add a contact of the domain, and a message to it."""
+    refs = owner.refs
+    refs |= {"device_token": f"{owner.mark}-contact", "visitor_guid": f"{owner.mark}-visitor"}
+    api.ok("POST", "/devices", {"token": refs["device_token"], "platform": "web"})
+    values = {"domain": refs["domain"], "visitor_guid": refs["visitor_guid"]}
+    mine = (DEVICES.c.tenant == owner.tenant, DEVICES.c.token == refs["device_token"])
+    change(house.services.ledger, update(DEVICES).where(*mine).values(**values))
+    headers = {"Idempotency-Key": f"{owner.mark}-message"}
+    sent = api.ok("POST", f"/push-contacts/{refs['domain']}/message", filled(MESSAGE, refs), headers=headers)
+    refs["domain_message_id"] = sent["messageId"]
 
 
 def _add_keys(house: House, owner: Owner) -> None:
