@@ -143,4 +143,4 @@ class TokenDesk:
             with self._guard:
                 was, self._is_silent = self._is_silent, False
             if was:
-                log.info("the token desk answers again")
+                log.warning("the token desk answers again")  # of the level of what it takes back

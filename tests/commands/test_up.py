@@ -8,12 +8,14 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import orjson
 import pytest
 
 from notify_pipeline.commands.up import home as home_files
+from notify_pipeline.sandbox.tokens import fcm_token
 from tests.waiting import wait_for
 
 START_S = 120.0
@@ -35,6 +37,15 @@ def get(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as answer:
         content: bytes = answer.read()
         return content
+
+
+def call(url: str, key: str, **body: str) -> dict[str, Any]:
+    """POST what there is; GET without anything."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, orjson.dumps(body) if body else None, headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = orjson.loads(answer.read())
+        return found
 
 
 def of_this_home(home: Path) -> list[str]:
@@ -85,6 +96,11 @@ def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"], tmp_path
     get(f"{run['http']}/healthz")
     assert orjson.loads(get(f"{run['dagster']}/server_info"))["dagster_webserver_version"]
     assert "fcm_url" in orjson.loads(get(run["sandbox"]))
+
+    key = call(f"{run['http']}/products", run["admin_key"], name="product")["secret_key"]
+    for token, is_valid in ((fcm_token("good"), True), ("no-token", False)):
+        call(f"{run['http']}/devices", key, token=token, platform="web")
+        assert call(f"{run['http']}/devices/{token}", key)["is_valid"] is is_valid
 
     shown = notify(home, "status")
     assert shown.returncode == 0

@@ -133,6 +133,8 @@ class Desk:
         return state
 
     def _count(self, is_slow: bool) -> None:
+        if not is_slow and self._slow >= _SLOW:
+            log.warning("the provider answers in time again")
         self._slow = self._slow + 1 if is_slow else 0
         if self._slow >= _SLOW:
             if self._slow == _SLOW:

@@ -205,7 +205,7 @@ def test_while_the_provider_has_asked_for_a_pause_nothing_is_asked(tmp_path: Pat
     run(tmp_path, body)
 
 
-def test_a_provider_that_hangs_is_waited_for_once_in_a_while(tmp_path: Path) -> None:
+def test_a_provider_that_hangs_is_waited_for_once_in_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def body(desk: Desk, harness: Harness, seconds: Seconds) -> None:
         def late(_: Seen) -> Action:
             seconds.now += LIMIT_S
@@ -220,7 +220,9 @@ def test_a_provider_that_hangs_is_waited_for_once_in_a_while(tmp_path: Path) -> 
         assert await codes(2, 10) == ["INTERNAL", RESTING]
         seconds.now += REST_S
         harness.script(lambda _: OK)
+        assert caplog.text.count("answers too late") == 1
         assert await codes(1, 20) == [None]
+        assert caplog.text.count("answers in time again") == 1
         harness.script(late)
         assert await codes(4, 30) == ["INTERNAL"] * 3 + [RESTING]
 
