@@ -40,6 +40,7 @@ _GUIDES = (
     "preferences",
     "email",
     "webpush",
+    "domains",
     "websocket",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
