@@ -50,7 +50,7 @@ class Audience:
     phones: tuple[str, ...] = ()
     domain: str | None = None
     visitors: tuple[Visitor, ...] = ()
-    device_fields: Mapping[str, str] = field(default_factory=dict)
+    device_fields: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def is_counted_out(self) -> bool:
@@ -130,8 +130,8 @@ class Notification:
 
     @property
     def has_own_fields(self) -> bool:
-        """True when its texts may have any personal field: what fills them came with the send."""
-        return bool(self.audience.visitors)
+        """True when its texts may have any personal field: what fills them came with the send, or with the original."""
+        return bool(self.audience.visitors or self.audience.device_fields)
 
     def content_on(self, channel: Channel) -> Content:
         """Return what a channel's recipients see: its override where there is one."""

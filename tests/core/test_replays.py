@@ -101,7 +101,8 @@ def test_ids_of_replays_fit_and_differ_however_often_something_is_replayed(
 def test_a_replay_is_the_original_for_these_addresses_at_once(
     body: dict[str, Any], audience: dict[str, Any], content: dict[str, Any] | None
 ) -> None:
-    dead = [letter(1, "r", "fcm", '{"name":"Ada"}'), letter(2, "r", "fcm")]
+    ada = '{"name":"Ada"}' if "visitors" in audience else None
+    dead = [letter(1, "r", "fcm", ada), letter(2, "r", "fcm")]
     made = replay_body({**body, **audience}, TENANT, "n", dead, content)
     said = {"tenant": TENANT, "request_id": "r", "notification_id": "n2", "accepted_at": NOW, "expires_at": LATER}
     replayed = notification_from_body(made, **said)
@@ -109,7 +110,8 @@ def test_a_replay_is_the_original_for_these_addresses_at_once(
     assert replayed.audience.devices == ("d1", "d2") and not replayed.audience.users + replayed.audience.topics
     assert not replayed.audience.is_counted_out and replayed.audience.condition is None
     assert (replayed.audience.domain, replayed.audience.visitors) == (audience.get("domain"), ())
-    assert replayed.audience.device_fields == {"d1": '{"name":"Ada"}'}
+    assert replayed.audience.device_fields == ({} if ada is None else {"d1": ada, "d2": None})
+    assert replayed.has_own_fields is original.has_own_fields
     assert (replayed.send_at, replayed.send_at_local, replayed.channels) == (None, None, {Channel.FCM})
     assert replayed.collapse_key == body.get("collapse_key", own_collapse_key(TENANT, "n"))
     for kept in ("type", "priority", "dry_run", "retry", "quiet_hours", "category", "on_ambiguous"):
@@ -119,8 +121,9 @@ def test_a_replay_is_the_original_for_these_addresses_at_once(
         assert (replayed.content, replayed.overrides) == (original.content, original.overrides)
     else:
         assert (replayed.content.body, replayed.content.title, replayed.overrides) == ("Other", None, {})
-    again = replay_body(made, TENANT, "n2", dead[:1], None)
-    assert again["devices"] == ["d1"] and again["device_fields"] == made["device_fields"]
+    again = replay_body(made, TENANT, "n2", dead[1:], None)
+    assert again["devices"] == ["d2"]
+    assert again.get("device_fields") == (None if ada is None else {"d2": None}), "of somebody who was given none, too"
     assert again["collapse_key"] == made["collapse_key"]
 
 

@@ -73,7 +73,10 @@ def replay_body(
         content: Takes the place of the original's content and of what was derived for channels; None keeps both.
     """
     changed = _NOT_KEPT if content is None else _NOT_KEPT | _CONTENT
-    channel, fields = letters[0].channel, {each.address: each.fields for each in letters if each.fields is not None}
+    channel, fields = letters[0].channel, dict[str, str | None]()
+    if original.get("visitors") or original.get("device_fields"):
+        # Of everybody, so that the replay knows what a field is where nobody was given one.
+        fields = {each.address: each.fields for each in letters}
     return {
         **{name: value for name, value in original.items() if name not in changed},
         **({} if content is None else {"content": content}),
