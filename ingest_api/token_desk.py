@@ -23,7 +23,8 @@ from notify_pipeline.core.vocabulary import Platform
 
 log = logging.getLogger(__name__)
 
-# After a failure nobody is asked for so long: a desk that hangs costs a few callers a time-out, not all of them.
+# After a failure it is not asked for so long, and then by one caller at a time until it answers: a desk that hangs
+# costs each process a thread, and no more.
 _PAUSE_S = 1.0
 
 
@@ -56,6 +57,7 @@ class TokenDesk:
         self._bearer = bearer
         self._timeout_s = timeout_s
         self._turns = threading.BoundedSemaphore(at_once)
+        self._alone = threading.BoundedSemaphore(1)
         self._monotonic = monotonic
         self._guard = threading.Lock()
         self._kept: list[http.client.HTTPConnection] = []
@@ -71,7 +73,8 @@ class TokenDesk:
         """
         if self._url is None or not token_desk.is_checked(platform) or self._monotonic() < self._again_at:
             return UNKNOWN
-        if not self._turns.acquire(blocking=False):
+        turns = self._alone if self._is_silent else self._turns
+        if not turns.acquire(blocking=False):
             return UNKNOWN
         try:
             state = self._ask(token_desk.question(platform, token))
@@ -79,7 +82,7 @@ class TokenDesk:
             self._fell_silent(str(trouble))
             return UNKNOWN
         finally:
-            self._turns.release()
+            turns.release()
         self._answered()
         return state
 

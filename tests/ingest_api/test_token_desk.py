@@ -177,13 +177,22 @@ def test_a_desk_that_hangs_holds_up_few_and_not_for_long(desk: Desk, client: Cli
     assert impatient.check(Platform.WEB, TOKEN) == UNKNOWN
     assert len(desk.asked) == 1, "the next one does not wait as well"
 
+    seconds.now += 2
+    impatient._timeout_s = 60
+    trying = threading.Thread(target=impatient.check, args=(Platform.WEB, TOKEN))
+    trying.start()
+    wait_for(lambda: len(desk.asked) == 2)
+    assert impatient.check(Platform.WEB, TOKEN) == UNKNOWN
+    assert len(desk.asked) == 2, "one at a time finds out whether it is back"
+
     patient, found = client(desk.url, timeout_s=60, at_once=1), list[TokenState]()
     waiting = threading.Thread(target=lambda: found.append(patient.check(Platform.WEB, TOKEN)))
     waiting.start()
-    wait_for(lambda: len(desk.asked) == 2)
+    wait_for(lambda: len(desk.asked) == 3)
     assert patient.check(Platform.WEB, TOKEN) == UNKNOWN, "no more than so many wait"
     go_on.set()
     waiting.join(60)
+    trying.join(60)
     assert found == [TokenState(True)]
 
 
