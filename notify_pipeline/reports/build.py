@@ -21,7 +21,15 @@ from notify_pipeline.reports import database
 from notify_pipeline.reports.lake_files import Changes, index_changes, listing, load_stage
 from notify_pipeline.reports.versions import Version, building, current
 
-FACTS: Final = ("notifications", "platform_reports", "timeline", "failures", "foreign_beacons")
+FACTS: Final = (
+    "notifications",
+    "platform_reports",
+    "timeline",
+    "failures",
+    "actions",
+    "consumed",
+    "foreign_beacons",
+)
 # A compaction may remove a file between listing and reading it. It does so once per file, so the next try sees a
 # settled lake, unless compactions follow each other without pause.
 _TRIES: Final = 5

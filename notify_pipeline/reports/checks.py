@@ -49,6 +49,19 @@ _RULES: Final = {
         " notification_id, sum(audience), sum(attempted), sum(accepted), sum(failed), sum(invalid), sum(received),"
         " sum(hits) FROM report.main.platform_reports GROUP BY ALL)",
     ),
+    "actions_within_clicked": (
+        "no action was clicked on more deliveries than were clicked at all",
+        "SELECT notification_id FROM (SELECT tenant, notification_id, action, sum(clicked) AS clicks"
+        " FROM report.main.actions GROUP BY ALL) AS a JOIN report.main.notifications AS n USING (tenant,"
+        " notification_id) WHERE a.clicks > n.clicked",
+    ),
+    "consumed_is_accepted": (
+        "what a domain consumed is what providers accepted of its notifications",
+        "SELECT notification_id FROM (SELECT tenant, notification_id, sum(accepted) AS consumed"
+        " FROM report.main.consumed GROUP BY ALL) AS c FULL JOIN (SELECT tenant, notification_id, accepted"
+        " - accepted_by_beacon AS accepted FROM report.main.notifications WHERE domain IS NOT NULL) AS n"
+        " USING (tenant, notification_id) WHERE coalesce(c.consumed, 0) <> coalesce(n.accepted, 0)",
+    ),
     "one_row_each": (
         "one row per notification",
         "SELECT notification_id FROM report.main.notifications GROUP BY tenant, notification_id HAVING count(*) > 1",

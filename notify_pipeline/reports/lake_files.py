@@ -22,13 +22,19 @@ from notify_pipeline.core.vocabulary import FINAL_STATES, Outcome
 from notify_pipeline.reports.database import first_row
 
 SOURCES: Final = (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)
+# The names of a send's actions (buttons), those of an override among them. Few sends have any, and only their bodies
+# are taken apart.
+_ACTIONS: Final = (
+    """CASE WHEN contains(body, '"actions"') THEN json_extract_string(body, '$.content.actions[*].action')"""
+    " || json_extract_string(body, '$.overrides.*.actions[*].action') ELSE [] END"
+)
 # The columns that the models use; rows that are equal in all of them are one row. A delivery's attempts carry
 # everything that tells them apart; there are many, and the models drop equal ones only where they count rows. Receipts
 # are lines: each counts. (AT is a word of DuckDB's grammar.)
 _COLUMNS: Final = {
     REQUESTS.name: (
-        "tenant, request_id, notification_id, type, category, priority, title, topics, dry_run, accepted_at, send_at,"
-        " expires_at, revision"
+        "tenant, request_id, notification_id, type, category, priority, title, topics, domain, dry_run, accepted_at,"
+        f" send_at, expires_at, revision, {_ACTIONS} AS actions"
     ),
     AUDIENCES.name: 'tenant, request_id, notification_id, channel, platform, recipients, "at"',
     AUDIT.name: 'tenant, notification_id, audit_id, to_state, "at"',
@@ -37,15 +43,15 @@ _COLUMNS: Final = {
         " delivery_id, attempt_no, sent_at, answered_at, outcome::stage.word AS outcome,"
         " provider_code::stage.word AS provider_code"
     ),
-    RECEIPTS.name: 'notification_id, delivery_id, event, "at"',
+    RECEIPTS.name: 'notification_id, delivery_id, event, action, "at"',
 }
-# An edited request has a row for each revision (null for the first), and the newest says what was sent. Files that were
-# written before there were revisions lack the column.
-_ROWS: Final = {
-    REQUESTS.name: "(FROM empty_rows UNION ALL BY NAME FROM read_parquet($files, union_by_name = true,"
-    " hive_partitioning = false))",
-}
+# Files that were written before there were revisions, domains and actions lack these columns.
+_GROWN_ROWS: Final = (
+    "(FROM empty_rows UNION ALL BY NAME FROM read_parquet($files, union_by_name = true, hive_partitioning = false))"
+)
+_ROWS: Final = {REQUESTS.name: _GROWN_ROWS, RECEIPTS.name: _GROWN_ROWS}
 _ANY_ROWS: Final = "read_parquet($files, hive_partitioning = false)"
+# An edited request has a row for each revision (null for the first), and the newest says what was sent.
 _NEWEST: Final = (
     "CREATE OR REPLACE TABLE stage.requests AS SELECT * EXCLUDE (revision) FROM stage.requests"
     " QUALIFY row_number() OVER (PARTITION BY tenant, request_id ORDER BY revision DESC NULLS LAST) = 1"

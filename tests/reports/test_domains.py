@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pytest
 from sqlalchemy import Connection, update
@@ -14,8 +15,9 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.requests import NewRequest, RequestRow
 from notify_pipeline.core.ledger.tables import REQUESTS
 from notify_pipeline.reports.reading_domains import NOTHING, Reported, of_message, of_messages
+from notify_pipeline.reports.versions import current
 from tests.reports.desk import Desk, passed
-from tests.reports.worlds import World, seconds
+from tests.reports.worlds import World, put, seconds
 
 DOMAIN, OTHER = "example.com", "example.org"
 Counts = dict[str, dict[str, int]]
@@ -72,6 +74,90 @@ def test_a_messages_figures_are_the_ledgers_and_the_browsers(ledger: Ledger, des
     assert (figures.sent, figures.delivered, figures.not_delivered) == (8, 4, 4)
     assert figures.reported == Reported(accepted_by_beacon=1, received=4, clicked=1)
     assert figures.received_through == seconds(9)
+
+
+def test_clicks_count_by_the_actions_that_a_message_has(ledger: Ledger, desk: Desk) -> None:
+    world = World()
+    body = orjson.dumps(
+        {
+            "content": {"actions": [{"action": "read"}, {"action": "later"}]},
+            "overrides": {"webpush": {"actions": [{"action": "other"}]}},
+        }
+    ).decode()
+    for tenant in ("t1", "t2"):
+        world.request("m1", tenant, domain=DOMAIN, body=body if tenant == "t1" else "{}")
+    first, second, third = (world.attempt(who, "accepted", platform="web", notification="m1") for who in "abc")
+    skipped = world.attempt("d", "skipped", platform="web", notification="m1")
+    theirs = world.attempt("a", "accepted", platform="web", notification="m1", tenant="t2")
+    clicks = [(first, "read"), (first, "read"), (first, "later"), (second, "read"), (third, "forged"), (third, None)]
+    for delivery, action in [*clicks, (third, "other"), (skipped, "read"), (theirs, "read")]:
+        world.beacon(delivery, "clicked", notification="m1", action=action)
+    # A file of receipts, and one of requests, from before there were actions and domains.
+    world.request("old")
+    world.put(desk.lake)
+    path = put(desk.lake, "receipts", [dict(world.rows["receipts"][0], event="received")], "old")
+    desk.lake.write(path, desk.lake.read(path).drop_columns(["action"]))
+    assert passed(desk.update())
+    found = "SELECT tenant, notification_id, domain, platform, action, clicked, hits FROM actions ORDER BY action"
+    assert desk.query(found) == [
+        ("t1", "m1", DOMAIN, "web", "later", 1, 1),
+        ("t1", "m1", DOMAIN, "web", "other", 1, 1),
+        ("t1", "m1", DOMAIN, "web", "read", 2, 3),
+    ]
+    accept(ledger, "m1", seconds(0), {})
+    reported = of_message(desk.reader, one(ledger, "m1")).reported
+    assert (reported.received, reported.clicked) == (1, 3)
+    assert reported.action_clicks == {"later": 1, "other": 1, "read": 2}
+
+
+def test_what_a_domain_consumed_is_what_providers_accepted_second_by_second(desk: Desk) -> None:
+    world = World()
+    world.request("m1", domain=DOMAIN)
+    world.request("elsewhere")
+    web = {"platform": "web", "notification": "m1"}
+    world.attempt("a", "accepted", 1.5, **web)
+    world.attempt("b", "transient", 1, **web)
+    world.attempt("b", "accepted", 3, 2, **web)
+    world.attempt("b", "accepted", 9, 3, **web)  # again, by a process that came back: it counts once, at its first
+    world.beacon(world.attempt("c", "ambiguous", 1, **web), notification="m1")
+    world.attempt("d", "permanent", 1, **web)
+    world.attempt("e", "dry_run", 1, **web)
+    world.attempt("a", "accepted", 1, platform="web", notification="elsewhere")
+    world.put(desk.lake)
+    assert passed(desk.update())
+    found = "SELECT domain, notification_id, epoch(second_at - TIMESTAMPTZ '2026-11-21 06:00Z'), accepted FROM consumed"
+    assert desk.query(f"{found} ORDER BY ALL") == [(DOMAIN, "m1", 1, 1), (DOMAIN, "m1", 3, 1)]
+    late = World()
+    late.attempt("f", "accepted", 3.5, **web)
+    late.attempt("b", "accepted", 2, 1, **web)
+    late.put(desk.lake, "late")
+    assert passed(desk.update())
+    assert desk.query(f"{found} ORDER BY ALL") == [(DOMAIN, "m1", n, 1) for n in (1, 2, 3)]
+
+
+def test_a_version_from_before_domains_serves_until_the_next_which_is_built_whole(ledger: Ledger, desk: Desk) -> None:
+    accept(ledger, "m1", seconds(0), {"webpush": {"audience": 1, "accepted": 1}})
+    world = World()
+    world.request("m1", domain=DOMAIN)
+    world.beacon(world.attempt("a", "accepted", platform="web", notification="m1"), notification="m1")
+    world.put(desk.lake)
+    desk.update()
+    version = current(desk.root)
+    assert version is not None
+    with duckdb.connect(str(version.path)) as connection:
+        for name in ("actions", "consumed"):
+            connection.execute(f"DROP VIEW main.{name}")
+            connection.execute(f"DROP TABLE facts.{name}")
+        connection.execute("DROP INDEX facts.notifications_by_id")
+        connection.execute("ALTER TABLE facts.notifications DROP COLUMN domain")
+        connection.execute("UPDATE internal.meta SET value = 'before' WHERE name = 'models'")
+    figures = of_message(desk.reader, one(ledger, "m1"))
+    assert figures.reported == Reported(received=1)
+    candidate = desk.build()
+    assert candidate.based_on is None
+    candidate.discard()
+    assert passed(desk.update())
+    assert desk.query("SELECT count(*) FROM consumed") == [(1,)]
 
 
 def test_a_dry_run_is_sent_to_nobody(ledger: Ledger, desk: Desk) -> None:

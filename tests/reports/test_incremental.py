@@ -37,7 +37,9 @@ def worlds(draw: st.DrawFn) -> World:
     for tenant in ("t1", "t2"):
         for number in range(draw(st.integers(1, 3))):
             name = f"n{number}"
-            world.request(name, tenant, at=number * 10)
+            domain = draw(st.sampled_from([None, "example.com"]))
+            body = draw(st.sampled_from(["{}", '{"content":{"actions":[{"action":"read"},{"action":"later"}]}}']))
+            world.request(name, tenant, at=number * 10, domain=domain, body=body)
             for revision in range(1, draw(st.integers(0, 2)) + 1):
                 world.edit(revision, name, tenant, title=f"Title {revision}", send_at=seconds(revision))
             people = draw(st.lists(st.sampled_from("abcdef"), max_size=5, unique=True))
@@ -54,8 +56,9 @@ def worlds(draw: st.DrawFn) -> World:
 def _deliver(draw: st.DrawFn, world: World, who: str, platform: str, name: str, tenant: str) -> None:
     for number, outcome in enumerate(draw(st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=3)), 1):
         delivery = world.attempt(who, outcome, number, number, platform, name, tenant, code=f"code {outcome}")
-    for event in draw(st.lists(st.sampled_from(["received", "received", "opened", "clicked"]), max_size=3)):
-        world.beacon(delivery, event, draw(st.integers(0, 200)), name)
+    for event in draw(st.lists(st.sampled_from(["received", "received", "opened", "clicked", "clicked"]), max_size=3)):
+        action = draw(st.sampled_from([None, "read", "later", "none"])) if event == "clicked" else None
+        world.beacon(delivery, event, draw(st.integers(0, 200)), name, action)
 
 
 @contextmanager
@@ -151,7 +154,7 @@ def test_repeated_log_lines_change_nothing_but_hits(world: World, draws: random.
         twice.update()
         columns = "* EXCLUDE (hits)"
         for table in set(FACTS) - {"foreign_beacons"}:
-            what = columns if table in ("notifications", "platform_reports") else "*"
+            what = columns if table in ("notifications", "platform_reports", "actions") else "*"
             query = f"SELECT {what} FROM facts.{table} ORDER BY ALL"
             assert once.query(query) == twice.query(query)
 
@@ -306,6 +309,8 @@ def test_checks_find_what_is_wrong(desk: Desk) -> None:
         connection.execute("UPDATE facts.platform_reports SET received = 5, hits = 1, audience = 0, failed = 1")
         connection.execute("UPDATE facts.notifications SET received = 5")
         connection.execute("INSERT INTO facts.notifications FROM facts.notifications")
+        connection.execute("INSERT INTO facts.actions VALUES ('t1', 'n1', NULL, now(), 'ios', 'read', 2, 2)")
+        connection.execute("INSERT INTO facts.consumed VALUES ('t1', 'example.com', 'n1', now(), 1)")
     results = checks.run(candidate, desk.lake, desk.settings)
     assert [result.name for result in results] == list(checks.NAMES)
     failed = {result.name: result.examples for result in results if not result.passed}

@@ -125,7 +125,14 @@ class World:
         self.rows["attempts"].append(row | more)
         return str(row["delivery_id"])
 
-    def beacon(self, delivery: str, event: str = "received", at: float = 5, notification: str = "n1") -> None:
+    def beacon(
+        self,
+        delivery: str,
+        event: str = "received",
+        at: float = 5,
+        notification: str = "n1",
+        action: str | None = None,
+    ) -> None:
         """Log a beacon."""
         row = {
             "event": event,
@@ -134,6 +141,7 @@ class World:
             "provider": "apns",
             "delivery_id": delivery,
             "at": seconds(at),
+            "action": action,
         }
         self.rows["receipts"].append(row)
 

@@ -2,11 +2,14 @@ COMMENT ON VIEW report.main.notifications IS 'One row per notification of a tena
 COMMENT ON VIEW report.main.platform_reports IS 'The same figures per notification, channel, platform and provider; their sums are those of notifications.';
 COMMENT ON VIEW report.main.timeline IS 'Deliveries accepted and received in each 10 seconds after the API accepted the notification (after send_at, where it was scheduled). Empty buckets have no row.';
 COMMENT ON VIEW report.main.failures IS 'Attempts that were not accepted, by outcome and provider code, and the deliveries that ended so.';
+COMMENT ON VIEW report.main.actions IS 'Clicks on the actions (buttons) of notifications. Actions that nobody clicked, and names that the notification does not have, are missing.';
+COMMENT ON VIEW report.main.consumed IS 'Deliveries of sends to a domain that a provider accepted, by notification and the second of that word. Each delivery once, at its first acceptance.';
 COMMENT ON TABLE report.main.build IS 'One row: this version, how far the logs were read, and the beacons that belong to no delivery.';
 
 COMMENT ON COLUMN report.main.notifications.state IS 'The request''s state by the audit trail.';
 COMMENT ON COLUMN report.main.notifications.finished_at IS 'When it reached a final state.';
 COMMENT ON COLUMN report.main.notifications.ended_at IS 'When it was final and its last attempt made.';
+COMMENT ON COLUMN report.main.notifications.domain IS 'The domain whose contacts it is for; null: it is for others.';
 COMMENT ON COLUMN report.main.notifications.platforms IS 'Those that it has recipients on.';
 COMMENT ON COLUMN report.main.notifications.audience IS 'Recipients planned for. Until that is known, those whose outcome is.';
 COMMENT ON COLUMN report.main.notifications.attempted IS 'Deliveries that a provider was called for: accepted + failed + invalid + ambiguous.';
@@ -30,4 +33,10 @@ COMMENT ON COLUMN report.main.notifications.settled IS 'True once the request is
 COMMENT ON COLUMN report.main.timeline.bucket_s IS 'Where the 10 seconds begin, in seconds after acceptance.';
 COMMENT ON COLUMN report.main.failures.attempts IS 'Attempts that ended so.';
 COMMENT ON COLUMN report.main.failures.deliveries IS 'Deliveries for which that was the final outcome.';
+COMMENT ON COLUMN report.main.actions.domain IS 'The notification''s.';
+COMMENT ON COLUMN report.main.actions.accepted_at IS 'When the API accepted the notification.';
+COMMENT ON COLUMN report.main.actions.clicked IS 'Distinct deliveries whose user clicked it. One may have clicked several actions.';
+COMMENT ON COLUMN report.main.actions.hits IS 'Clicks by log lines, repeats included.';
+COMMENT ON COLUMN report.main.consumed.second_at IS 'Where the second begins in which the provider accepted them.';
+COMMENT ON COLUMN report.main.consumed.accepted IS 'Deliveries accepted in it; those that only a beacon proves are not among them.';
 COMMENT ON COLUMN report.main.build.foreign_deliveries IS 'Delivery ids in beacons that no notification of the lake sent.';

@@ -3,6 +3,8 @@ DELETE FROM report.facts.notifications WHERE notification_id IN (SELECT notifica
 DELETE FROM report.facts.platform_reports WHERE notification_id IN (SELECT notification_id FROM stage.affected);
 DELETE FROM report.facts.timeline WHERE notification_id IN (SELECT notification_id FROM stage.affected);
 DELETE FROM report.facts.failures WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+DELETE FROM report.facts.actions WHERE notification_id IN (SELECT notification_id FROM stage.affected);
+DELETE FROM report.facts.consumed WHERE notification_id IN (SELECT notification_id FROM stage.affected);
 DELETE FROM report.facts.foreign_beacons WHERE notification_id IN (SELECT notification_id FROM stage.affected);
 
 CREATE OR REPLACE TEMP TABLE measures AS
@@ -125,7 +127,7 @@ WITH audiences AS (
     GROUP BY ALL
 )
 SELECT
-    tenant, notification_id, r.request_id, r.type, r.category, r.priority, r.title, coalesce(r.topics, []),
+    tenant, notification_id, r.request_id, r.type, r.category, r.priority, r.title, coalesce(r.topics, []), r.domain,
     coalesce(r.dry_run, FALSE), r.accepted_at, r.send_at, r.expires_at,
     e.state, e.finished_at, e.last_attempt_at, e.ended_at, coalesce(a.platforms, []), coalesce(a.audience, 0),
     coalesce(m.attempted, 0), coalesce(m.accepted, 0), coalesce(m.accepted_by_beacon, 0), coalesce(m.failed, 0),
@@ -179,6 +181,34 @@ LEFT JOIN ended AS e
 GROUP BY r.tenant, r.notification_id, a.report_channel, a.report_platform, coalesce(a.provider, p.provider), a.outcome,
     coalesce(a.provider_code, ''::stage.word)
 ORDER BY ALL;
+
+-- An action's name is in nobody's signature: those that the notification does not have are left out.
+INSERT INTO report.facts.actions
+WITH clicks AS (
+    SELECT notification_id, delivery_id, action, count(*) AS hits
+    FROM stage.receipts
+    WHERE event = 'clicked' AND action IS NOT NULL
+    GROUP BY ALL
+),
+clicked AS (
+    SELECT r.notification, c.delivery_id, c.action, min(a.report_platform) AS platform, any_value(c.hits) AS hits
+    FROM clicks AS c
+    JOIN stage.numbered AS r ON r.notification_id = c.notification_id AND list_contains(r.actions, c.action)
+    JOIN attempts AS a ON a.is_call AND a.notification = r.notification AND a.delivery_id = c.delivery_id
+    GROUP BY ALL
+)
+SELECT r.tenant, r.notification_id, r.domain, r.accepted_at, c.platform::VARCHAR, c.action, count(*),
+    sum(c.hits)::BIGINT
+FROM clicked AS c JOIN stage.numbered AS r USING (notification)
+GROUP BY r.tenant, r.notification_id, r.domain, r.accepted_at, c.platform, c.action
+ORDER BY r.accepted_at, r.tenant, r.notification_id, c.platform, c.action;
+
+INSERT INTO report.facts.consumed
+SELECT r.tenant, r.domain, r.notification_id, date_trunc('second', d.accepted_at) AS second_at, count(*)
+FROM deliveries AS d JOIN stage.numbered AS r USING (notification)
+WHERE r.domain IS NOT NULL AND d.outcome = 'accepted' AND NOT d.by_beacon
+GROUP BY ALL
+ORDER BY second_at, r.tenant, r.domain, r.notification_id;
 
 INSERT INTO report.facts.foreign_beacons
 SELECT b.notification_id, count(*), sum(b.lines)::BIGINT

@@ -11,6 +11,7 @@ CREATE TABLE report.facts.notifications (
     priority VARCHAR NOT NULL,
     title VARCHAR,
     topics VARCHAR[] NOT NULL,
+    domain VARCHAR,
     is_dry_run BOOLEAN NOT NULL,
     accepted_at TIMESTAMPTZ NOT NULL,
     send_at TIMESTAMPTZ,
@@ -95,6 +96,28 @@ CREATE TABLE report.facts.failures (
     deliveries BIGINT NOT NULL,
     first_at TIMESTAMPTZ NOT NULL,
     last_at TIMESTAMPTZ NOT NULL
+);
+
+-- Clicks on the actions (buttons) that a notification has. With the notification's domain and acceptance, so that a
+-- domain's are added up without a join.
+CREATE TABLE report.facts.actions (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    domain VARCHAR,
+    accepted_at TIMESTAMPTZ NOT NULL,
+    platform VARCHAR NOT NULL,
+    action VARCHAR NOT NULL,
+    clicked BIGINT NOT NULL,
+    hits BIGINT NOT NULL
+);
+
+-- When providers accepted a domain's deliveries, by the second: a message's are accepted within a few.
+CREATE TABLE report.facts.consumed (
+    tenant VARCHAR NOT NULL,
+    domain VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    second_at TIMESTAMPTZ NOT NULL,
+    accepted BIGINT NOT NULL
 );
 
 -- Beacons that belong to no delivery of the notification that they name.

@@ -9,3 +9,5 @@ FROM facts.platform_reports AS p CROSS JOIN main.build AS b;
 
 CREATE VIEW report.main.timeline AS SELECT * FROM facts.timeline;
 CREATE VIEW report.main.failures AS SELECT * FROM facts.failures;
+CREATE VIEW report.main.actions AS SELECT * FROM facts.actions;
+CREATE VIEW report.main.consumed AS SELECT * FROM facts.consumed;
