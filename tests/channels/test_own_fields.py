@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from notify_pipeline.channels.base import PAYLOAD_TOO_LARGE, ContentRejected
@@ -130,6 +130,24 @@ def test_whatever_stands_in_texts_and_fields_arrives(
     recipient = Recipient("a", Platform.WEB, user_id, fields=orjson.dumps(fields).decode())
     read = CHANNELS[channel](sent, recipient)
     assert read == Shown(expected(title, given, recipient), expected(value, given, recipient))
+
+
+@given(body=PIECES, fields=st.dictionaries(NAMES, VALUE, max_size=4), user_id=st.none() | VALUE)
+def test_whatever_stands_in_them_is_read_in_mail_and_short_messages(
+    body: list[Piece], fields: dict[str, str], user_id: str | None
+) -> None:
+    # Both end lines in their own way.
+    assume("\r" not in written(body) and "\0" not in written(body))
+    sent = made(audience=VISITORS, content=Content("T", written(body) or None))
+    recipient = Recipient("a@example.com", Platform.EMAIL, user_id, fields=orjson.dumps(fields).decode())
+    text = expected(body, {name.lower(): value for name, value in fields.items()}, recipient)
+    rest = sms.prepare(sent, Platform.SMS, 10).text_for(recipient)
+    assert rest == ("T\n" + text if written(body) else "T")
+    raw = email.render(email.prepare(sent, Platform.EMAIL, LETTERHEAD), LETTERHEAD, recipient, D, NOW)
+    part = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes(raw).get_body(("plain",))
+    assert part is not None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n") if written(body) else "T"
+    assert str(part.get_content()).replace("\r\n", "\n").rstrip("\n") == lines.rstrip("\n")
 
 
 @pytest.mark.parametrize("channel", CHANNELS)

@@ -135,3 +135,21 @@ def test_a_rule_is_tried_before_it_is_stored(house: House) -> None:
     assert quiet["state"] == "unrouted"
     refused = house.secret.call("POST", "/routes/dry-run", {"event": event, "route": rule(recipients="a b")})
     assert refused.status_code == 422 and fields_of(refused) == {"route.recipients"}
+
+
+def test_buttons_of_a_route_s_sends_are_made_of_the_event_and_checked(house: House) -> None:
+    track = {"action": "track", "title": "Track", "link": "{{ detail.url }}"}
+    new = rule(content={"title": "T", "icon_url": "https://example.com/{{ detail.order.id }}.png", "actions": [track]})
+    house.secret.ok("PUT", PATH, new)
+    assert house.secret.ok("GET", PATH)["rule"]["content"] == new["content"]
+
+    def tried(url: str) -> dict[str, Any]:
+        event = EVENT | {"detail": {"total": 200, "customer_id": "u", "order": {"id": 7}, "url": url}}
+        (found,) = house.secret.ok("POST", "/routes/dry-run", {"event": event, "route": new})["routes"]
+        return dict(found)
+
+    link = "https://example.com/track"
+    made = {"title": "T", "icon_url": "https://example.com/7.png", "actions": [{**track, "link": link}]}
+    assert tried(link)["shown"][0]["content"] == made
+    refused = tried("app://track")
+    assert refused["sends"] in (0, None) and "content.actions.0.link" in str(refused), refused
