@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Request, Response, after_this_request, request
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest_api.errors import ApiError
+from ingest_api.keys import Access
 from ingest_api.lean import LeanResponse
 from notify_pipeline.core.ledger.group_commit import LedgerError
+from notify_pipeline.core.ledger.keys import KeyInfo
 
 if TYPE_CHECKING:
     from ingest_api.services import Services
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 # same. https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Access-Control-Max-Age
 _MAX_AGE_S = 7_200
 _ORIGIN = "HTTP_ORIGIN"
+_KEY_HEADERS = {"HTTP_AUTHORIZATION", "HTTP_X_API_KEY"}
 
 
 class Page:
@@ -47,11 +51,15 @@ class Page:
         """Return the page that a request comes from, and see to the headers of its answer, errors included.
 
         Raises:
-            ApiError: 429 when its address calls too often.
+            ApiError: 429 when its address calls too often, or the secret key that it has without needing one.
         """
         page = cls(request.environ.get(_ORIGIN), services)
         after_this_request(page.answered)
-        services.addresses.check(request)
+        key = _secret_key(request, services)
+        if key is None:
+            services.addresses.check(request)
+        else:
+            services.rates.check(key)
         return page
 
     def answered(self, response: Response) -> Response:
@@ -73,6 +81,16 @@ class Page:
             return status >= 400 and self._services.domains.is_origin(self.origin)
         except (LedgerError, SQLAlchemyError):
             return False
+
+
+def _secret_key(request: Request, services: "Services") -> KeyInfo | None:
+    """Return the good secret key of a tenant's own server, which calls for many browsers; None without one."""
+    if not request.environ.keys() & _KEY_HEADERS:
+        return None
+    try:
+        return services.keys.check(request, Access.SECRET)
+    except ApiError:
+        return None
 
 
 def add_preflight(blueprint: Blueprint, rule: str, methods: Sequence[str], services: "Services") -> None:

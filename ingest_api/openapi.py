@@ -35,7 +35,7 @@ _PAGES = (
 )
 _PAGE_ERRORS = {
     403: "`origin_not_allowed`: the call has an `Origin` whose pages may not speak for the domain.",
-    429: "Too many calls from this address; ask again after `Retry-After` seconds.",
+    429: "Too many calls from this address, or with this secret key, if any; ask again after `Retry-After` seconds.",
 }
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
 _ERROR_HEADERS: dict[int, dict[str, Any]] = {

@@ -157,6 +157,9 @@ def test_calls_without_a_key_are_refused_in_the_envelope(limited: House) -> None
     assert call(**{"X-Forwarded-For": "1.1.1.2"}) == 200, "another address is not slowed"
     house.clock.advance(seconds=0.5)
     assert [call(), call()] == [200, 429]
+    assert {call(Authorization=f"Bearer {house.mine.secret_key}") for _ in range(9)} == {200}, "a server for many"
+    for key in ("nsk_unknown", house.mine.publishable_key, ""):
+        assert call(Authorization=f"Bearer {key}") == 429, "which takes a good key"
     assert {house.secret.call("GET", "/domains", headers=page).status_code for _ in range(9)} == {200}
     assert {house.anonymous.call("GET", "/healthz", headers=page).status_code for _ in range(9)} == {200}
     beacon = "/notification/received?notificationId=n&platform=web&provider=fcm&d=x"

@@ -172,6 +172,18 @@ def test_a_preflight_is_answered_for_pages_of_domains(house: House) -> None:
         assert (answered.status_code, cors(answered), answered.headers["Vary"]) == (204, {}, "Origin")
 
 
+def test_a_ledger_that_cannot_answer_is_no_fault_of_ours(house: House) -> None:
+    house.secret.ok("PUT", "/domains/example.com", ON)
+    ask(house)
+    house.services.ledger.close()
+    house.services.domains.forget_everywhere()
+    for path in (ASK, "/domains/a..b/isPushFeatureEnabled"):
+        answered = ask(house, path, PAGE)
+        assert (answered.status_code, cors(answered)) == (503 if path == ASK else 422, {})
+        assert answered.headers["Vary"] == "Origin"
+    assert ask(house, origin=PAGE, method="OPTIONS").status_code == 503
+
+
 def test_other_routes_and_methods_know_no_preflight(house: House) -> None:
     house.secret.ok("PUT", "/domains/example.com", ON)
     assert ask(house, "/domains/example.com", PAGE, "OPTIONS").status_code == 405
