@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -44,6 +45,21 @@ def opened(path: str) -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def persistent(path: str, profile: Path) -> Iterator[Any]:
+    """Yield a headless Chromium with a profile (a playwright ``BrowserContext``): others show no notifications."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=path, headless=True, args=list(_FLAGS)
+        )
+        try:
+            yield context
+        finally:
+            context.close()
 
 
 @dataclass(frozen=True, slots=True)

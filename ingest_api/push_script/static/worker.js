@@ -29,11 +29,13 @@
       .showNotification(title, options)
       // An option that this browser takes for wrong: the words matter most.
       .catch(() => self.registration.showNotification(title, { body: options.body, tag: options.tag, data: options.data }));
-    await Promise.allSettled([showing, beacon(options.data, "received"), tell("notification", { title, ...options })]);
+    const told = () => tell("notification", { title, ...options });
+    await Promise.allSettled([showing.then(told, told), beacon(options.data, "received")]);
   }
 
   async function clicked(data, action) {
-    const link = (action && data.links?.[action]) || data.link;
+    // A button without a link opens nothing: it may say "not now".
+    const link = action ? data.links?.[action] : data.link;
     await Promise.allSettled([
       open(link),
       beacon(data, "clicked", action),
