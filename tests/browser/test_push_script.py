@@ -39,7 +39,8 @@ CONTENT = Content(
 
 # A page of the scope waits until a worker is active.
 _INSTALL = """
-navigator.serviceWorker.register("/push-worker.js", {scope: "/"}).then(() => navigator.serviceWorker.ready).then(() => 1)
+navigator.serviceWorker.register("/push-worker.js", {scope: "/"})
+  .then(() => navigator.serviceWorker.ready).then(() => null)
 """
 
 
