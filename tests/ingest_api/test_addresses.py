@@ -1,6 +1,8 @@
 """How often an address may call without a key: its rate, whose address it is, and that floods hold up nobody else."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,21 @@ def test_an_address_has_one_rate_in_all_processes(keepers: list[AddressKeeper], 
     assert other.take(b"b") == 0, "others are not held back"
     clock.advance(seconds=0.5)
     assert (other.take(b"a"), one.take(b"a")) == (0, NANOS // 2)
+
+
+def test_calls_at_the_same_moment_use_a_slot_each(tmp_path: Path, clock: Clock) -> None:
+    rate = CallRate(1.0, 1_000)
+    keepers = [AddressKeeper(tmp_path / "addresses", SECRET, rate, 0, clock) for _ in range(4)]
+    before = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(8) as pool:
+            waits = pool.map(lambda n: [keepers[n % 4].take(b"a") for _ in range(250)].count(0), range(8))
+            assert sum(waits) == rate.burst
+    finally:
+        sys.setswitchinterval(before)
+        for keeper in keepers:
+            keeper.close()
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2_000_000)), min_size=10, max_size=60))
