@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ingest_api.endpoint import Call
-from ingest_api.errors import ApiError, FieldError, unprocessable
+from ingest_api.errors import ApiError, FieldError, conflict, unprocessable
 from ingest_api.inputs import read_json
 from ingest_api.limits import keeping
 from ingest_api.notifications.models import AUDIENCES, NewSend, SendEdit, TemplateUse
 from notify_pipeline.core import templating
-from notify_pipeline.core.ledger import requests, templates
+from notify_pipeline.core.ledger import domains, requests, templates
+from notify_pipeline.core.ledger.domains import Domain
 from notify_pipeline.core.ledger.requests import NewRequest, RequestRow
 from notify_pipeline.core.records import DEFAULT_TTL_S
 
@@ -25,6 +26,8 @@ MAX_AHEAD = timedelta(days=366)
 # The day begins first on Kiritimati, and ends last where no land is. https://www.iana.org/time-zones (Etc/GMT-14, +12)
 _FIRST_ZONE = timedelta(hours=14)
 _LAST_ZONE = timedelta(hours=-12)
+# Of an audience, what only other routes can say.
+_UNSAYABLE = frozenset({"visitors", "device_fields"})
 
 
 class Times(NamedTuple):
@@ -52,6 +55,8 @@ def new_request(call: Call, body: NewSend, notification_id: str, now: datetime) 
         raise unprocessable(*faults)
     times, asked = times_of(body, now), body.canonical()
     stored = asked if body.template is None else _rendered_or_known(call, body.template, asked, notification_id)
+    if body.domain is not None:
+        stored = _to_domain(call, body.domain, stored, notification_id)
     return within_limits(call, notification_id, Stored(stored, asked), times, now)
 
 
@@ -75,6 +80,30 @@ def within_limits(call: Call, notification_id: str, body: Stored, times: Times, 
         compared=None if body.made is body.asked else body.asked,
         quotas=limits.request_quotas,
     )
+
+
+def with_icon(domain: Domain, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a send to a domain's contacts with the domain's icon, where it has none of its own."""
+    content = body["content"]
+    if domain.icon_url is None or content.get("icon_url") is not None:
+        return body
+    return {**body, "content": {**content, "icon_url": domain.icon_url}}
+
+
+def _to_domain(call: Call, name: str, body: Mapping[str, Any], notification_id: str) -> Mapping[str, Any]:
+    """Return what is stored of a send to a domain; one that was accepted before shall find its first answer.
+
+    Raises:
+        ApiError: 422 naming the domain when the tenant has no such, or its push feature is off.
+    """
+    domain = domains.get(call.services.ledger, name)
+    if domain is None or domain.tenant != call.tenant or not domain.is_push_feature_enabled:
+        before = requests.get_by_notification(call.services.ledger, call.tenant, notification_id)
+        if before is None or before.body.get("domain") != name:
+            is_mine = domain is not None and domain.tenant == call.tenant
+            raise unprocessable(FieldError("domain", "has its push feature off" if is_mine else "is unknown"))
+        return body
+    return with_icon(domain, body)
 
 
 def _rendered_or_known(
@@ -118,8 +147,11 @@ def edited(call: Call, row: RequestRow, edit: SendEdit, now: datetime) -> NewReq
     """Return what is to be stored of a send that is edited: validated as a whole, as if it were new.
 
     Raises:
-        ApiError: 422 naming what is wrong.
+        ApiError: 409 when it is none that this route could have made, 422 naming what is wrong.
     """
+    if _UNSAYABLE & row.body.keys() or {"devices", "domain"} <= row.body.keys():
+        message = "A send to visitors, or a replay of one to a domain, cannot be edited: cancel it and send another."
+        raise conflict("not_editable", message, "notification_id")
     changes = edit.changes()
     kind = next(kind for kind in AUDIENCES if kind in row.body)
     for other in AUDIENCES:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
+from ingest_api.domains.models import DomainName
 from ingest_api.errors import FieldError
 from ingest_api.fields import (
     NAME_PATTERN,
@@ -30,7 +31,7 @@ from notify_pipeline.core import conditions
 from notify_pipeline.core.records import MAX_TTL_S
 from notify_pipeline.core.vocabulary import OnAmbiguous, Priority, QuietHours
 
-AUDIENCES = ("topics", "users", "devices", "emails", "phones", "everyone")
+AUDIENCES = ("topics", "users", "devices", "emails", "phones", "everyone", "domain")
 LISTS = ("users", "devices", "emails", "phones")
 # FCM conditions know five topics; ours are a scan of partitions, and each topic is one more.
 MAX_TOPICS = 100
@@ -107,6 +108,9 @@ class Options(Strict):
         ]
         | None
     ) = None
+    domain: DomainName | None = Field(
+        default=None, description="The contacts of this domain, which is the tenant's and whose push feature is on."
+    )
     overrides: dict[ChannelName, Override] = Field(
         default_factory=dict, description="What is different on a channel: null takes a field of the content away."
     )

@@ -26,6 +26,7 @@ from notify_pipeline.core.vocabulary import RequestState
 GROUP = Group("notifications", "Sends.")
 _UNKNOWN = "This tenant has no such notification."
 _STARTED = "`already_started`: it is being sent; `already_ended`: it was. The message says where it stands."
+_NOT_EDITABLE = "`not_editable`: it is for visitors, or a replay of a send to a domain."
 # An edit begins anew when another one came between; that many at once are a mistake.
 _EDIT_TRIES = 10
 
@@ -107,7 +108,7 @@ def _result(found: Accepted | Exception, now: datetime) -> dict[str, object]:
     answers={200: Answer("It is changed.", SendChanged)},
     errors={
         404: _UNKNOWN,
-        409: _STARTED,
+        409: f"{_STARTED} {_NOT_EDITABLE}",
         503: "The ledger cannot take it now, or `edited_meanwhile`: others keep editing it. Ask again.",
     },
 )

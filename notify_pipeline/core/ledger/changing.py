@@ -26,7 +26,7 @@ from notify_pipeline.core.vocabulary import RequestState
 # Who stands at routed is a broadcast whose audience is not fixed: the drain's requests pass it in one transaction.
 _CANCELLABLE = (RequestState.ACCEPTED, RequestState.ROUTED)
 # What an edit may change; the id, the hash of what was first asked for, and the history stay.
-_EDITED = ("body", "type", "priority_rank", "category", "due_at", "expires_at")
+_EDITED = ("body", "type", "priority_rank", "category", "domain", "due_at", "expires_at")
 
 
 class AlreadyStarted(Exception):
