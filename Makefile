@@ -9,7 +9,7 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports \
-  bench-engine bench-fanout bench-million bench-priority bench-gateway bench-events bench-isolation lock clean
+  bench-engine bench-fanout bench-million bench-priority bench-gateway bench-events bench-isolation bench-automation lock clean
 
 setup: $(READY)
 
@@ -44,11 +44,14 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
-  bench-gateway bench-events bench-isolation
+  bench-gateway bench-events bench-isolation bench-automation
 
 bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
   bench-gateway bench-events bench-isolation: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
+
+bench-automation: $(READY)
+	$(BIN)/python -m benchmarks.automation_report
 
 lock: $(READY)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
