@@ -41,6 +41,7 @@ _GUIDES = (
     "email",
     "webpush",
     "domains",
+    "messages",
     "websocket",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
