@@ -131,8 +131,9 @@ def _faults(where: str, texts: _Texts, data: Mapping[str, str]) -> Iterator[Fiel
     for name, text in (("title", texts.title), ("body", texts.body), ("html", texts.html)):
         if text is not None and "[[[" in text:
             yield from _unknown_fields(f"{where}.{name}", text)
-    for number in send_checks.repeated([action.action for action in texts.actions or ()]):
-        yield FieldError(f"{where}.actions.{number}.action", "must not be the name of two actions")
+    if texts.actions:
+        for number in send_checks.repeated([action.action for action in texts.actions]):
+            yield FieldError(f"{where}.actions.{number}.action", "must not be the name of two actions")
     for key, text in data.items():
         if "[[[" in text:
             yield from _unknown_fields(f"{where}.data.{key}", text)
