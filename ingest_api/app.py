@@ -15,6 +15,7 @@ from ingest_api.dead_letters.routes import GROUP as DEAD_LETTERS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
 from ingest_api.domain_messages.reading import GROUP as MESSAGES
+from ingest_api.domain_stats.routes import GROUP as DOMAIN_STATS
 from ingest_api.domains.routes import GROUP as DOMAINS
 from ingest_api.email.routes import GROUP as EMAIL
 from ingest_api.email.ses import GROUP as SES
@@ -77,6 +78,7 @@ GROUPS: tuple[Group, ...] = (
     SMS,
     SMS_WEBHOOKS,
     REPORTS,
+    DOMAIN_STATS,
     OPERATIONS,
 )
 SERVICES = "notify-services"

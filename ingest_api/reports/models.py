@@ -25,7 +25,7 @@ def _date_or_time(value: object) -> object:
     return value
 
 
-_Moment = Annotated[
+Moment = Annotated[
     datetime,
     BeforeValidator(_date_or_time),
     AfterValidator(to_utc),
@@ -43,10 +43,10 @@ class ReportQuery(PageQuery):
 
     model_config = ConfigDict(populate_by_name=False)
 
-    since: _Moment | None = Field(
+    since: Moment | None = Field(
         default=None, alias="from", description="Accepted then or later: a date in UTC, or a time."
     )
-    until: _Moment | None = Field(default=None, description="Accepted before: a date in UTC, or a time.")
+    until: Moment | None = Field(default=None, description="Accepted before: a date in UTC, or a time.")
     type: Name | None = None
     platform: Platform | None = Field(default=None, description="Only with recipients there, and only its figures.")
     include_dry_run: bool = Field(default=False, description="Dry runs too.")

@@ -12,6 +12,7 @@ counted in ``accepted_by_beacon`` too, so that the two can be reconciled.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import duckdb
 
@@ -102,7 +103,7 @@ def _reported(reader: ReportReader, messages: Sequence[RequestRow]) -> tuple[dic
         return found, received_through(cursor)
 
 
-def actions(cursor: duckdb.DuckDBPyConnection, query: str, wanted: Mapping[str, object]) -> list[tuple[str, str, int]]:
+def actions(cursor: duckdb.DuckDBPyConnection, query: str, wanted: Mapping[str, object]) -> list[tuple[Any, str, int]]:
     """Return rows of clicks by action; none from a version that was published before actions were counted."""
     try:
         return cursor.execute(sql_text(__file__, query), wanted).fetchall()

@@ -185,6 +185,8 @@ CASES: dict[Route, Case] = {
         202, MESSAGE | {"visitors": [{"visitorGuid": "{visitor_guid}"}]}
     ),
     ("GET", "/push-contacts/{domain}/messages"): Case(),
+    ("GET", "/push-contacts/{domain}/stats"): Case(query="?from=2026-11-01&until=2026-12-01&groupBy=week"),
+    ("GET", "/push-contacts/{domain}/consumed"): Case(query="?from=2026-11-01&until=2026-12-01"),
     ("GET", "/push-contacts/{domain}/messages.csv"): Case(),
     ("GET", "/push-contacts/{domain}/messages/{message_id}/details"): Case(path=_MESSAGE + "/details"),
     ("GET", "/push-contacts/{domain}/messages/{message_id}/history"): Case(path=_MESSAGE + "/history"),
