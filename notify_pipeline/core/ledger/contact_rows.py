@@ -23,6 +23,8 @@ Row = Mapping[Any, Any]
 
 IS_CONTACT = DEVICES.c.domain.isnot(None)
 UPSERT, DELETE, DROP = (op.value for op in (RegistrationOp.UPSERT, RegistrationOp.DELETE, RegistrationOp.DROP))
+# Written so that no index of states is taken where another one finds them.
+IS_ACTIVE = DEVICES.c.op.not_in((DELETE, DROP))
 # What a page may speak for.
 BROWSERS = frozenset({Platform.WEB.value, Platform.WEBPUSH.value})
 

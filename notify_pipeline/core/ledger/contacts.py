@@ -22,6 +22,7 @@ from notify_pipeline.core.ledger.contact_rows import (
     BROWSERS,
     DELETE,
     DROP,
+    IS_ACTIVE,
     IS_CONTACT,
     UPSERT,
     Contact,
@@ -145,7 +146,7 @@ def find(ledger: Ledger, token: str) -> list[Contact]:
 def find_by_visitors(ledger: Ledger, tenant: str, domain: str, guids: Iterable[str]) -> list[Contact]:
     """Return the active contacts of these visitors, by token."""
     wanted, column = sorted(set(guids)), DEVICES.c
-    mine = select(DEVICES).where(column.tenant == tenant, column.domain == domain, IS_CONTACT, column.op == UPSERT)
+    mine = select(DEVICES).where(column.tenant == tenant, column.domain == domain, IS_CONTACT, IS_ACTIVE)
     found: list[Contact] = []
     with ledger.read() as conn:
         for start in range(0, len(wanted), _PIECE):

@@ -68,8 +68,8 @@ Index(
 _CONTACT = DEVICES.c.domain.isnot(None)
 for _name, _columns in {
     "domain": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.changed_at, DEVICES.c.token),
-    "domain_op": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.op),
-    "domain_email": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.email),
+    "domain_op": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.op, DEVICES.c.changed_at, DEVICES.c.token),
+    "domain_email": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.email, DEVICES.c.changed_at, DEVICES.c.token),
     "domain_visitor": (DEVICES.c.tenant, DEVICES.c.domain, DEVICES.c.visitor_guid),
     "contact_token": (DEVICES.c.token,),
     "contact_device_token": (DEVICES.c.device_token,),
