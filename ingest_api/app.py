@@ -30,6 +30,7 @@ from ingest_api.notifications.routes import GROUP as NOTIFICATIONS
 from ingest_api.operations.routes import GROUP as OPERATIONS
 from ingest_api.policies.routes import GROUP as POLICIES
 from ingest_api.preferences.routes import GROUP as PREFERENCES
+from ingest_api.push_contacts.lists import GROUP as PUSH_CONTACTS
 from ingest_api.push_script.routes import GROUP as PUSH_SCRIPT
 from ingest_api.receipts.routes import GROUP as RECEIPTS
 from ingest_api.reports.routes import GROUP as REPORTS
@@ -55,6 +56,7 @@ GROUPS: tuple[Group, ...] = (
     DEVICES,
     WEBPUSH,
     DOMAINS,
+    PUSH_CONTACTS,
     PUSH_SCRIPT,
     MESSAGES,
     USERS,

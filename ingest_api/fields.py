@@ -68,6 +68,15 @@ NotificationId = Annotated[
     ),
 ]
 RequestId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f6"])]
+# A segment of a path, visible, and not of dots alone, which URL clients resolve away.
+VisitorGuid = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_.:\-]*[A-Za-z0-9_:\-][A-Za-z0-9_.:\-]*$",
+        max_length=128,
+        examples=["6f9619ff-8b86-d011-b42d-00c04fc964ff"],
+    ),
+]
 TenantId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f7"])]
 KeyId = Annotated[str, Field(pattern=ID_PATTERN, examples=["019a92b1c5d07c3e8f60a1b2c3d4e5f8"])]
 # A user id that fits into a path: no slash, and not dots alone, which URL clients resolve away.

@@ -131,6 +131,9 @@ def furnish(house: House, owner: Owner) -> None:
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
     api.ok("PUT", f"/domains/{refs['domain']}", {"isPushFeatureEnabled": True})
     _add_message(house, api, owner)
+    refs["browser"] = f"{mark}-browser"
+    contact = {"domain": refs["domain"], "deviceToken": refs["browser"], "email": f"fan@{mark}.example.com"}
+    house.anonymous.ok("POST", "/push-contacts", contact | {"visitorGuid": f"{mark}-visitor"})
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
     api.ok("POST", "/likes", {"look_id": refs["look_id"], "customer_id": refs["customer_id"]})
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)

@@ -35,6 +35,7 @@ from tests.ingest_api.furnished import (
     onboard,
     publish_reports,
 )
+from tests.ingest_api.test_webpush import subscription
 
 Route = tuple[str, str]
 ENDPOINTS: dict[Route, Endpoint] = {(e.method, e.path): e for group in GROUPS for e in group.endpoints}
@@ -131,6 +132,19 @@ CASES: dict[Route, Case] = {
     ("GET", "/domains"): Case(),
     ("GET", "/domains/{name}/isPushFeatureEnabled"): Case(path="/domains/{domain}/isPushFeatureEnabled"),
     ("GET", "/domains/{name}/push-configuration"): Case(path="/domains/{domain}/push-configuration"),
+    ("GET", "/domains/{name}/stats"): Case(path="/domains/{domain}/stats"),
+    ("GET", "/push-contacts"): Case(query="?domain={domain}", owned=True),
+    ("POST", "/push-contacts"): Case(201, {"domain": "{domain}", "deviceToken": "{mark}-new-browser"}),
+    **{
+        ("PUT", f"/push-contacts/{{device_token}}/{what}"): Case(204, body, path=f"/push-contacts/{{browser}}/{what}")
+        for what, body in {
+            "email": {"email": "new@{mark}.example.com"},
+            "visitor-guid": {"visitorGuid": "{mark}-new-visitor"},
+            "subscription": {"subscription": subscription()},
+        }.items()
+    },
+    ("DELETE", "/push-contacts/{device_token}"): Case(204, path="/push-contacts/{browser}"),
+    ("GET", "/push-contacts/{domain}/visitors/{visitor_guid}"): Case(path="/push-contacts/{domain}/visitors/{mark}"),
     ("GET", "/devices/{token}"): Case(),
     ("PUT", "/devices/{token}/topics"): Case(body={"topics": ["{mark}/other"]}),
     ("DELETE", "/devices/{token}"): Case(204),
