@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from ingest_api.camel import CamelLoose, CamelPage, CamelStrict
 from ingest_api.errors import FieldError
-from ingest_api.fields import NAME_PATTERN, NO_NUL_PATTERN, Name, UtcTime
+from ingest_api.fields import NAME_PATTERN, NO_NUL_PATTERN, Name, UtcTime, VisitorGuid
 from ingest_api.notifications.content import HTTPS_PATTERN, MAX_BODY, MAX_TITLE
 from ingest_api.tracking.models import RecipientOutcome
 from notify_pipeline.core import send_checks
@@ -28,15 +28,6 @@ MAX_VALUE = 1_000
 HISTORY_DAYS = 30
 
 HttpsUrl = Annotated[str, Field(pattern=HTTPS_PATTERN, examples=["https://example.com/offers"])]
-# A segment of a path, visible, and not of dots alone, which URL clients resolve away.
-VisitorGuid = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9_.:\-]*[A-Za-z0-9_:\-][A-Za-z0-9_.:\-]*$",
-        max_length=128,
-        examples=["6f9619ff-8b86-d011-b42d-00c04fc964ff"],
-    ),
-]
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 FieldValue = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=MAX_VALUE)]
 Fields = Annotated[

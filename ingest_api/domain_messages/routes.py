@@ -8,10 +8,10 @@ from flask import Response
 
 from ingest_api.domain_messages.answers import MessageAccepted, VisitorsMessageAccepted
 from ingest_api.domain_messages.making import ID_HEADER, Missing, Target, missing_in, sent
-from ingest_api.domain_messages.models import NewMessage, VisitorGuid, VisitorMessage, VisitorsMessage
+from ingest_api.domain_messages.models import NewMessage, VisitorMessage, VisitorsMessage
 from ingest_api.domains.models import DomainName
 from ingest_api.endpoint import Answer, Call, Group, answer
-from ingest_api.fields import NotificationId
+from ingest_api.fields import NotificationId, VisitorGuid
 from ingest_api.keys import Access
 from ingest_api.notifications.storing import REPLAYED, REPLAYED_HEADER
 from notify_pipeline.core.ledger.accepting import Accepted

@@ -16,7 +16,6 @@ from notify_pipeline.core.ids import DeliveryIds, new_id, to_micros
 from notify_pipeline.core.ledger import inbox, policies, sms_stops, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import NewItem
-from notify_pipeline.core.ledger.tables import DEVICES
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
 from notify_pipeline.core.vocabulary import Channel, PolicyKind
@@ -131,9 +130,6 @@ def furnish(house: House, owner: Owner) -> None:
     sms_stops.stop(house.services.ledger, refs["number"], None, "test", house.clock())
     api.ok("PUT", f"/domains/{refs['domain']}", {"isPushFeatureEnabled": True})
     _add_message(house, api, owner)
-    refs["browser"] = f"{mark}-browser"
-    contact = {"domain": refs["domain"], "deviceToken": refs["browser"], "email": f"fan@{mark}.example.com"}
-    house.anonymous.ok("POST", "/push-contacts", contact | {"visitorGuid": f"{mark}-visitor"})
     api.ok("PUT", f"/looks/{refs['look_id']}", {"owner_id": refs["user_id"]})
     api.ok("POST", "/likes", {"look_id": refs["look_id"], "customer_id": refs["customer_id"]})
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)
@@ -191,10 +187,8 @@ def _add_message(house: House, api: Api, owner: Owner) -> None:
     """Add a contact of the domain, and a message to it."""
     refs = owner.refs
     refs |= {"device_token": f"{owner.mark}-contact", "visitor_guid": f"{owner.mark}-visitor"}
-    api.ok("POST", "/devices", {"token": refs["device_token"], "platform": "web"})
-    values = {"domain": refs["domain"], "visitor_guid": refs["visitor_guid"]}
-    mine = (DEVICES.c.tenant == owner.tenant, DEVICES.c.token == refs["device_token"])
-    change(house.services.ledger, update(DEVICES).where(*mine).values(**values))
+    contact = {"domain": refs["domain"], "deviceToken": refs["device_token"], "visitorGuid": refs["visitor_guid"]}
+    api.ok("POST", "/push-contacts", contact | {"email": f"fan@{owner.mark}.example.com"})
     headers = {"Idempotency-Key": f"{owner.mark}-message"}
     sent = api.ok("POST", f"/push-contacts/{refs['domain']}/message", filled(MESSAGE, refs), headers=headers)
     refs["domain_message_id"] = sent["messageId"]

@@ -136,15 +136,15 @@ CASES: dict[Route, Case] = {
     ("GET", "/push-contacts"): Case(query="?domain={domain}", owned=True),
     ("POST", "/push-contacts"): Case(201, {"domain": "{domain}", "deviceToken": "{mark}-new-browser"}),
     **{
-        ("PUT", f"/push-contacts/{{device_token}}/{what}"): Case(204, body, path=f"/push-contacts/{{browser}}/{what}")
+        ("PUT", f"/push-contacts/{{device_token}}/{what}"): Case(204, body)
         for what, body in {
             "email": {"email": "new@{mark}.example.com"},
             "visitor-guid": {"visitorGuid": "{mark}-new-visitor"},
             "subscription": {"subscription": subscription()},
         }.items()
     },
-    ("DELETE", "/push-contacts/{device_token}"): Case(204, path="/push-contacts/{browser}"),
-    ("GET", "/push-contacts/{domain}/visitors/{visitor_guid}"): Case(path="/push-contacts/{domain}/visitors/{mark}"),
+    ("DELETE", "/push-contacts/{device_token}"): Case(204),
+    ("GET", "/push-contacts/{domain}/visitors/{visitor_guid}"): Case(),
     ("GET", "/devices/{token}"): Case(),
     ("PUT", "/devices/{token}/topics"): Case(body={"topics": ["{mark}/other"]}),
     ("DELETE", "/devices/{token}"): Case(204),
