@@ -15,7 +15,7 @@ from ingest_api.endpoint import Call
 from ingest_api.errors import ApiError, FieldError, unprocessable
 from ingest_api.inputs import MAX_DETAILS
 from ingest_api.notifications import storing
-from ingest_api.notifications.making import Stored, times_at, within_limits
+from ingest_api.notifications.making import Stored, times_at, with_icon, within_limits
 from notify_pipeline.core import personal
 from notify_pipeline.core.ledger import requests
 from notify_pipeline.core.ledger.accepting import Accepted, NewRequest
@@ -119,7 +119,5 @@ def _new_request(
         asked["visitors"] = [
             {"visitor_guid": each.guid, **({"fields": each.fields} if each.fields else {})} for each in targets
         ]
-    made = asked
-    if domain.icon_url is not None and "icon_url" not in asked["content"]:
-        made = {**asked, "content": {**asked["content"], "icon_url": domain.icon_url}}
-    return within_limits(call, message_id, Stored(made, asked), times_at(body.send_at, body.ttl, now, "sendAt"), now)
+    times = times_at(body.send_at, body.ttl, now, "sendAt")
+    return within_limits(call, message_id, Stored(with_icon(domain, asked), asked), times, now)

@@ -13,20 +13,22 @@ import requests as http
 from notify_pipeline.channels.registry import open_channels
 from notify_pipeline.core import vapid
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, contacts, domains
+from notify_pipeline.core.ledger import audit, contacts, domains, policies, preferences, replays
 from notify_pipeline.core.ledger.contacts import NewContact
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
+from notify_pipeline.core.ledger.letters import Filter
+from notify_pipeline.core.ledger.preferences import Change
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.push_subscriptions import Subscription, from_base64url, subscription_of, token_of
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import RequestState
+from notify_pipeline.core.vocabulary import Outcome, Platform, PolicyKind, RequestState
 from notify_pipeline.delivery import broadcast
 from notify_pipeline.delivery.audience import rebuild_base
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.test_broadcast import routed, run
-from tests.delivery.test_drain import drain_to_end, drain_until, found
+from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 from tests.sandboxes import running_sandbox
 
 SITE = "example.com"
@@ -177,3 +179,47 @@ def test_another_tenants_domain_is_nobodys(ctx: DeliveryContext, fcm: FakeSender
     land(ctx.ledger, ctx.lake)
     drain_to_end(ctx, *sends)
     assert {found(ctx.ledger, each).state for each in sends} == {RequestState.CANCELLED} and not fcm.calls
+
+
+@pytest.mark.parametrize(
+    "whom", [{}, {"visitors": [{"visitor_guid": "v", "fields": {"x": "y"}}]}], ids=["all", "visitors"]
+)
+@pytest.mark.parametrize("as_broadcast", [False, True])
+def test_contacts_go_by_what_their_user_said_and_each_counts_for_itself(
+    ctx: DeliveryContext, fcm: FakeSender, whom: dict[str, Any], as_broadcast: bool
+) -> None:
+    register(ctx.ledger, "c0", Platform.WEB, user_id="ada")
+    register(ctx.ledger, "c1", Platform.WEB, user_id="bob")
+    change = Change(TENANT, "user:ada", {("offers", ""): False}, "api", "k")
+    preferences.change(ctx.ledger, change, utc_now())
+    policies.put(ctx.ledger, TENANT, PolicyKind.FREQUENCY_CAP, {"count": 1, "period_s": 3600}, "k", utc_now())
+
+    def send() -> RequestRow:
+        land(ctx.ledger, ctx.lake)
+        wanted = {"domain": SITE, "category": "offers", **whom}
+        if as_broadcast:
+            run(ctx, made := routed(ctx, **wanted))
+        else:
+            drain_to_end(ctx, made := accept(ctx.ledger, **wanted))
+        return found(ctx.ledger, made)
+
+    assert send().counts == {"fcm": {"audience": 3, "pending": 0, "accepted": 2, "skipped": 1}}
+    assert sorted(call[0] for call in fcm.calls) == ["c1", "c2"]
+    assert send().counts == {"fcm": {"audience": 3, "pending": 0, "skipped": 3}}
+    assert len(fcm.calls) == 2
+
+
+def test_a_replay_of_a_message_stays_the_domains_and_ends_with_it(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    fcm.answer = lambda recipient, number: Outcome.PERMANENT
+    visitors = [{"visitor_guid": "v", "fields": {"name": "Ada"}}]
+    drain_to_end(ctx, accept(ctx.ledger, domain=SITE, visitors=visitors))
+    made = []
+    for _ in range(2):
+        asked = replays.Replay(TENANT, "k", utc_now(), None, Filter(), 10, 10)
+        (replay,) = replays.replay(ctx.ledger, asked).answer["requests"]
+        name(ctx.ledger, enabled=not made)
+        drain_to_end(ctx, replay["request_id"])
+        made.append(found(ctx.ledger, replay["request_id"]))
+    assert [each.body["domain"] for each in made] == [SITE, SITE]
+    assert [each.state for each in made] == [RequestState.FAILED, RequestState.CANCELLED]
+    assert Counter(call[0] for call in fcm.calls) == {"c0": 2, "c1": 2, "c2": 2}
