@@ -65,6 +65,25 @@ def test_a_token_that_changes_hands_takes_no_history_with_it(small: DeliveryCont
     assert told(history(small, "u1")) == mine
 
 
+def test_an_address_has_a_history_whoever_it_belonged_to(small: DeliveryContext) -> None:
+    register(small.ledger, "page", Platform.WEB, user_id="u1")
+    register(small.ledger, "other", Platform.WEB)
+    first = accept(small.ledger, devices=["page", "other"])
+    drained(small, first)
+    register(small.ledger, "page", Platform.WEB, user_id="u2")
+    second = accept(small.ledger, devices=["page"])
+    drained(small, second)
+    land(small.ledger, small.lake)
+
+    def of(tenant: str, *addresses: str) -> list[tuple[str, str, str | None]]:
+        asked = Asked(tenant, addresses=addresses)
+        return told(list(reading_messages.page(small.ledger, small.lake, asked, 10, None, 0.2).rows))
+
+    assert of(TENANT, "page", "gone") == [(second, "page", "accepted"), (first, "page", "accepted")]
+    assert of(TENANT, "other") == [(first, "other", "accepted")]
+    assert of(TENANT, "gone") == of("t2", "page") == []
+
+
 def test_each_delivery_is_there_once_with_its_last_attempt(small: DeliveryContext, fcm: FakeSender) -> None:
     fcm.answer = flaky
     for n in range(6):

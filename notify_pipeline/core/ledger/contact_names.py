@@ -6,16 +6,13 @@ A browser whose contact moved from an FCM token to a subscription of its own was
 page still knows it by.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
-from sqlalchemy import CompoundSelect, select, union_all
+from sqlalchemy import Row, select
 
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tables import DEVICES
-
-# In the words of the partial indexes.
-_IS_CONTACT = DEVICES.c.domain.isnot(None)
 
 
 class ContactName(NamedTuple):
@@ -25,30 +22,32 @@ class ContactName(NamedTuple):
     visitor_guid: str | None
 
 
-def by_address(ledger: Ledger, tenant: str, addresses: Iterable[str]) -> dict[str, ContactName]:
+def by_address(ledger: Ledger, tenant: str, addresses: Collection[str]) -> dict[str, ContactName]:
     """Return what a tenant's contacts are called that are or were reached at these addresses, by address."""
     wanted = set(addresses)
     found: dict[str, ContactName] = {}
-    if not wanted:
-        return found
-    with ledger.read() as conn:
-        for row in conn.execute(_known(tenant, wanted)):
-            name = ContactName(row.device_token or row.token, row.visitor_guid)
-            found |= {address: name for address in (row.device_token, row.token) if address in wanted}
+    for row in _known(ledger, tenant, wanted):
+        name = ContactName(row.device_token or row.token, row.visitor_guid)
+        found |= {address: name for address in (row.device_token, row.token) if address in wanted}
     return found
 
 
 def addresses_of(ledger: Ledger, tenant: str, device_token: str) -> list[str]:
     """Return where a tenant's contact is or was reached that has this name or address; empty when there is none."""
-    with ledger.read() as conn:
-        rows = conn.execute(_known(tenant, [device_token])).all()
+    rows = _known(ledger, tenant, [device_token])
     return sorted({address for row in rows for address in (row.device_token, row.token) if address is not None})
 
 
-def _known(tenant: str, names: Iterable[str]) -> CompoundSelect[tuple[str, str | None, str | None]]:
-    """Return the question for contacts by any of these names. Each half has an index of its own."""
-    asked = sorted(names)
-    mine = select(DEVICES.c.token, DEVICES.c.device_token, DEVICES.c.visitor_guid).where(
-        DEVICES.c.tenant == tenant, _IS_CONTACT
-    )
-    return union_all(*(mine.where(column.in_(asked)) for column in (DEVICES.c.device_token, DEVICES.c.token)))
+def _known(ledger: Ledger, tenant: str, names: Collection[str]) -> list[Row[Any]]:
+    """Return a tenant's contacts by any of these names; those that are known by their very address come last."""
+    if not names:
+        return []
+    column, asked = DEVICES.c, sorted(names)
+    columns = select(column.tenant, column.domain, column.token, column.device_token, column.visitor_guid)
+    # Each half by an index of its own, and nothing beside it that another one begins with: SQLite would walk through
+    # all of a tenant's contacts rather than look some up.
+    beside = columns.where(column.device_token.in_(asked), column.domain.isnot(None))
+    itself = columns.where(column.tenant == tenant, column.token.in_(asked))
+    with ledger.read() as conn:
+        rows = [*conn.execute(beside), *conn.execute(itself)]
+    return [row for row in rows if row.tenant == tenant and row.domain is not None]
