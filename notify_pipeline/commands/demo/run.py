@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from notify_pipeline.commands.demo import people, show, traffic, truth
+from notify_pipeline.commands.demo import browsers, people, show, traffic, truth
 from notify_pipeline.commands.demo.people import Meeting
 from notify_pipeline.commands.demo.reconcile import Sent, figures, lost
 from notify_pipeline.commands.demo.system import RunningSystem
@@ -146,6 +146,7 @@ def _play(system: RunningSystem, steps: Steps, count: int) -> tuple[Story, dict[
     story.meeting = steps.run(
         "a like and an order, on every channel", lambda: people.gather(api, sandbox, system.addresses["gateway"])
     )
+    steps.run("a message to a shop's browsers", lambda: browsers.visit(api, system.api(None), sandbox, story.check))
     sandbox.expect(200, "PUT", "/faults", FAULTS)
     requests = steps.run("broadcast, and what must be refused", lambda: _broadcast(system, api, other, story, devices))
     steps.run(
@@ -155,6 +156,7 @@ def _play(system: RunningSystem, steps: Steps, count: int) -> tuple[Story, dict[
     steps.run("write the CDN's last log files", lambda: sandbox.expect(200, "POST", "/cdn/flush"))
     beacons = {e: truth.beacon_truth(sandbox.lines("/cdn/log?since=0"), e) for e in _EVENTS}
     reports = steps.run("wait for the reports", lambda: _reports(api, story.sent, beacons))
+    browsers.judge(api, sandbox, story.check)
     return story, reports
 
 

@@ -35,10 +35,10 @@ class Api:
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._pool = urllib3.PoolManager(maxsize=_CONNECTIONS, retries=False, timeout=_TIMEOUT_S)
 
-    def call(self, method: str, path: str, body: object = None) -> Answer:
+    def call(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Send one request; any status is an answer. Raises urllib3's errors when there is none."""
         raw = None if body is None else orjson.dumps(body)
-        response = self._pool.request(method, self._base + path, body=raw, headers=self._headers)
+        response = self._pool.request(method, self._base + path, body=raw, headers={**self._headers, **(headers or {})})
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
         return Answer(response.status, orjson.loads(response.data) if is_json else None, response.headers)
 
