@@ -62,7 +62,7 @@ def list_contacts(call: Call, query: ContactQuery) -> Response:
     answers={200: Answer("What it has now.", DomainStats)},
     errors=_UNKNOWN,
 )
-def show_domain_stats(call: Call, name: DomainName) -> Response:
+def count_contacts(call: Call, name: DomainName) -> Response:
     """Count a domain's contacts."""
     domain = own_domain(call, name, "name")
     found = contact_lists.counts(call.services.ledger, domain.tenant, domain.name)

@@ -87,7 +87,7 @@ class NewVisitorGuid(CamelStrict):
     visitor_guid: VisitorGuid | None = Field(description="Null forgets it.")
 
 
-class NewSubscription(CamelStrict):
+class NewBrowserSubscription(CamelStrict):
     """The browser's new subscription."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"subscription": _SUBSCRIPTION}]})

@@ -21,9 +21,9 @@ from ingest_api.push_contacts.models import (
     ContactExists,
     ContactMade,
     DeviceToken,
+    NewBrowserSubscription,
     NewContact,
     NewEmail,
-    NewSubscription,
     NewVisitorGuid,
 )
 from notify_pipeline.core.ledger import contact_lists, contacts
@@ -103,7 +103,7 @@ def set_contact_visitor(call: Call, device_token: DeviceToken, body: NewVisitorG
     answers=_CHANGED,
     errors=_OF_TOKEN | {400: "Malformed JSON. `not_a_browser`: the subscription is registered as something else."},
 )
-def set_contact_subscription(call: Call, device_token: DeviceToken, body: NewSubscription) -> Response:
+def set_contact_subscription(call: Call, device_token: DeviceToken, body: NewBrowserSubscription) -> Response:
     """Give a contact its browser's new subscription.
 
     Browsers change subscriptions by themselves (`pushsubscriptionchange`). The contact keeps all that is known of it,
