@@ -86,7 +86,7 @@ def demo() -> Served:
     # The page speaks to its own origin only; icons of notifications may be anyone's.
     policy = (
         f"default-src 'none'; script-src 'self' {_digest(code)}; style-src {_digest(style)}; connect-src 'self'; "
-        "worker-src 'self'; img-src 'self' https: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "worker-src 'self'; img-src 'self' https: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
     headers = [
         ("Content-Security-Policy", policy),

@@ -13,15 +13,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
 import requests as http
 
+from notify_pipeline.channels.registry import open_channels
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
 from tests.browsers import Site
+from tests.delivery.fakes import context, land
+from tests.delivery.test_drain import drain_until
 from tests.ingest_api.server import Server
 from tests.waiting import wait_for
 
@@ -160,7 +165,7 @@ class Desk:
     def visit(self, site: Site, path: str = "/", scope: str = "/notify-push-scope", allows: bool = True) -> Visitor:
         """Open a page of a site, whose notifications its user allows."""
         if allows:
-            self.context.grant_permissions(["notifications"], origin=site.origin)
+            self.allow(site)
         page = self.context.new_page()
         visitor = Visitor(page, site, site.origin + scope, self.context.new_cdp_session(page))
 
@@ -172,6 +177,32 @@ class Desk:
         visitor.cdp.send("ServiceWorker.enable")
         page.goto(site.origin + path)
         return visitor
+
+    def allow(self, site: Site) -> None:
+        """Allow a site to notify, as its user would."""
+        self.context.grant_permissions(["notifications"], origin=site.origin)
+
+    def leave(self, site: Site) -> None:
+        """Close all pages of a site."""
+        for page in self.context.pages:
+            if page.url.startswith(site.origin):
+                page.close()
+
+    def deliver(self, notification_id: str) -> Any:
+        """Let the pipeline send what was accepted; return what the sandbox's browser read of it. See ``aside``."""
+        lake = Lake(str(self.ingress.home / "lake"))
+        land(self.ledger, lake)
+        urls = {"sandbox_url": self.sandbox, "receipt_url": self.ingress.url}
+        ctx = context(self.ledger, lake, home=self.ingress.home, **urls)
+        ctx = replace(ctx, open_channels=partial(open_channels, ctx.settings, self.ledger))
+
+        def got() -> list[dict[str, Any]]:
+            lines = map(orjson.loads, http.get(f"{self.sandbox}/log?since=0", timeout=30).content.splitlines())
+            return [line for line in lines if line["notification_id"] == notification_id]
+
+        drain_until(ctx, lambda: bool(got()))
+        (line,) = got()
+        return line["body"]
 
     def receipts(self, notification_id: str) -> list[tuple[str, str | None]]:
         """Return the beacons of a notification that this browser sent, each with its action, sorted."""

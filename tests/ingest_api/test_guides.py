@@ -41,6 +41,7 @@ _GUIDES = (
     "email",
     "webpush",
     "domains",
+    "push-script",
     "messages",
     "websocket",
 )

@@ -1,10 +1,17 @@
 /* The demo page: a small use of the page script. Belongs here: what its buttons do and what it shows. */
 "use strict";
 const at = (id) => document.getElementById(id);
-const domain = new URLSearchParams(location.search).get("domain")?.trim().toLowerCase();
+const asked = new URLSearchParams(location.search).get("domain")?.trim();
+const domain = named(asked);
 const ingress = new URL("..", location.href).href.replace(/\/$/, "");
 const BADGES = { default: ["not subscribed", ""], granted: ["not subscribed", ""], denied: ["blocked in this browser", "off"] };
 const WORDS = { default: "not asked yet", granted: "granted", denied: "denied: change it in the browser’s site settings" };
+
+/** Return a host's ASCII form; undefined for what is none, which the commands below must never hold. */
+function named(text) {
+  const host = text && URL.canParse(`https://${text}`) ? new URL(`https://${text}`).hostname : "";
+  return /^[a-z0-9.-]+$/.test(host) ? host : undefined;
+}
 
 async function show() {
   const { supported, permission, subscribed, deviceToken, email, visitorGuid } = await NotifyPush.status();
@@ -44,7 +51,11 @@ async function run(button, work) {
 function add(heading, text, image, about) {
   at("nothing").hidden = true;
   const item = document.createElement("li");
-  if (image) item.append(Object.assign(new Image(), { src: image, alt: "" }));
+  if (image) {
+    const shown = Object.assign(new Image(), { src: image, alt: "" });
+    shown.addEventListener("error", () => shown.remove());
+    item.append(shown);
+  }
   const words = document.createElement("div");
   const part = (tag, className, content) => words.append(Object.assign(document.createElement(tag), { className, textContent: content }));
   part("strong", "", heading);
@@ -67,7 +78,7 @@ function begin() {
   NotifyPush.addEventListener("change", show);
   NotifyPush.addEventListener("error", ({ detail }) => fail(detail));
   NotifyPush.addEventListener("notification", ({ detail: { title, body, image, icon, data } }) => {
-    add(title, body, image ?? icon, data.link ? `leads to ${data.link}` : "leads nowhere");
+    add(title, body, image ?? icon, data.link ? `leads to ${data.link}` : "without a link");
   });
   NotifyPush.addEventListener("click", ({ detail: { action, link } }) => {
     add(action ? `Action “${action}” clicked` : "Clicked", "", "", link ? `opens ${link}` : "opens nothing");
@@ -94,3 +105,4 @@ for (const button of document.querySelectorAll(".copy")) {
 }
 commands(domain || "example.com");
 if (domain) begin();
+else if (asked) at("hint").textContent = "That is no host’s name: it wants one like example.com.";

@@ -268,7 +268,7 @@
   const ended = ({ deviceToken, leaving = deviceToken, visitorGuid, optedOut }) => ({ leaving, visitorGuid, optedOut });
   const disabled = () => new NotifyPushError("domain_disabled", `${options.domain} takes no contacts now.`);
   const tooMany = (retryAfter) =>
-    new NotifyPushError("too_many_requests", `Ask again in ${retryAfter} s.`, { status: 429, retryAfter });
+    new NotifyPushError("rate_limited", `Ask again in ${retryAfter} s.`, { status: 429, retryAfter });
   const tell = (name, detail) => void api.dispatchEvent(new CustomEvent(name, { detail }));
   const report = (error) =>
     tell("error", error instanceof NotifyPushError ? error : new NotifyPushError("unexpected", String(error)));

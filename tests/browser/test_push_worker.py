@@ -1,7 +1,6 @@
 """The page script and the service worker in a real Chromium, before a real ingress."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,18 +10,12 @@ import pytest
 from notify_pipeline.channels.fcm.message import FcmCodec
 from notify_pipeline.channels.webpush import message as webpush
 from notify_pipeline.core.ids import DeliveryIds, new_id
-from notify_pipeline.core.ledger import tenants
-from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.records import Action, Content, Notification, Recipient
-from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Platform
 from notify_pipeline.delivery.context import DELIVERY_SECRET
-from tests import browsers
-from tests.browser.push_desk import WORKER, Desk, Dropping, Visitor, page_of, replace_push_manager
+from tests.browser.push_desk import WORKER, Desk, Dropping, Visitor, page_of
 from tests.browsers import Site, served
 from tests.channels.harness import notification
-from tests.ingest_api.server import Server
-from tests.sandboxes import running_sandbox
 from tests.waiting import wait_for
 
 BUY = Action("buy", "Buy", "https://example.com/buy", "https://example.com/buy.png")
@@ -42,28 +35,6 @@ _INSTALL = """
 navigator.serviceWorker.register("/push-worker.js", {scope: "/"})
   .then(() => navigator.serviceWorker.ready).then(() => null)
 """
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """An ingress, a sandbox and a browser for all of these tests."""
-    path = browsers.executable()
-    if path is None:
-        pytest.skip("there is no Chromium here")
-    home = tmp_path_factory.mktemp("push")
-    with (
-        running_sandbox(Settings(home=home)) as sandbox,
-        Ledger.open(Settings(home=home).ledger_dsn) as ledger,
-        browsers.persistent(path, home / "profile") as context,
-        ThreadPoolExecutor(1) as hands,
-    ):
-        made = tenants.create_product(ledger, "shop", (), utc_now())
-        ingress = Server(home, workers=1, threads=8).start()
-        replace_push_manager(context, sandbox)
-        try:
-            yield Desk(context, ingress, sandbox, ledger, made.secret_key, made.tenant, hands)
-        finally:
-            ingress.stop()
 
 
 @pytest.fixture
