@@ -73,6 +73,7 @@ class RouteRecipients(Strict):
     phones: ExpressionText | None = None
     devices: ExpressionText | None = None
     topics: ExpressionText | None = None
+    domain: ExpressionText | None = None
 
 
 class NewRoute(Strict):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from ingest_api.domains.models import DomainName
 from ingest_api.errors import FieldError
 from ingest_api.fields import Email, Name, NotificationId, Phone, Shown, Strict, Token, Topic, UserId
 from ingest_api.notifications.answers import BulkRefused
@@ -34,6 +35,10 @@ def _bounded(detail: dict[str, Any]) -> dict[str, Any]:
     if _depth(detail) > MAX_DETAIL_DEPTH:
         raise ValueError(f"must not nest deeper than {MAX_DETAIL_DEPTH}")
     return detail
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
 
 
 def _depth(value: Any) -> int:
@@ -65,6 +70,7 @@ class EventRecipients(Strict):
     phones: list[Phone] = Field(default_factory=list, min_length=1)
     devices: list[Token] = Field(default_factory=list, min_length=1)
     topics: list[Topic] = Field(default_factory=list, min_length=1, max_length=MAX_TOPICS)
+    domain: DomainName = Field(default="", description="Its contacts.", json_schema_extra=_without_default)
 
     def faults(self, max_list: int) -> Iterator[FieldError]:
         """Yield what is wrong between fields, and lists that are too long."""
@@ -74,13 +80,14 @@ class EventRecipients(Strict):
         for kind in given[1:]:
             yield FieldError(f"recipients.{kind}", f"must not be given beside {given[0]}")
         for kind in given:
-            if len(getattr(self, kind)) > max_list:
+            if kind != "domain" and len(getattr(self, kind)) > max_list:
                 yield FieldError(f"recipients.{kind}", f"must not have more than {max_list} entries; use a topic")
 
     @property
     def stored(self) -> Mapping[str, Sequence[str]]:
         """What was given, by kind."""
-        return {kind: getattr(self, kind) for kind in AUDIENCES if kind in self.model_fields_set}
+        given = {kind: getattr(self, kind) for kind in AUDIENCES if kind in self.model_fields_set}
+        return {kind: [members] if kind == "domain" else members for kind, members in given.items()}
 
 
 def _as_object(given: object) -> object:

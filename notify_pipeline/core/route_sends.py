@@ -195,7 +195,8 @@ def _made(
     if faults:
         raise Unmakeable(", ".join(faults[:5]))
     kind, members = audience
-    body: dict[str, Any] = {"type": rule.send_type or event["type"], kind: members, "content": rendered.content}
+    whom = members[0] if kind == "domain" else members
+    body: dict[str, Any] = {"type": rule.send_type or event["type"], kind: whom, "content": rendered.content}
     if rendered.overrides:
         body["overrides"] = rendered.overrides
     if template is not None:

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from notify_pipeline.core import phone_numbers, templating
+from notify_pipeline.core import domain_names, phone_numbers, templating
 from notify_pipeline.core.conditions import TOPIC
 
-# Of an audience; exactly one of them. ``topics`` are few, the others as many as the settings allow.
-AUDIENCES = ("users", "emails", "phones", "devices", "topics")
+# Of an audience; exactly one of them. ``topics`` are few, a domain is one, the others as many as the settings allow.
+AUDIENCES = ("users", "emails", "phones", "devices", "topics", "domain")
 MAX_TOPICS = 100
 _MAX_TEXT = {"title": 1_000, "body": 20_000, "html": templating.MAX_HTML}
 _MAX_DATA, _MAX_VALUE = 100, 4_096
@@ -68,7 +68,7 @@ def audience(kind: str, members: Any, most: int) -> tuple[list[str], str | None]
     given = [members] if isinstance(members, str) else members
     if not isinstance(given, list):
         return [], f"{kind} must be a list"
-    most = MAX_TOPICS if kind == "topics" else most
+    most = {"topics": MAX_TOPICS, "domain": 1}.get(kind, most)
     if len(given) > most:
         return [], f"{kind} must not have more than {most} entries; it has {len(given)}"
     made: list[str] = []
@@ -103,12 +103,19 @@ def _user(member: Any) -> str:
     return _matching(_PLAIN)(member)
 
 
+def _host(member: Any) -> str:
+    if not isinstance(member, str):
+        raise TypeError("no text")
+    return domain_names.host_name(member)
+
+
 _MEMBERS: Mapping[str, Callable[[Any], str]] = {
     "users": _user,
     "emails": _matching(_EMAIL),
     "phones": _phone,
     "devices": _matching(_TOKEN),
     "topics": _matching(_TOPIC),
+    "domain": _host,
 }
 
 

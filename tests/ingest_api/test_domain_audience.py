@@ -114,3 +114,18 @@ def test_what_other_routes_made_is_not_edited_here(house: House, audience: dict[
     refused = house.secret.call("PATCH", PATH, {"type": "other"})
     assert (refused.status_code, fields_of(refused)) == (409, {"notification_id"})
     assert stored(house)[0] == body
+
+
+def test_an_event_and_a_route_name_a_domain(house: House) -> None:
+    match, content = {"type": "post.published"}, {"title": "New"}
+    event = {"source": "blog", "type": "post.published", "id": "e", "detail": {"site": "Example.org"}}
+    named = {"event": event | {"recipients": {"domain": "Example.com"}}, "route": {"match": match, "content": content}}
+    found = {"event": event, "route": {"match": match, "content": content, "recipients": {"domain": "detail.site"}}}
+    for asked, name in ((named, "example.com"), (found, "example.org")):
+        tried = house.secret.ok("POST", "/routes/dry-run", asked)
+        assert [each["domain"] for each in tried["routes"][0]["shown"]] == [name]
+    both = event | {"recipients": {"domain": "example.com", "users": ["u"]}}
+    refused = house.secret.call("POST", "/events", both)
+    assert (refused.status_code, fields_of(refused)) == (422, {"recipients.domain"})
+    none = event | {"recipients": {"domain": "no host"}}
+    assert fields_of(house.secret.call("POST", "/events", none)) == {"recipients.domain"}

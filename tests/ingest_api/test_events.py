@@ -110,3 +110,4 @@ def test_what_is_just_allowed_is_accepted(house: House) -> None:
     house.secret.ok("POST", "/events", event(id="1", detail=nested(32)))
     house.secret.ok("POST", "/events", event(id="2", detail={"a": "x" * (65_536 - 8)}))
     house.secret.ok("POST", "/events", event(id="3", detail=..., recipients={"phones": ["+44 7700 900123"]}))
+    house.secret.ok("POST", "/events", event(id="4", detail=..., recipients={"domain": "Example.com"}))

@@ -40,7 +40,8 @@ class NewEvent:
         accepted_at: The API's clock.
         actor: Who posted it (a key's id), or what made it.
         id: The tenant's own, unique per tenant and source; None: ours takes its place, and a repetition is another.
-        recipients: One kind of audience: ``users``, ``emails``, ``phones``, ``devices`` or ``topics``, to a list.
+        recipients: One kind of audience: ``users``, ``emails``, ``phones``, ``devices``, ``topics`` or ``domain``, to a
+            list.
     """
 
     tenant: str
