@@ -47,12 +47,14 @@ class Figures(CamelShown):
     action_clicks: dict[str, int] = Field(description="Contacts by the action that they clicked.")
 
 
-class PeriodShown(Figures):
-    """The figures of a period."""
-
+class _Span(CamelShown):
     period: str = Field(description="Its name.", examples=["2026-11-21", "2026-W47", "2026-11", "2026"])
     since: datetime = Field(alias="from", description="Where what of it lies in the range begins.")
     until: datetime = Field(description="Where that ends, exclusive.")
+
+
+class PeriodShown(Figures, _Span):
+    """The figures of a period."""
 
 
 class StatsShown(CamelShown):
