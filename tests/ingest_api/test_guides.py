@@ -43,6 +43,7 @@ _GUIDES = (
     "domains",
     "push-script",
     "messages",
+    "contacts-figures",
     "websocket",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
