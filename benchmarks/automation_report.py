@@ -95,6 +95,14 @@ def accept_others(ledger: Ledger, tenant: str, now: datetime) -> None:
         accepting.accept_many(ledger, news)
 
 
+def message_to(visitors: int) -> tuple[str, dict[str, Any]]:
+    """Return where a message to so many visitors is posted, and its body; 0: to all contacts."""
+    if not visitors:
+        return f"/push-contacts/{DOMAIN}/message", _MESSAGE
+    named = [{"visitorGuid": f"v-{number}", "fields": {"first_name": "Ada"}} for number in range(visitors)]
+    return f"/push-contacts/{DOMAIN}/visitors/message", {**_MESSAGE, "visitors": named}
+
+
 def finish(ledger: Ledger, request_ids: Sequence[str], contacts: int) -> None:
     """Write what sending leaves in the ledger: counts, and the moves with their audit."""
 
@@ -170,10 +178,8 @@ def run(arguments: argparse.Namespace, home: Path) -> dict[str, float]:
             server.wait("/readyz")
             api = Api(f"http://127.0.0.1:{server.port}", product.secret_key)
             api.expect(200, "PUT", f"/domains/{DOMAIN}", {"isPushFeatureEnabled": True})
-            sent = [
-                api.expect(202, "POST", f"/push-contacts/{DOMAIN}/message", _MESSAGE)["requestId"]
-                for _ in range(arguments.messages)
-            ]
+            path, body = message_to(arguments.visitors)
+            sent = [api.expect(202, "POST", path, body)["requestId"] for _ in range(arguments.messages)]
             finish(ledger, sent, arguments.contacts)
             publish(ledger, settings.reports, arguments.contacts)
             cold_ms = timed(api, f"{_PATH}?limit={arguments.messages}")[0]
@@ -190,6 +196,7 @@ def run(arguments: argparse.Namespace, home: Path) -> dict[str, float]:
         "target_ms": TARGET_MS,
         "messages": arguments.messages,
         "contacts": arguments.contacts,
+        "visitors_named": arguments.visitors,
         "rounds": arguments.rounds,
     }
 
@@ -198,6 +205,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=100)
     parser.add_argument("--contacts", type=int, default=50_000)
+    parser.add_argument("--visitors", type=int, default=0, help="each message names so many; by default it is for all")
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-automation-") as folder:

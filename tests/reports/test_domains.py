@@ -188,6 +188,20 @@ def test_messages_are_found_by_domain_and_time_page_by_page(ledger: Ledger, desk
     assert domain_messages.get(ledger, "t2", DOMAIN, "m1") is None
 
 
+def test_a_page_has_bodies_without_their_visitors_whatever_texts_look_like(ledger: Ledger) -> None:
+    mark = ',"visitors":[ ]} ,"template":{ é'
+    content = {"title": mark, "body": "b", "data": {"visitors": "[", "a": mark}}
+    plain = {"type": "push-contacts", "domain": DOMAIN, "content": content, "send_at": "2026-11-21T10:00:00Z"}
+    visitors = [{"visitor_guid": f"v{number}", "fields": {"visitors": mark}} for number in range(3)]
+    templated = plain | {"template": {"name": "t", "fields": {"a": 1, "visitors": [mark], "z": {"visitors": []}}}}
+    for number, body in enumerate((plain, plain | {"visitors": visitors}, templated)):
+        at = seconds(number)
+        requests.accept(ledger, NewRequest("t1", f"m{number}", body, at, at + timedelta(days=1)))
+    page = domain_messages.page(ledger, "t1", DOMAIN, None, None, 10)
+    assert [row.body for row in page.rows] == [templated, plain, plain]
+    assert one(ledger, "m1").body["visitors"] == visitors
+
+
 def test_counts_are_added_up_by_day_within_a_range(ledger: Ledger) -> None:
     alike = {"fcm": {"audience": 3, "pending": 0, "accepted": 2, "permanent": 1}}
     for number in range(4):
