@@ -40,6 +40,7 @@ _GUIDES = (
     "preferences",
     "email",
     "webpush",
+    "contacts",
     "domains",
     "push-script",
     "messages",
