@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from notify_pipeline.channels.base import OPTED_OUT
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, devices, suppressions
+from notify_pipeline.core.ledger import audit, devices, requests, suppressions
 from notify_pipeline.core.ledger.devices import Registration, TokenDrop
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.tables import DEVICES
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, SuppressionReason
@@ -101,13 +103,19 @@ def test_a_dead_token_goes_unless_it_was_registered_again(ledger: Ledger, folder
     for name in names:
         register(ledger, name, topics=["t"], user_id="u")
     if way == "drain":
-        drain_to_end(ctx, accept(ledger, users=["u"]))
+        request_id = accept(ledger, users=["u"])
+        drain_to_end(ctx, request_id)
     else:
         land(ledger, folder_lake)
         request_id = routed(ctx, topics=["t"])
         for ref in broadcast.snapshot(ctx, request_id):
             broadcast.send_shard(ctx, request_id, ref.shard)
     assert live(ledger, *names) == ["again", "alive"]
+    with ledger.read() as conn:
+        dropped = dict(conn.execute(select(DEVICES.c.token, DEVICES.c.dropped_by)).tuples().all())
+    sent = requests.get(ledger, TENANT, request_id)
+    assert sent is not None
+    assert dropped == {"dead": sent.notification_id, "again": None, "alive": None}, "the evidence of what did it"
 
 
 def test_a_provider_that_calls_everybody_dead_drops_nobody(ledger: Ledger, folder_lake: Lake) -> None:
