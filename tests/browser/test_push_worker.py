@@ -158,6 +158,13 @@ def test_whatever_arrives_something_is_shown_and_nothing_unsafe_is_kept(visitor:
         assert found["actions"] == [] and found["image"] == "" and not found["data"]["receipt"], payload
 
 
+def test_a_site_s_own_notifications_are_left_alone(visitor: Visitor) -> None:
+    options = {"tag": "own", "data": {"link": "https://example.com/"}}
+    visitor.worker().evaluate("(options) => self.registration.showNotification('Own', options)", options)
+    assert visitor.click("own") == []
+    assert [each["title"] for each in visitor.shown()] == ["Own"]
+
+
 def test_a_beacon_that_got_no_answer_is_sent_again(visitor: Visitor) -> None:
     with Dropping() as service:
         visitor.push({"title": "T", "receipt": f"{service.url}/notification/received?d=1"})

@@ -14,12 +14,13 @@
   const AGAIN_MS = [1_000, 5_000];
   const BEACONS = ["received", "clicked", "opened"];
 
-  // A page that has just registered need not be loaded again.
-  self.addEventListener("install", () => self.skipWaiting());
   self.addEventListener("push", (event) => event.waitUntil(received(event.data)));
   self.addEventListener("notificationclick", (event) => {
+    const { data } = event.notification;
+    // A site's own notifications are its own worker's, which may have loaded this one.
+    if (!data?.notifyPush) return;
     event.notification.close();
-    event.waitUntil(clicked(event.notification.data ?? {}, event.action));
+    event.waitUntil(clicked(data, event.action));
   });
   self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(moved(event)));
 
@@ -91,6 +92,7 @@
         .slice(0, self.Notification?.maxActions ?? 2)
         .map(({ action, title, icon, icon_url }) => ({ action, title, icon: image(icon) ?? image(icon_url) })),
       data: {
+        notifyPush: true,
         notificationId: text(data.notificationId),
         receipt: web(data.receipt),
         link: safe(data.link) ?? safe(object(payload.fcmOptions)?.link) ?? safe(fcm.click_action),
