@@ -15,6 +15,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import quote
+
+import orjson
 
 from notify_pipeline.sandbox.beacons import Beacons
 from notify_pipeline.sandbox.faults import FaultBook
@@ -28,6 +31,8 @@ _PER_TURN = 200
 # Shown notifications that are remembered, to show each once: two generations of this many 8-byte digests.
 _REMEMBERED = 1_000_000
 _RECEIVED = "/notification/received"
+# Of those who click, so many click an action (button) where there is one.
+_ON_ACTION = 0.5
 _AGENTS = {
     "fcm": "NotifyDevice/1.0 (Android 16)",
     "apns": "NotifyDevice/1.0 (iOS 26.1)",
@@ -44,6 +49,7 @@ class _Delivery:
     collapse_id: str | None
     receipt: str | None
     accepted_at: datetime
+    actions: tuple[str, ...]
 
     @property
     def subject(self) -> str:
@@ -81,6 +87,7 @@ class SimulatedDevices:
             push.collapse_id,
             push.text("receipt"),
             now,
+            _actions(push.data.get("actions")),
         )
         if len(self._due) >= MAX_UNDER_WAY:
             self.counts["overflow"] += 1
@@ -149,7 +156,14 @@ class SimulatedDevices:
         self._record(delivery, received=True, shown=shown, beacons=beacons)
         for event in beacons:
             url = (delivery.receipt or "").replace(_RECEIVED, f"/notification/{event}", 1)
+            if event == "clicked" and delivery.actions:
+                url += self._action(delivery)
             self._beacons.call(url, _AGENTS.get(delivery.channel, "NotifyDevice/1.0"))
+
+    def _action(self, delivery: _Delivery) -> str:
+        """Return what the beacon of a click says of the action, nothing where none was clicked."""
+        drawn = self._book.share(delivery.subject, "action") / _ON_ACTION
+        return "" if drawn >= 1 else f"&action={quote(delivery.actions[int(drawn * len(delivery.actions))], safe='')}"
 
     def _show(self, delivery: _Delivery) -> bool:
         """Tell whether this is new on the device: a push with the same collapse id or notification replaces."""
@@ -182,3 +196,16 @@ class SimulatedDevices:
                 "beacons": beacons,
             }
         )
+
+
+def _actions(value: object) -> tuple[str, ...]:
+    """Return the names of a push's actions: a list of objects, as JSON in a text where data is text only (FCM)."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return ()
+    if not isinstance(value, list):
+        return ()
+    names = (each.get("action") for each in value if isinstance(each, dict))
+    return tuple(name for name in names if isinstance(name, str))

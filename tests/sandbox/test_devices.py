@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -13,13 +14,17 @@ from notify_pipeline.sandbox.tokens import apns_token, fcm_token
 from tests.sandbox.client import Peer, beacon_url, fcm_message
 
 
-def send(peer: Peer, names: list[str], receipt_base: str | None = None, **more: Any) -> None:
+def send(
+    peer: Peer, names: list[str], receipt_base: str | None = None, actions: str | None = None, **more: Any
+) -> None:
     base = receipt_base or peer.addresses["receipt_url"]
     with peer.fcm() as client:
         streams = []
         for name in names:
             message = fcm_message(fcm_token(name), d=f"d-{name}", **more)
             message["data"]["receipt"] = beacon_url(base, f"d-{name}")
+            if actions is not None:
+                message["data"]["actions"] = actions
             streams.append(client.open(peer.fcm_path, peer.fcm_headers, orjson.dumps({"message": message})))
             if len(streams) % 100 == 0:
                 client.flush()
@@ -80,6 +85,23 @@ def test_rates_hold_and_logs_agree(sandbox: Peer) -> None:
     assert clicked < opened
     assert 50 < sum(count == 2 for count in called.values()) < 300
     assert all(not line["beacons"] for line in devices if not line["received"])
+
+
+def test_about_half_of_those_who_click_click_an_action(sandbox: Peer) -> None:
+    sandbox.faults(seed=9, devices={"open": 1, "click": 1, "twice": 0.2})
+    send(sandbox, names(200), actions='[{"action":"read","title":"Read"},{"action":"later","title":"Later"}]')
+    send(sandbox, [f"odd {number}" for number in range(9)], actions="[no actions")
+    sandbox.settle()
+    by_delivery: dict[str, set[str]] = {}
+    for line in sandbox.lines("/cdn/log"):
+        found = parse_qs(line["querystring"]).get("action", [""])
+        assert line["event"] == "clicked" or found == [""]
+        if line["event"] == "clicked":
+            by_delivery.setdefault(line["d"], set()).add(*found)
+    assert {len(each) for each in by_delivery.values()} == {1}, "whoever clicks twice clicks the same"
+    clicked = Counter(action for each in by_delivery.values() for action in each)
+    assert clicked.keys() == {"read", "later", ""}
+    assert 30 < clicked["read"] < 70 and 30 < clicked["later"] < 70
 
 
 def test_a_repetition_is_received_and_reported_but_shown_once(sandbox: Peer) -> None:
