@@ -254,9 +254,9 @@ def take(ledger: Ledger, step: tuple[Any, ...], at: int) -> None:
 def check(ledger: Ledger, before: dict[str, int]) -> dict[str, int]:
     """Hold what must be true after every step; return the revisions."""
     stored = rows(ledger)
-    live = [row for row in stored if row["op"] == "upsert" and row["domain"] is not None]
-    names = Counter(name for row in live for name in {row["token"], row["device_token"]} - {None})
-    assert not [name for name, number in names.items() if number > 1], "a name leads to one contact"
+    ours = [row for row in stored if row["domain"] is not None]
+    names = Counter(name for row in ours for name in {row["token"], row["device_token"]} - {None})
+    assert not [name for name, number in names.items() if number > 1], "a name leads to one contact, alive or gone"
     revisions = {row["token"]: row["revision"] for row in stored}
     assert all(revisions[token] >= revision for token, revision in before.items())
     # The lake's latest revision of each token says what the ledger says.
