@@ -38,9 +38,6 @@
       const source = ingress ?? (tag?.src && new URL("..", tag.src).href);
       if (!domain || !source) throw new NotifyPushError("invalid_options", "domain and ingress are needed.");
       options = { ...DEFAULTS, ...given(rest), domain, ingress: source.replace(/\/+$/, "") };
-      navigator.serviceWorker?.addEventListener("message", ({ data }) => {
-        if (data?.notifyPush) tell(data.notifyPush, data);
-      });
       this.ready = visit().catch(report);
       return this.ready;
     }
@@ -295,6 +292,9 @@
   }
 
   const api = (window.NotifyPush = new Push());
+  navigator.serviceWorker?.addEventListener("message", ({ data }) => {
+    if (data?.notifyPush) tell(data.notifyPush, data);
+  });
   const { domain, worker: workerUrl, scope, visitorGuid, email } = tag?.dataset ?? {};
   if (domain) api.init({ domain, workerUrl, scope, visitorGuid, email });
 })();
