@@ -149,6 +149,8 @@ def test_a_subscription_with_another_key_or_address_is_replaced_and_the_contact_
     again.run("NotifyPush.ready")
     second = shop.only()
     assert second["token"] != first["token"]
+    kept = again.run("""JSON.parse(localStorage.getItem("the browser's subscription")).applicationServerKey""")
+    assert kept == desk.call("GET", f"/domains/{shop.name}/push-configuration")["applicationServerKey"] != other_key
     assert (second["email"], second["visitorGuid"]) == ("ada@example.com", first["visitorGuid"])
     # The browser does so by itself, while no page is open.
     moved = http.post(f"{desk.sandbox}/webpush/subscriptions", timeout=30).json()
