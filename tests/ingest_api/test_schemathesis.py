@@ -9,6 +9,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -40,9 +42,11 @@ _PATHS = {e.path for group in GROUPS for e in group.endpoints}
 _SHADOWED = {
     path for path in _PATHS for other in _PATHS - {path} if re.fullmatch(re.sub(r"\{\w+\}", "[^/{}]+", other), path)
 }
-schema = schemathesis.openapi.from_dict(_DOCUMENT)
+_SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT)
+_ROUTES = [f"{e.method} {e.path}" for group in GROUPS for e in group.endpoints]
 _PHASES = (Phase.explicit, Phase.generate, Phase.target)
 _QUIET = (HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large)
+_QUIETLY = settings(deadline=None, phases=_PHASES, suppress_health_check=_QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,26 @@ def house(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[
         yield made
 
 
+def _hold(house: House, route: str, wanted: settings) -> None:
+    """Try one route.
+
+    Its cases take a second to make, which ``schema.parametrize()`` does for all routes in each process that collects.
+    """
+    method, _, path = route.partition(" ")
+
+    @wanted
+    def holds(case: Any) -> None:
+        _check(house, case)
+
+    build_operation_test(
+        config=_SCHEMA.config,
+        operation=_SCHEMA[path][method],
+        test_func=holds,
+        given_kwargs={},
+        feedback=FeedbackSources(),
+    )()
+
+
 def _check(house: House, case: Any) -> None:
     access = _ACCESS.get((case.method, case.path), Access.SECRET)
     key = {Access.ADMIN: ADMIN, Access.PUBLIC: None, Access.ANONYMOUS: None}.get(access, house.mine.secret_key)
@@ -63,14 +87,12 @@ def _check(house: House, case: Any) -> None:
     case.call_and_validate(app=house.client.application, headers=headers, checks=checks)
 
 
-@schema.parametrize()
-@settings(max_examples=15, deadline=None, phases=_PHASES, suppress_health_check=_QUIET, derandomize=True)
-def test_the_document_holds(house: House, case: Any) -> None:
-    _check(house, case)
+@pytest.mark.parametrize("route", _ROUTES)
+def test_the_document_holds(house: House, route: str) -> None:
+    _hold(house, route, settings(_QUIETLY, max_examples=15, derandomize=True))
 
 
 @pytest.mark.long
-@schema.parametrize()
-@settings(max_examples=400, deadline=None, phases=_PHASES, suppress_health_check=_QUIET)
-def test_the_document_holds_for_long(house: House, case: Any) -> None:
-    _check(house, case)
+@pytest.mark.parametrize("route", _ROUTES)
+def test_the_document_holds_for_long(house: House, route: str) -> None:
+    _hold(house, route, settings(_QUIETLY, max_examples=400))
