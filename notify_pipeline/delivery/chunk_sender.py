@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from notify_pipeline.channels.base import ChannelSender
+from notify_pipeline.channels.base import BAD_ADDRESS, ChannelSender
 from notify_pipeline.core.ids import DeliveryIds, from_micros, to_micros
 from notify_pipeline.core.lake import partition
 from notify_pipeline.core.ledger import broadcasts, chunks
@@ -124,12 +124,12 @@ class ChunkSender:
             began = time.monotonic()
             results, words = await self._calls.call(recipients)
             self.pace.took(len(recipients.addresses), time.monotonic() - began)
+        # Before any record: whoever goes on after us calls nobody again whose outcome there is, and would not hear it.
+        await self._drop_tokens(recipients.addresses, results)
         written = await loop.run_in_executor(self._tables, self._write, new, recipients, results, words)
         if not written:
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")
-        settled = await asyncio.to_thread(self._settle, new, chunk, recipients, results)
-        await self._drop_tokens(recipients.addresses, results)
-        return settled
+        return await asyncio.to_thread(self._settle, new, chunk, recipients, results)
 
     def settle_left(self) -> None:
         """Settle what a dead process intended and did not settle.
@@ -143,6 +143,23 @@ class ChunkSender:
         """Bring a new state to where the shard stands, once nothing is left unsettled."""
         rows = chunks.newest_first(self._ctx.ledger, self._shard.row.request_id, self._shard.row.shard)
         state.restore((Chunk(row.chunk, row.ordinals, row.attempts), row.retries) for row in rows)
+
+    async def recall(self) -> None:
+        """Hear again what a shard's first answers said, whose tokens a dead process may have held back.
+
+        A record says of no token since when it is gone, and APNs' word depends on that: theirs are found by the next
+        send.
+        """
+        if self._shard.notification.dry_run or self._shard.row.channel == Channel.APNS:
+            return
+        row, left = self._shard.row, self._ctx.settings.chunks_in_flight
+        for path in await asyncio.to_thread(chunks.paths, self._ctx.ledger, row.request_id, row.shard):
+            answers, dead = await asyncio.to_thread(self._recorded, path)
+            await self._drop(self._guard.admit(answers, dead))
+            # Chunks that were sent side by side may have been heard in another order.
+            left -= self._guard.answers >= self._ctx.settings.token_drop_sample
+            if not left:
+                break
 
     async def drop_rest(self) -> None:
         """Drop the tokens that a shard too small for a judgement has held back."""
@@ -219,6 +236,17 @@ class ChunkSender:
         if self._store(row, settled, dead, now, ambiguous=mine):
             what = "ambiguous" if mine else "recorded"
             log.warning("chunk %d of shard %d, intended %s, is %s", row.chunk, row.shard, since, what)
+
+    def _recorded(self, path: str) -> tuple[int, list[TokenDrop]]:
+        """Return how many answers a chunk got, by its file, and which tokens they called dead."""
+        written = self._ctx.lake.read(path, ["recipient", "outcome", "provider_code", "sent_at", "answered_at"])
+        about = self._shard.notification.notification_id
+        dead = [
+            TokenDrop(each["recipient"], each["provider_code"] or "", each["sent_at"], about)
+            for each in written.to_pylist()
+            if each["outcome"] == Outcome.INVALID_RECIPIENT and each["provider_code"] != BAD_ADDRESS
+        ]
+        return len(written) - written["answered_at"].null_count, dead
 
     async def _drop_tokens(self, addresses: Sequence[str], results: Results) -> None:
         answers = len(addresses) - results.answered_at.count(None)

@@ -191,12 +191,13 @@ class Lane:
             await asyncio.to_thread(self._policies.refresh, undecided)
         now = to_micros(self._ctx.clock())
         ended = [self._decide(*each, now, self._ctx.run_id) for each in batch]
+        # First: should we die in between, whoever takes over asks again, and hears it again.
+        await self._drop_tokens(batch)
         settlement = await self._settle(ended)
         self.late += len(settlement.late)
         if settlement.late:
             log.warning("%s: %d outcomes came after their lease was taken over", self.channel, len(settlement.late))
         self.outcomes.update(each.outcome.value for each in ended)
-        await self._drop_tokens(batch)
 
     async def _settle(self, ended: Sequence[Ended]) -> Settlement:
         """Store, again if the ledger was busy: a settlement that was stored already changes nothing."""

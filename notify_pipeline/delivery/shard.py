@@ -207,6 +207,7 @@ class _ShardRun:
     async def _work(self) -> str:
         await asyncio.to_thread(self._chunks.settle_left)
         await asyncio.to_thread(self._chunks.restore, self._state)
+        await self._chunks.recall()
         await self._yielding.look()
         try:
             while not self._state.is_finished and not self._stop.is_set():
@@ -222,6 +223,7 @@ class _ShardRun:
                 await self._something_ends()
         if not self._state.is_finished:
             return "stopped"
+        await self._chunks.drop_rest()
         await asyncio.to_thread(
             shards.end_shard,
             self._ctx.ledger,
@@ -230,7 +232,6 @@ class _ShardRun:
             self._ctx.owner,
             self._ctx.clock(),
         )
-        await self._chunks.drop_rest()
         return "done"
 
     def _later(self) -> int | None:

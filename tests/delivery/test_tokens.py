@@ -1,6 +1,8 @@
 """When dead tokens are dropped, and when they no longer are."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,8 @@ from sqlalchemy import select
 from notify_pipeline.channels.base import OPTED_OUT
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, devices, requests, suppressions
+from notify_pipeline.core.ledger import audit, broadcasts, deliveries, devices, requests, suppressions
+from notify_pipeline.core.ledger.broadcasts import SettledChunk
 from notify_pipeline.core.ledger.devices import Registration, TokenDrop
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tables import DEVICES
@@ -178,3 +181,57 @@ def test_who_replied_stop_is_suppressed_on_the_provider_s_word_and_texted_no_mor
     assert sorted(call[0] for call in sender.calls) == [stopped, other, other]
     with ledger.read() as conn:
         assert suppressions.find(conn, TENANT, Channel.SMS, [stopped, other]) == {stopped: SuppressionReason.STOP}
+
+
+@pytest.mark.parametrize("moment", ["recorded", "held"])
+def test_a_shard_s_dead_tokens_go_whenever_its_process_dies(
+    ledger: Ledger, folder_lake: Lake, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes on does not ask again for whom there is an outcome."""
+    found: list[str] = []
+
+    def answer(recipient: Recipient, number: int) -> object:
+        if len(found) == 2:
+            return Outcome.ACCEPTED
+        found.append(recipient.address)
+        return gone(recipient, number)
+
+    fcm = FakeSender(Channel.FCM, answer)  # type: ignore[arg-type]
+    sample = 15 if moment == "held" else 5  # the first chunk has ten
+    ctx = context(ledger, folder_lake, fcm, chunk_size=50, chunks_in_flight=1, token_drop_sample=sample)
+    names = [f"d{n:02d}" for n in range(30)]
+    for name in names:
+        register(ledger, name, topics=["t"])
+    land(ledger, folder_lake)
+    request_id = routed(ctx, topics=["t"])
+    (ref,) = broadcast.snapshot(ctx, request_id)
+
+    def dies(ledger: Ledger, settled: SettledChunk) -> bool:
+        if moment == "held":
+            settle(ledger, settled)
+        raise RuntimeError("killed")
+
+    settle = broadcasts.settle
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr(broadcasts, "settle", dies)
+        broadcast.send_shard(ctx, request_id, ref.shard)
+    assert len(fcm.calls) == 10
+    assert broadcast.send_shard(ctx, request_id, ref.shard).done
+    assert live(ledger, *names) == sorted({*names} - {*found})
+    assert max(Counter(call[0] for call in fcm.calls).values()) == 1
+
+
+def test_a_drain_s_dead_token_goes_before_its_outcome_is_recorded(
+    ledger: Ledger, folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context(ledger, folder_lake, FakeSender(Channel.FCM, gone))  # type: ignore[arg-type]
+    register(ledger, "dead", user_id="u")
+    settle, alive = deliveries.settle, list[list[str]]()
+
+    def looks(*args: Any) -> Any:
+        alive.append(live(ledger, "dead"))
+        return settle(*args)
+
+    monkeypatch.setattr(deliveries, "settle", looks)
+    drain_to_end(ctx, accept(ledger, users=["u"]))
+    assert alive == [[]]

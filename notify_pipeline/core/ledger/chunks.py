@@ -74,6 +74,13 @@ def left(ledger: Ledger, request_id: str, shard: int) -> list[ChunkRow]:
         return [chunk_row(row._mapping) for row in conn.execute(select(CHUNKS).where(mine).order_by(CHUNKS.c.chunk))]
 
 
+def paths(ledger: Ledger, request_id: str, shard: int) -> list[str]:
+    """Return the attempts files of a shard's chunks, by number, without reading who is in them."""
+    mine = and_(CHUNKS.c.request_id == request_id, CHUNKS.c.shard == shard)
+    with ledger.read() as conn:
+        return list(conn.execute(select(CHUNKS.c.path).where(mine).order_by(CHUNKS.c.chunk)).scalars())
+
+
 def newest_first(ledger: Ledger, request_id: str, shard: int) -> Iterator[ChunkRow]:
     """Yield a shard's chunks from the highest number down, holding a few at a time."""
     mine = and_(CHUNKS.c.request_id == request_id, CHUNKS.c.shard == shard)
