@@ -64,12 +64,12 @@ class TokenDesk:
         self._again_at = 0.0
         self._is_silent = False
 
-    def check(self, platform: Platform, token: str) -> TokenState:
+    def check(self, platform: Platform, token: str, anew: bool = False) -> TokenState:
         """Return what the platform's provider says of a token; never raises, and takes the time-out at most.
 
         Nothing is known of a platform whose provider cannot be asked without showing a message to somebody (ios,
         webpush), where the desk is down, busy or not set up, and where the provider does not answer or says nothing of
-        the token.
+        the token. ``anew``: it was found dead lately, and that it was good before does not count.
         """
         if self._url is None or not token_desk.is_checked(platform) or self._monotonic() < self._again_at:
             return UNKNOWN
@@ -77,7 +77,7 @@ class TokenDesk:
         if not turns.acquire(blocking=False):
             return UNKNOWN
         try:
-            state = self._ask(token_desk.question(platform, token))
+            state = self._ask(token_desk.question(platform, token, anew))
         except _Unusable as trouble:
             self._fell_silent(str(trouble))
             return UNKNOWN

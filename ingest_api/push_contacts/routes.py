@@ -63,7 +63,7 @@ def register_contact(call: Call, body: NewContact) -> Response:
         raise unprocessable(FieldError("deviceToken", "is required, or subscription"))
     subscription = None if body.subscription is None else _address(call, body.subscription)
     if subscription is None and body.device_token is not None:
-        _check(call, body.device_token)
+        _check(call, domain.tenant, body.device_token)
     email = None if body.email is None else folded(body.email)
     new = contacts.NewContact(domain.name, body.device_token, subscription, email, body.visitor_guid)
     try:
@@ -153,9 +153,13 @@ def show_visitor(call: Call, domain: DomainName, visitor_guid: VisitorGuid) -> R
     )
 
 
-def _check(call: Call, token: str) -> None:
+def _check(call: Call, tenant: str, token: str) -> None:
     """Refuse a token that its provider says is none. Raises ApiError: 400."""
-    if not token.startswith(PREFIX) and call.services.token_desk.check(Platform.WEB, token).is_valid is False:
+    if token.startswith(PREFIX):
+        return
+    # What a send found out counts for more than what was found before, and remembered.
+    was_dead = contacts.is_dropped(call.services.ledger, tenant, token)
+    if call.services.token_desk.check(Platform.WEB, token, was_dead).is_valid is False:
         raise bad_request("The provider says that this is no token, or a dead one.", "deviceToken", "invalid_token")
 
 

@@ -3,8 +3,8 @@
 Belongs here: the form of questions and answers, who may ask, and which platforms' tokens can be checked at all. Does
 not belong here: the desk (``delivery.token_desk``), its client (``ingest_api.token_desk``).
 
-A question is ``POST /check`` with a bearer token and ``{"platform": …, "token": …}``; the answer is
-``{"is_valid": true | false | null, "code": …}``.
+A question is ``POST /check`` with a bearer token and ``{"platform": …, "token": …}``, with ``"anew": true`` where it
+has been found dead since it may have been found good; the answer is ``{"is_valid": true | false | null, "code": …}``.
 """
 
 import hashlib
@@ -49,13 +49,13 @@ def bearer(ledger: Ledger) -> str:
     return hashlib.blake2b(key=ledger.secret(_SECRET), digest_size=32, person=b"desk-bearer").hexdigest()
 
 
-def question(platform: Platform, token: str) -> bytes:
-    """Return the body of a question."""
-    return orjson.dumps({"platform": platform, "token": token})
+def question(platform: Platform, token: str, anew: bool = False) -> bytes:
+    """Return the body of a question; ``anew``: that a token was found good before does not count."""
+    return orjson.dumps({"platform": platform, "token": token, **({"anew": True} if anew else {})})
 
 
-def read_question(body: bytes) -> tuple[Platform, str]:
-    """Read a question.
+def read_question(body: bytes) -> tuple[Platform, str, bool]:
+    """Read a question: platform, token, and whether it is asked anew.
 
     Raises:
         ValueError: It is none.
@@ -66,7 +66,7 @@ def read_question(body: bytes) -> tuple[Platform, str]:
     platform, token = asked.get("platform"), asked.get("token")
     if not isinstance(platform, str) or not isinstance(token, str) or not token:
         raise ValueError("not a question")
-    return Platform(platform), token
+    return Platform(platform), token, asked.get("anew") is True
 
 
 def answer(state: TokenState) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from ingest_api.push_contacts.models import ContactShown
-from notify_pipeline.core.ledger import devices
+from notify_pipeline.core.ledger import contacts, devices
 from notify_pipeline.core.ledger.devices import TokenDrop
 from notify_pipeline.core.token_desk import TokenState
 from notify_pipeline.core.vocabulary import Platform
@@ -202,9 +202,11 @@ class Desk:
     def __init__(self, said: dict[str, bool | None]) -> None:
         self.said = said
         self.asked: list[tuple[Platform, str]] = []
+        self.anew: list[str] = []
 
-    def check(self, platform: Platform, token: str) -> TokenState:
+    def check(self, platform: Platform, token: str, anew: bool) -> TokenState:
         self.asked.append((platform, token))
+        self.anew += [token] if anew else []
         return TokenState(self.said[token], None)
 
     def close(self) -> None:
@@ -224,6 +226,21 @@ def test_a_token_that_the_provider_calls_none_is_not_stored(quick_site: House) -
     assert desk.asked == [(Platform.WEB, token) for token in ("bad", "good", "unknown")]
     assert post(quick_site, EVIL, deviceToken="good").status_code == 403
     assert len(desk.asked) == 3, "strangers ask the provider nothing"
+
+
+def test_a_token_that_a_message_found_dead_is_asked_about_anew(quick_site: House) -> None:
+    desk = Desk({"a": True, "b": True})
+    quick_site.services.__dict__["token_desk"] = desk
+    for token in ("a", "b"):
+        assert post(quick_site, deviceToken=token).status_code == 201
+    (tenant,) = {each.tenant for each in contacts.find(quick_site.services.ledger, "a")}
+    now = quick_site.services.clock()
+    devices.drop(quick_site.services.ledger, tenant, [TokenDrop("a", "UNREGISTERED", now, "m1")], now)
+    desk.said["a"] = False
+    assert (post(quick_site, deviceToken="a").status_code, post(quick_site, deviceToken="b").status_code) == (400, 201)
+    assert desk.anew == ["a"]
+    (gone,) = contacts.find(quick_site.services.ledger, "a")
+    assert (gone.is_active, gone.drop_reason, gone.dropped_by) == (False, "UNREGISTERED", "m1")
 
 
 def test_an_app_s_device_is_not_for_pages(quick_site: House) -> None:

@@ -109,7 +109,9 @@ def test_an_answer_is_what_the_desk_says(desk: Desk, client: Client, is_valid: b
     (proof, body, port), (_, other, same_port) = desk.asked
     assert proof == "Bearer proof"
     assert orjson.loads(body) == {"platform": "web", "token": TOKEN}
-    assert token_desk.read_question(other) == (Platform.ANDROID, TOKEN)
+    assert token_desk.read_question(other) == (Platform.ANDROID, TOKEN, False)
+    asking.check(Platform.WEB, TOKEN, anew=True)
+    assert token_desk.read_question(desk.asked[-1][1]) == (Platform.WEB, TOKEN, True)
     assert port == same_port, "the connection is kept"
 
 

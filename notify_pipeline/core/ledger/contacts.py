@@ -143,6 +143,13 @@ def find(ledger: Ledger, token: str) -> list[Contact]:
     return sorted((contact_of(row) for row in rows), key=lambda each: (each.tenant, each.token))
 
 
+def is_dropped(ledger: Ledger, tenant: str, token: str) -> bool:
+    """Tell whether a provider's word took a token away, be it a contact's or not."""
+    query = select(DEVICES.c.op).where(DEVICES.c.tenant == tenant, DEVICES.c.token == token)
+    with ledger.read() as conn:
+        return conn.execute(query).scalar_one_or_none() == DROP
+
+
 def find_by_visitors(ledger: Ledger, tenant: str, domain: str, guids: Iterable[str]) -> list[Contact]:
     """Return the active contacts of these visitors, by token."""
     wanted, column = sorted(set(guids)), DEVICES.c

@@ -66,7 +66,7 @@ class Desk:
         self._slow = 0
         self._rests_until = 0.0
 
-    async def check(self, platform: Platform, token: str) -> TokenState:
+    async def check(self, platform: Platform, token: str, anew: bool = False) -> TokenState:
         """Return what the platform's provider says of a token.
 
         Who asks about a token that is asked about already gets the same answer.
@@ -74,9 +74,11 @@ class Desk:
         Args:
             platform: One of the sender's channel's; of others nothing is known.
             token: The device token.
+            anew: It has been found dead since it may have been found good.
         """
         digest = hashlib.blake2b(f"{platform.channel}:{token}".encode(), digest_size=16).digest()
-        if (known := self._memory.get(digest)) is not None:
+        known = self._memory.get(digest)
+        if known is not None and not (anew and known.is_valid):
             return known
         under_way = self._under_way.get(digest)
         if under_way is None:

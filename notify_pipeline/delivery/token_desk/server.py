@@ -29,10 +29,10 @@ def app(desk: Desk, bearer: str, ready: asyncio.Event) -> web.Application:
         if not is_ours(request.headers.get("Authorization", "")):
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
         try:
-            platform, token = token_desk.read_question(await request.read())
+            platform, token, anew = token_desk.read_question(await request.read())
         except ValueError:
             return web.Response(status=400)
-        return _json(token_desk.answer(await desk.check(platform, token)))
+        return _json(token_desk.answer(await desk.check(platform, token, anew)))
 
     async def is_ready(_: web.Request) -> web.Response:
         return web.Response(text="ready") if ready.is_set() else web.Response(status=503)

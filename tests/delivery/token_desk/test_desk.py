@@ -150,6 +150,11 @@ def test_a_good_token_is_remembered_for_minutes_and_a_bad_one_for_seconds(tmp_pa
 
         assert await calls() == [1, 1, 1]
         assert await calls() == [0, 0, 1]
+        before = harness.calls
+        assert not (await desk.check(Platform.WEB, bad, anew=True)).is_valid
+        assert harness.calls == before
+        assert (await desk.check(Platform.WEB, good, anew=True)).is_valid
+        assert harness.calls == before + 1
         seconds.now += BAD_FOR_S
         assert await calls() == [0, 1, 1]
         seconds.now += GOOD_FOR_S
