@@ -1,15 +1,19 @@
 """The ledger's contract, on SQLite and on PostgreSQL."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from traceback import format_exception
 
 import orjson
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import DBAPIError
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import audit, devices, keys, leases, outbox, requests, tenants
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.outbox_tables import OUTBOX
 from notify_pipeline.core.ledger.tables import META
 from notify_pipeline.core.vocabulary import KeyScope, Platform, RequestState
@@ -264,6 +268,23 @@ def test_a_failing_item_fails_alone_and_leaves_nothing(ledger: Ledger) -> None:
     with ledger.read() as conn:
         stored = set(conn.execute(select(META.c.name)).scalars())
     assert stored == {name for name in names if not name.startswith("raise")}
+
+
+def test_what_is_logged_of_a_failure_shows_no_token(ledger: Ledger) -> None:
+    token = "-".join(("a", "token"))  # tracebacks show lines of code, PostgreSQL those it cannot parse
+    with ledger.read() as conn, pytest.raises(DBAPIError) as read:
+        conn.execute(text("SELECT 1 FROM nowhere\nWHERE token = :token"), {"token": token})
+    with pytest.raises((DBAPIError, LedgerError)) as written:
+        ledger.write(_store_nowhere, token)
+    for raised in (read, written):
+        told = "".join(format_exception(raised.value))
+        assert "nowhere" in told and token not in told
+
+
+def _store_nowhere(conn: Connection, items: Sequence[str]) -> list[None]:
+    for item in items:
+        conn.execute(text("INSERT INTO nowhere (token)\nVALUES (:token)"), {"token": item})
+    return [None for _ in items]
 
 
 def test_reading_sees_one_moment(ledger: Ledger) -> None:

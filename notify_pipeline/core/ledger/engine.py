@@ -186,13 +186,17 @@ class Ledger:
         return outcome
 
     def _engines(self) -> tuple[Engine, Engine]:
-        """Make the engine that writes and the one that reads."""
+        """Make the engine that writes and the one that reads.
+
+        Errors are logged: they hide the values of their statements, which are tokens, e-mail addresses, phone numbers.
+        """
         if not self.is_sqlite:
-            engine = create_engine(self.url, pool_pre_ping=False, **_POSTGRES_POOL)
+            engine = create_engine(self.url, pool_pre_ping=False, hide_parameters=True, **_POSTGRES_POOL)
             return engine, engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         # One connection that only the writer thread uses, and a pool of others that cannot write.
-        writer = create_engine(self.url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        reader = create_engine(self.url, **_SQLITE_POOL)
+        alone = {"check_same_thread": False}
+        writer = create_engine(self.url, poolclass=StaticPool, hide_parameters=True, connect_args=alone)
+        reader = create_engine(self.url, hide_parameters=True, **_SQLITE_POOL)
         _prepare_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
         _prepare_sqlite(reader, begin="BEGIN", query_only=True)
         return writer, reader
