@@ -39,12 +39,14 @@ class Page:
             when only errors can follow: then pages of any domain may read them.
     """
 
-    __slots__ = ("_services", "may_read", "origin")
+    __slots__ = ("_key", "_request", "_services", "may_read", "origin")
 
-    def __init__(self, origin: str | None, services: "Services") -> None:
-        self.origin = origin
+    def __init__(self, request: Request, services: "Services") -> None:
+        self.origin: str | None = request.environ.get(_ORIGIN)
         self.may_read: bool | None = None
+        self._request = request
         self._services = services
+        self._key: KeyInfo | None = None
 
     @classmethod
     def of(cls, request: Request, services: "Services") -> "Page":
@@ -53,14 +55,31 @@ class Page:
         Raises:
             ApiError: 429 when its address calls too often, or the secret key that it has without needing one.
         """
-        page = cls(request.environ.get(_ORIGIN), services)
+        page = cls(request, services)
         after_this_request(page.answered)
-        key = _secret_key(request, services)
+        page._key = key = _secret_key(request, services)
         if key is None:
             services.addresses.check(request)
         else:
             services.rates.check(key)
         return page
+
+    def count_for(self, tenant: str) -> None:
+        """Count a call about a domain of this tenant on its address too, where the key that it has is another's.
+
+        Raises:
+            ApiError: 429 when its address calls too often.
+        """
+        if self._key is not None and not self._acts_for(self._key, tenant):
+            self._services.addresses.check(self._request)
+
+    def _acts_for(self, key: KeyInfo, tenant: str) -> bool:
+        if key.tenant == tenant:
+            return True
+        try:
+            return self._services.keys.organization(self._request, key) == tenant
+        except ApiError:
+            return False
 
     def answered(self, response: Response) -> Response:
         """Add to an answer what browsers and caches need to know."""

@@ -24,15 +24,17 @@ def domain_for(call: Call, name: str, field: str = "domain", even_disabled: bool
 
     Raises:
         ApiError: 404 ``unknown_domain``; 403 ``origin_not_allowed`` for a page that may not speak for it; 409
-            ``domain_disabled``.
+            ``domain_disabled``; 429 when the address of another tenant's server calls too often.
     """
     domain = call.services.domains.find(name)
     if domain is None:
         raise unknown_domain(field)
     page = call.page
-    if page is not None and page.origin is not None:
-        page.may_read = page.origin in domain.origins
-        if not page.may_read:
+    if page is not None:
+        if page.origin is not None:
+            page.may_read = page.origin in domain.origins
+        page.count_for(domain.tenant)
+        if page.may_read is False:
             message = "Pages of this origin may not speak for the domain."
             raise ApiError(403, "origin_not_allowed", message, [FieldError("Origin", message)])
     if not domain.is_push_feature_enabled and not even_disabled:

@@ -181,3 +181,25 @@ def test_calls_without_a_key_are_refused_in_the_envelope(limited: House) -> None
     assert {house.anonymous.call("GET", "/healthz", headers=page).status_code for _ in range(9)} == {200}
     beacon = "/notification/received?notificationId=n&platform=web&provider=fcm&d=x"
     assert 429 not in {house.anonymous.call("GET", beacon, headers=page).status_code for _ in range(9)}
+
+
+def test_a_key_lifts_the_limit_for_its_own_tenants_domains_only(limited: House) -> None:
+    house = limited
+    house.secret.ok("PUT", "/domains/example.com", {"isPushFeatureEnabled": True})
+    branch = house.mine.organizations[0]
+    house.api(branch.secret_key).ok("PUT", "/domains/branch.example", {"isPushFeatureEnabled": True})
+
+    def post(key: str, domain: str, n: int, **headers: str) -> int:
+        body = {"domain": domain, "deviceToken": f"fcm:{n}"}
+        answered = house.api(key).call("POST", "/push-contacts", body, headers=headers)
+        return answered.status_code
+
+    for domain, headers in (("example.com", {}), ("branch.example", {"Notify-Organization": branch.tenant})):
+        assert {post(house.mine.secret_key, domain, n, **headers) for n in range(4)} == {201}
+    foreign = {"X-Forwarded-For": "1.1.1.1"}
+    assert [post(house.other.secret_key, "example.com", n, **foreign) for n in range(4)] == [201, 201, 429, 429]
+    for n, key in enumerate((house.mine.secret_key, house.other.secret_key)):
+        headers = {"X-Forwarded-For": f"1.1.2.{n}", "Notify-Organization": branch.tenant}
+        expected = [201] * 4 if key == house.mine.secret_key else [201, 201, 429, 429]
+        assert [post(key, "branch.example", each, **headers) for each in range(4)] == expected
+    assert house.secret.ok("GET", "/domains/example.com/stats")["contacts"]["total"] == 4
