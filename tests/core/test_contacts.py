@@ -308,6 +308,22 @@ def together(*calls: Any) -> list[Any]:
         return [future.exception() or future.result() for future in futures]
 
 
+def test_what_an_app_says_at_the_same_moment_is_not_lost(ledger: Ledger) -> None:
+    for number in range(40):
+        token = f"fcm{number}"
+        said = devices.Registration(token, Platform.WEB, "u", ["news"])
+        calls = [
+            lambda: register(ledger, token, visitor_guid="v"),  # noqa: B023 - all are done before the loop goes on
+            lambda: devices.register(ledger, T, said, NOW),  # noqa: B023
+        ]
+        assert not [each for each in together(*calls) if isinstance(each, BaseException)]
+        (contact,) = contacts.find(ledger, token)
+        device = devices.get(ledger, T, token)
+        assert device is not None and (device.user_id, device.topics, device.revision) == ("u", ("news",), 2)
+        assert (contact.domain, contact.visitor_guid, contact.user_id) == (SITE, "v", "u")
+    check(ledger, {})
+
+
 def test_what_happens_at_once_leaves_one_contact(ledger: Ledger) -> None:
     for number in range(12):
         token, first, second = f"fcm{number}", subscription(f"{number}-1"), subscription(f"{number}-2")

@@ -104,22 +104,34 @@ def lock(conn: Connection, tenant: str, names: Sequence[str]) -> dict[str, Row]:
     return {row["token"]: dict(row) for row in rows if row["token"] in names or _is_beside(row, names)}
 
 
-def put(conn: Connection, row: Row, now: int) -> Row:
-    """Store a whole row as its token's next revision, and tell the lake; return what is stored."""
-    insert = insert_for(conn.dialect.name)(DEVICES).values(**{**row, "revision": 1, "changed_at": now})
-    said = {name: value for name, value in row.items() if name not in ("tenant", "token", "revision")}
-    statement = insert.on_conflict_do_update(
-        index_elements=["tenant", "token"],
-        set_={**said, "changed_at": now, "revision": DEVICES.c.revision + 1},
-    )
-    return _told(conn, conn.execute(statement.returning(DEVICES)).mappings().one(), now)
+def put(conn: Connection, row: Row, now: int, is_new: bool) -> Row | None:
+    """Store a whole row as its token's next revision, which the lake is to be told of (``tell``).
+
+    Args:
+        conn: The transaction, which has locked the row, or found none.
+        row: What is to be stored, but for its revision.
+        now: Microseconds since the epoch.
+        is_new: It found none.
+
+    Returns:
+        What is stored; None when there is a row now that was not found: nobody can lock what is not there.
+    """
+    if is_new:
+        insert = insert_for(conn.dialect.name)(DEVICES).values(**{**row, "revision": 1, "changed_at": now})
+        return conn.execute(insert.on_conflict_do_nothing().returning(DEVICES)).mappings().one_or_none()
+    return _changed(conn, row, {name: value for name, value in row.items() if name not in ("tenant", "token")}, now)
+
+
+def tell(conn: Connection, row: Row, now: int) -> Row:
+    """Tell the lake what a row is now; return it."""
+    told = lake_row(row, RegistrationOp(row["op"]), row["drop_reason"], now)
+    outbox.add(conn, "registrations", [told], from_micros(now))
+    return row
 
 
 def change(conn: Connection, row: Row, values: Mapping[str, Any], now: int) -> Row:
     """Change a locked row, and tell the lake; return what is stored."""
-    statement = update(DEVICES).where(DEVICES.c.tenant == row["tenant"], DEVICES.c.token == row["token"])
-    changed = {**values, "changed_at": now, "revision": DEVICES.c.revision + 1}
-    return _told(conn, conn.execute(statement.values(**changed).returning(DEVICES)).mappings().one(), now)
+    return tell(conn, _changed(conn, row, values, now), now)
 
 
 def retire(conn: Connection, row: Row, now: int) -> None:
@@ -128,7 +140,7 @@ def retire(conn: Connection, row: Row, now: int) -> None:
     changed = {**values, "drop_reason": None, "dropped_by": None, "revision": DEVICES.c.revision + 1}
     statement = update(DEVICES).where(DEVICES.c.tenant == row["tenant"], DEVICES.c.token == row["token"])
     stored = conn.execute(statement.values(**changed, changed_at=None).returning(DEVICES)).mappings().one()
-    _told(conn, {**stored, "domain": row["domain"]}, now)
+    tell(conn, {**stored, "domain": row["domain"]}, now)
 
 
 def see(conn: Connection, row: Row, now: int) -> Row:
@@ -139,10 +151,10 @@ def see(conn: Connection, row: Row, now: int) -> Row:
     return {**row, **values}
 
 
-def _told(conn: Connection, row: Row, now: int) -> Row:
-    told = lake_row(row, RegistrationOp(row["op"]), row["drop_reason"], now)
-    outbox.add(conn, "registrations", [told], from_micros(now))
-    return row
+def _changed(conn: Connection, row: Row, values: Mapping[str, Any], now: int) -> Row:
+    statement = update(DEVICES).where(DEVICES.c.tenant == row["tenant"], DEVICES.c.token == row["token"])
+    changed = {**values, "changed_at": now, "revision": DEVICES.c.revision + 1}
+    return conn.execute(statement.values(**changed).returning(DEVICES)).mappings().one()
 
 
 def _is_beside(row: Row, names: Sequence[str]) -> bool:

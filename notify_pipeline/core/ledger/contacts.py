@@ -173,20 +173,25 @@ def _register_one(conn: Connection, tenant: str, new: NewContact, now: int) -> C
     if address not in rows and new.subscription is None and address.startswith(PREFIX):
         return NeedsSubscription()
     said = {"email": new.email, "visitor_guid": new.visitor_guid}
-    return _settle(conn, _Browser(tenant, new.domain, address, new.device_token, said), rows, now)
+    made = _settle(conn, _Browser(tenant, new.domain, address, new.device_token, said), rows, now)
+    # An app registered the address at this very moment: now its row is there to be seen, and locked.
+    return _register_one(conn, tenant, new, now) if made is None else made
 
 
 def _resubscribe(conn: Connection, items: Sequence[tuple[str, str, str, int]]) -> list[Contact | Exception | None]:
-    results: list[Contact | Exception | None] = []
-    for tenant, token, subscription, now in items:
-        rows = contact_rows.lock(conn, tenant, [token, subscription])
-        was = _known_as(rows, token, UPSERT) or _known_as(rows, token, DROP)
-        if was is None:
-            results.append(None)
-            continue
-        beside = was["device_token"] or was["token"]
-        results.append(_settle(conn, _Browser(tenant, was["domain"], subscription, beside, {}), rows, now))
-    return results
+    return [_resubscribe_one(conn, *item) for item in items]
+
+
+def _resubscribe_one(
+    conn: Connection, tenant: str, token: str, subscription: str, now: int
+) -> Contact | Exception | None:
+    rows = contact_rows.lock(conn, tenant, [token, subscription])
+    was = _known_as(rows, token, UPSERT) or _known_as(rows, token, DROP)
+    if was is None:
+        return None
+    beside = was["device_token"] or was["token"]
+    made = _settle(conn, _Browser(tenant, was["domain"], subscription, beside, {}), rows, now)
+    return _resubscribe_one(conn, tenant, token, subscription, now) if made is None else made
 
 
 def _change(conn: Connection, items: Sequence[_Change]) -> list[Contact | None]:
@@ -220,8 +225,8 @@ def _known_as(rows: Mapping[str, Row], name: str, op: str) -> Row | None:
     )
 
 
-def _settle(conn: Connection, browser: _Browser, rows: Mapping[str, Row], now: int) -> Contact | Exception:
-    """Make one contact of all locked rows that turned out to be one browser's."""
+def _settle(conn: Connection, browser: _Browser, rows: Mapping[str, Row], now: int) -> Contact | Exception | None:
+    """Make one contact of all locked rows that turned out to be one browser's; None where a row of them is missing."""
     mine = rows.get(browser.address)
     others = [
         row
@@ -235,10 +240,13 @@ def _settle(conn: Connection, browser: _Browser, rows: Mapping[str, Row], now: i
     merged = _merged(browser, [mine, *others] if mine else others, now)
     if mine is not None and not others and all(mine[name] == value for name, value in merged.items()):
         return contact_of(contact_rows.see(conn, mine, now))
+    seen = max([now, *(row["registered_at"] for row in rows.values())])
+    stored = contact_rows.put(conn, {**merged, "registered_at": seen}, now, is_new=mine is None)
+    if stored is None:
+        return None
     for row in others:
         contact_rows.retire(conn, row, now)
-    seen = max([now, *(row["registered_at"] for row in rows.values())])
-    return contact_of(contact_rows.put(conn, {**merged, "registered_at": seen}, now))
+    return contact_of(contact_rows.tell(conn, stored, now))
 
 
 def _merged(browser: _Browser, known: Sequence[Row], now: int) -> dict[str, Any]:
