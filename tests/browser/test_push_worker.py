@@ -158,6 +158,11 @@ def test_whatever_arrives_something_is_shown_and_nothing_unsafe_is_kept(visitor:
         assert found["actions"] == [] and found["image"] == "" and not found["data"]["receipt"], payload
 
 
+def test_an_action_may_have_any_name(visitor: Visitor) -> None:
+    visitor.push({"title": "T", "tag": "t", "actions": [{"action": "constructor", "title": "Build"}]})
+    assert visitor.click("t", "constructor") == [], "it has no link"
+
+
 def test_a_site_s_own_notifications_are_left_alone(visitor: Visitor) -> None:
     options = {"tag": "own", "data": {"link": "https://example.com/"}}
     visitor.worker().evaluate("(options) => self.registration.showNotification('Own', options)", options)

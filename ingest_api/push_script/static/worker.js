@@ -36,7 +36,9 @@
 
   async function clicked(data, action) {
     // A button without a link opens nothing: it may say "not now".
-    const link = action ? data.links?.[action] : data.link;
+    const links = data.links ?? {};
+    // An action may have the name of what every object has.
+    const link = action ? (Object.hasOwn(links, action) ? links[action] : undefined) : data.link;
     await Promise.allSettled([
       open(link),
       beacon(data, "clicked", action),
