@@ -8,7 +8,7 @@ pydantic's engine, JSON Schema (ECMA-262) and Python read them alike.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -153,6 +153,32 @@ def to_utc(moment: datetime) -> datetime:
 
 # Not strict, because the check before it has taken the place of the JSON parser that strictness looks for.
 UtcTime = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(to_utc)]
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d[0-9:.]*([Zz]|[+-]\d\d:?\d\d)\Z", re.ASCII)
+
+
+def _date_or_time(value: object) -> object:
+    if isinstance(value, str):
+        if _DATE.match(value):
+            return datetime.combine(date.fromisoformat(value), datetime.min.time(), UTC)
+        if not _TIME.match(value):
+            raise ValueError("must be a date such as 2026-11-21, or a time with an offset such as 2026-11-21T06:33:59Z")
+    return value
+
+
+# A bound of a range: people write dates, programs write times.
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_date_or_time),
+    AfterValidator(to_utc),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+            "examples": ["2026-11-21"],
+        }
+    ),
+]
 
 _LOCAL_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?$"
 _LOCAL_TIME = re.compile(_LOCAL_PATTERN.replace("$", r"\Z"), re.ASCII)

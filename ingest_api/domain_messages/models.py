@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from ingest_api.camel import CamelLoose, CamelPage, CamelStrict
 from ingest_api.errors import FieldError
-from ingest_api.fields import NAME_PATTERN, NO_NUL_PATTERN, Name, UtcTime, VisitorGuid
+from ingest_api.fields import NAME_PATTERN, NO_NUL_PATTERN, Moment, Name, UtcTime, VisitorGuid
 from ingest_api.notifications.content import HTTPS_PATTERN, MAX_BODY, MAX_TITLE
 from ingest_api.tracking.models import RecipientOutcome
 from notify_pipeline.core import send_checks
@@ -205,15 +205,19 @@ class VisitorsMessage(_Personal):
 class MessagesQuery(CamelPage):
     """Which part of a domain's messages."""
 
-    from_: UtcTime | None = Field(default=None, alias="from", description="Accepted then or later.")
-    until: UtcTime | None = Field(default=None, description="Accepted before.")
+    from_: Moment | None = Field(
+        default=None, alias="from", description="Accepted then or later: a date in UTC, or a time."
+    )
+    until: Moment | None = Field(default=None, description="Accepted before: a date in UTC, or a time.")
 
 
 class ExportQuery(CamelLoose):
     """Which of a domain's messages to write down."""
 
-    from_: UtcTime | None = Field(default=None, alias="from", description="Accepted then or later.")
-    until: UtcTime | None = Field(default=None, description="Accepted before.")
+    from_: Moment | None = Field(
+        default=None, alias="from", description="Accepted then or later: a date in UTC, or a time."
+    )
+    until: Moment | None = Field(default=None, description="Accepted before: a date in UTC, or a time.")
 
 
 class EventsQuery(CamelPage):
@@ -225,9 +229,9 @@ class EventsQuery(CamelPage):
 class HistoryQuery(CamelPage):
     """Which part of a contact's history."""
 
-    from_: UtcTime | None = Field(
+    from_: Moment | None = Field(
         default=None,
         alias="from",
         description=f"First attempted then or later; by default {HISTORY_DAYS} days before the end.",
     )
-    until: UtcTime | None = Field(default=None, description="First attempted before; by default up to now.")
+    until: Moment | None = Field(default=None, description="First attempted before; by default up to now.")

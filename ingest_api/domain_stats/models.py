@@ -1,7 +1,7 @@
 """What is asked of a domain's figures, and what they say.
 
 Belongs here: models. Does not belong here: what is done with them (``routes``), where figures come from
-(``reports.reading_domains``).
+(``reports.reading_domain_stats``).
 """
 
 from datetime import datetime
@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic import Field
 
 from ingest_api.camel import CamelLoose, CamelShown
-from ingest_api.reports.models import Moment
+from ingest_api.fields import Moment
 from notify_pipeline.reports.reading_domain_stats import GroupBy
 
 # Nearly three years of days. Whoever wants more asks for longer periods.

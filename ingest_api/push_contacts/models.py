@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from ingest_api.camel import CamelPage, CamelShown, CamelStrict
 from ingest_api.devices.models import BrowserSubscription
 from ingest_api.domains.models import DomainName
-from ingest_api.fields import Email, UtcTime, VisitorGuid
+from ingest_api.fields import Email, Moment, VisitorGuid
 from notify_pipeline.core.ledger.contact_rows import MAX_TOKEN_LENGTH
 from notify_pipeline.core.vocabulary import Platform
 
@@ -106,8 +106,8 @@ class ContactQuery(CamelPage):
 
     domain: DomainName
     email: Email | None = Field(default=None, description="In whatever case.")
-    modified_from: UtcTime | None = Field(default=None, description="Changed then or later.")
-    modified_until: UtcTime | None = Field(default=None, description="Changed before then.")
+    modified_from: Moment | None = Field(default=None, description="Changed then or later: a date in UTC, or a time.")
+    modified_until: Moment | None = Field(default=None, description="Changed before: a date in UTC, or a time.")
     is_active: bool | None = Field(default=None, description="By default both.")
     cursor: Annotated[str, Field(pattern=rf"^[A-Za-z0-9_\-]{{1,{MAX_CURSOR_LENGTH}}}$")] | None = Field(
         default=None, description="`nextCursor` of the page before this one."

@@ -1,7 +1,7 @@
 """What a site's pages load to make their visitors' browsers contacts.
 
 Belongs here: the routes of those files. Does not belong here: the files' bytes and headers (``files``), what the script
-calls (``domains``, ``contacts``).
+calls (``domains``, ``push_contacts``).
 """
 
 from flask import Response

@@ -3,39 +3,12 @@
 Belongs here: models. Does not belong here: what is done with them (``routes``), how figures come about (``reports``).
 """
 
-import re
-from datetime import UTC, date, datetime
-from typing import Annotated
+from datetime import datetime
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field
 
-from ingest_api.fields import Name, PageQuery, Shown, to_utc
+from ingest_api.fields import Moment, Name, PageQuery, Shown
 from notify_pipeline.core.vocabulary import Platform, Priority, RequestState
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d[0-9:.]*([Zz]|[+-]\d\d:?\d\d)\Z", re.ASCII)
-
-
-def _date_or_time(value: object) -> object:
-    if isinstance(value, str):
-        if _DATE.match(value):
-            return datetime.combine(date.fromisoformat(value), datetime.min.time(), UTC)
-        if not _TIME.match(value):
-            raise ValueError("must be a date such as 2026-11-21, or a time with an offset such as 2026-11-21T06:33:59Z")
-    return value
-
-
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_date_or_time),
-    AfterValidator(to_utc),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
-            "examples": ["2026-11-21"],
-        }
-    ),
-]
 
 
 class ReportQuery(PageQuery):

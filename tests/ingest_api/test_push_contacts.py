@@ -302,6 +302,8 @@ def test_contacts_are_listed_in_pages_by_what_is_asked(site: House) -> None:
     assert [each["deviceToken"] for each in listed(site, "&email=ADA@example.com")] == tokens[1:]
     span = "&modifiedFrom=2026-11-21T06:34:59Z&modifiedUntil=2026-11-21T06:35:59Z"
     assert [each["deviceToken"] for each in listed(site, span)] == tokens[1:2]
+    assert len(listed(site, "&modifiedFrom=2026-11-21&modifiedUntil=2026-11-22")) == 3, "dates will do"
+    assert listed(site, "&modifiedFrom=2026-11-22") == []
     assert listed(site, "&isActive=false") == []
     assert len(listed(site, "&isActive=true")) == 3
 
