@@ -17,6 +17,8 @@ from pydantic_core import ErrorDetails
 
 from ingest_api.errors import JSON_TYPE, ApiError, FieldError, bad_request, too_large, unprocessable
 from ingest_api.fields import NotificationId
+from notify_pipeline.core.domain_names import WRITTEN_PATTERN
+from notify_pipeline.core.mail_addresses import MAIL_PATTERN
 
 Model = TypeVar("Model", bound=BaseModel)
 Moment = TypeVar("Moment", datetime, date)
@@ -28,6 +30,11 @@ MAX_DETAILS = 20
 _MAX_FIELD_LENGTH = 200
 # How pydantic names the choices of a Literal of enum members: <Channel.SMS: 'sms'>. Callers know only the value.
 _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
+# What people know by a name, and would not recognize in its pattern.
+_FORMS = {
+    MAIL_PATTERN: "must be an e-mail address",
+    WRITTEN_PATTERN: "must be a host's name such as example.com, without scheme, port and path",
+}
 # A key is, or takes the place of, the id of a send.
 _KEY: TypeAdapter[str] = TypeAdapter(NotificationId)
 
@@ -101,14 +108,14 @@ def read_query(request: Request, model: type[Model]) -> Model:
         raise unprocessable(*_details(error.errors(include_url=False, include_input=False))) from error
 
 
-def check_order(since: Moment | None, until: Moment | None, field: str = "until") -> None:
+def check_order(since: Moment | None, until: Moment | None, field: str = "until", first: str = "from") -> None:
     """Refuse a span that ends before it begins.
 
     Raises:
-        ApiError: 422 naming ``field``.
+        ApiError: 422 naming ``field``, by whose name ``first`` is the other end.
     """
     if since is not None and until is not None and since > until:
-        raise unprocessable(FieldError(field, "must not lie before from"))
+        raise unprocessable(FieldError(field, f"must not lie before {first}"))
 
 
 def read_path(adapters: Mapping[str, TypeAdapter[str]], values: dict[str, str]) -> None:
@@ -192,7 +199,16 @@ def _message(item: ErrorDetails) -> str:
         return "is not a known field"
     if kind == "missing":
         return "is required"
+    if kind == "string_pattern_mismatch":
+        return _pattern_fault(item["ctx"]["pattern"])
     return _ENUM_MEMBER.sub(r"\1", item["msg"].removeprefix("Value error, "))
+
+
+def _pattern_fault(pattern: str) -> str:
+    """Say what a text should have been; forms that nobody knows by a name are shown as they are."""
+    if pattern.startswith("^https://"):
+        return "must be an https address, without spaces"
+    return _FORMS.get(pattern, f"must match the pattern {pattern}")
 
 
 def _shown(field: str) -> str:

@@ -41,6 +41,7 @@ CSV_COLUMNS = (
     "delivered",
     "notDelivered",
     "pending",
+    "acceptedByBeacon",
     "received",
     "clicked",
     "actionClicks",

@@ -45,7 +45,7 @@ def list_contacts(call: Call, query: ContactQuery) -> Response:
 
     What changes while you read comes later in the list: whoever goes on from where they stopped misses nothing.
     """
-    check_order(query.modified_from, query.modified_until, "modifiedUntil")
+    check_order(query.modified_from, query.modified_until, "modifiedUntil", "modifiedFrom")
     domain = own_domain(call, query.domain)
     email = None if query.email is None else folded(query.email)
     where = ContactFilter(email, query.modified_from, query.modified_until, query.is_active)

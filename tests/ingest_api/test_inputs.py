@@ -402,3 +402,20 @@ def test_a_span_that_ends_before_it_begins_is_refused(house: House, path: str) -
     refused = house.secret.call("GET", f"{path}?from={late}&until={early}")
     assert (refused.status_code, fields_of(refused)) == (422, {"until"})
     house.secret.ok("GET", f"{path}?from={early}&until={early}")
+
+
+def test_what_people_know_by_a_name_is_not_shown_as_a_pattern(house: House) -> None:
+    def said(path: str, body: dict[str, Any]) -> str:
+        (detail,) = house.secret.call("POST", path, body).get_json()["error"]["details"]
+        return f"{detail['field']} {detail['message']}"
+
+    contact = {"domain": "example.com", "deviceToken": "a"}
+    assert said("/push-contacts", contact | {"email": "ada"}) == "email must be an e-mail address"
+    assert said("/push-contacts", contact | {"domain": "https://example.com/"}).startswith(
+        "domain must be a host's name"
+    )
+    acted = {"title": "t", "body": "b", "actions": [{"action": "a", "title": "A", "link": "http://example.com"}]}
+    assert (
+        said("/push-contacts/example.com/message", acted) == "actions.0.link must be an https address, without spaces"
+    )
+    assert said("/push-contacts", contact | {"visitorGuid": "a b"}).startswith("visitorGuid must match the pattern ^")

@@ -7,9 +7,10 @@ const ingress = new URL("..", location.href).href.replace(/\/$/, "");
 const BADGES = { default: ["not subscribed", ""], granted: ["not subscribed", ""], denied: ["blocked in this browser", "off"] };
 const WORDS = { default: "not asked yet", granted: "granted", denied: "denied: change it in the browser’s site settings" };
 
-/** Return a host's ASCII form; undefined for what is none, which the commands below must never hold. */
+/** Return a host's ASCII form, also of a pasted address; undefined for what is none: the commands must never hold it. */
 function named(text) {
-  const host = text && URL.canParse(`https://${text}`) ? new URL(`https://${text}`).hostname : "";
+  const address = `https://${text?.replace(/^https?:\/\//i, "")}`;
+  const host = text && URL.canParse(address) ? new URL(address).hostname : "";
   return /^[a-z0-9.-]+$/.test(host) ? host : undefined;
 }
 
@@ -84,8 +85,13 @@ function begin() {
     add(action ? `Action “${action}” clicked` : "Clicked", "", "", link ? `opens ${link}` : "opens nothing");
   });
   NotifyPush.init({ domain, workerUrl: "worker.js" }).then(show);
+  // Before the user is asked for a permission in vain.
+  NotifyPush.isEnabled().then((on) => on || fail({ code: "domain_disabled", message: "The domain's push feature is off." }), fail);
   at("subscribe").addEventListener("click", ({ target }) => run(target, () => NotifyPush.subscribe()));
-  at("unsubscribe").addEventListener("click", ({ target }) => run(target, () => NotifyPush.unsubscribe()));
+  at("unsubscribe").addEventListener("click", ({ target }) => {
+    at("email").value = at("saved").textContent = ""; // the script forgets it, too
+    run(target, () => NotifyPush.unsubscribe());
+  });
   at("set-email").addEventListener("submit", (event) => {
     event.preventDefault();
     at("saved").textContent = "";
