@@ -59,6 +59,7 @@ GROUPS: tuple[Group, ...] = (
     PUSH_CONTACTS,
     PUSH_SCRIPT,
     MESSAGES,
+    DOMAIN_STATS,
     USERS,
     PREFERENCES,
     UNSUBSCRIBING,
@@ -80,7 +81,6 @@ GROUPS: tuple[Group, ...] = (
     SMS,
     SMS_WEBHOOKS,
     REPORTS,
-    DOMAIN_STATS,
     OPERATIONS,
 )
 SERVICES = "notify-services"

@@ -21,7 +21,10 @@ _UNCHANGED = Answer("It is what `If-None-Match` names.")
     answers={200: Answer("The script.", content_type=files.JAVASCRIPT), 304: _UNCHANGED},
 )
 def show_push_script(call: Call) -> Response:
-    """Serve the page script: `<script src="…/push/script.js" data-domain="example.com">`."""
+    """Serve the page script.
+
+    `<script src="…/push/script.js" data-domain="example.com"></script>`
+    """
     return files.script().answer(call.request)
 
 
@@ -32,7 +35,10 @@ def show_push_script(call: Call) -> Response:
     answers={200: Answer("The service worker.", content_type=files.JAVASCRIPT), 304: _UNCHANGED},
 )
 def show_push_worker(call: Call) -> Response:
-    """Serve the service worker, for `importScripts()` in a site's own."""
+    """Serve the service worker, for a site's own to import.
+
+    `importScripts("…/push/worker.js")`
+    """
     return files.worker().answer(call.request)
 
 
@@ -43,5 +49,8 @@ def show_push_worker(call: Call) -> Response:
     answers={200: Answer("A page.", content_type=files.HTML), 304: _UNCHANGED},
 )
 def show_push_demo(call: Call) -> Response:
-    """Serve a page on which a developer makes this browser a contact: `/push/demo?domain=example.com`."""
+    """Serve a page on which a developer makes this browser a contact.
+
+    `/push/demo?domain=example.com`
+    """
     return files.demo().answer(call.request)
