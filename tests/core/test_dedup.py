@@ -18,6 +18,7 @@ from notify_pipeline.core.ledger import accepting, requests
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.outbox_tables import OUTBOX
 from notify_pipeline.core.ledger.tables import AUDIT, REQUESTS
+from tests.examples import examples
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 
@@ -58,7 +59,7 @@ def shared_ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
                 yield ledger
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sends=SENDS, together=st.booleans())
 def test_any_mix_of_sends_agrees_with_a_dictionary(
     shared_ledger: Ledger, sends: list[tuple[str, str, dict[str, Any]]], together: bool

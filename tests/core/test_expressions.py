@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notify_pipeline.core.expressions import MAX_LENGTH, BadExpression, NotEvaluated, compiled
+from tests.examples import examples
 
 EVENT = {
     "source": "shop",
@@ -123,7 +124,7 @@ def test_what_does_not_suit_an_event_or_would_take_too_long_is_not_evaluated(tex
         compiled(text).search(value)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), JSON)
 def test_any_text_is_refused_or_gives_json_or_does_not_suit(text: str, value: object) -> None:
     try:

@@ -17,6 +17,7 @@ from notify_pipeline.core.ledger import deliveries, routing
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.fair import RANKS, Wanted, rooms
 from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS
+from tests.examples import examples
 
 NOW = 1_800_000_000_000_000
 AT = from_micros(NOW)
@@ -80,7 +81,7 @@ _wanted = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=_rows, wanted=_wanted)
 def test_claims_go_by_priority_then_round_the_tenants_then_by_due_time(
     ledger: Ledger, rows: list[Row], wanted: Wanted

@@ -16,6 +16,7 @@ from notify_pipeline.core.ledger import inbox, inbox_changing
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import Added, InboxItem, NewItem
 from notify_pipeline.core.ledger.people_tables import INBOX, USER_MESSAGES
+from tests.examples import examples
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -197,7 +198,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_happens_clients_know_the_inbox(sqlite_ledger: Ledger, steps: list[tuple[str, int]]) -> None:
     """Whoever follows what is said has the same unread items as whoever asks."""

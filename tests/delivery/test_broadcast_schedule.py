@@ -28,6 +28,7 @@ from tests.delivery.test_broadcast import SIZES, found
 from tests.delivery.test_drain import register
 from tests.delivery.test_schedule import NIGHT, NINE, policy
 from tests.delivery.test_timing import send
+from tests.examples import examples
 
 ZONES = sorted(NINE)
 
@@ -202,7 +203,7 @@ WINDOW = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.none() | st.sampled_from(["u1", "u2", "u3", "u4"]), st.none() | st.sampled_from(ZONES)),

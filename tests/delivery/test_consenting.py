@@ -48,6 +48,7 @@ from tests.delivery.clocks import NOON, Clock, accept_at
 from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows_of
 from tests.delivery.test_broadcast import routed, run
 from tests.delivery.test_drain import drain_to_end, drain_until, found, register
+from tests.examples import examples
 
 NAMES = ("ada", "bob", "cyd", "dan")
 SAID_AT = datetime(2026, 11, 20, 23, 59, tzinfo=UTC)
@@ -411,7 +412,7 @@ def _chunk(names: Sequence[str]) -> Recipients:
     return Recipients.of(pa.Table.from_pylist(rows, SNAPSHOT), DeliveryIds(b"s" * 32, "t", "n", "email"))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_steps, min_size=3, max_size=14))
 def test_a_provider_is_called_for_those_who_want_it_at_that_moment(ctx: DeliveryContext, steps: list[Any]) -> None:
     world = _World(ctx)

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from notify_pipeline.core.vocabulary import Outcome
 from notify_pipeline.delivery.retry import GaveUp, RetryPolicy, Wishes
 from notify_pipeline.delivery.shard_state import Chunk, ChunkPace, Settled, ShardState, settle
+from tests.examples import examples
 
 ATTEMPTS = 4
 POLICY = RetryPolicy(ATTEMPTS, base_s=0.001, cap_s=0.01, draw=lambda: 0.5)
@@ -111,7 +112,7 @@ class ShardMachine(RuleBasedStateMachine):
 
 
 TestShardMachine = ShardMachine.TestCase
-TestShardMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestShardMachine.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 @given(st.lists(st.sampled_from(Outcome), min_size=1, max_size=30))

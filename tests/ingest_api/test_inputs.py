@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ingest_api.inputs import MAX_DETAILS
 from notify_pipeline.core.records import MAX_TTL_S
+from tests.examples import examples
 from tests.ingest_api.conftest import ADMIN, House, build, copied, fields_of, registration, send
 
 LONG = "x" * 100_000
@@ -373,7 +374,7 @@ _JSON = st.recursive(
 _FIELDS = ["id", "type", "topics", "users", "devices", "content", "send_at", "ttl", "priority", "channels", "retry"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5))
 def test_no_body_is_ever_a_500(house: House, changes: dict[str, Any]) -> None:
     answered = house.secret.call("POST", "/notifications", json.dumps({**send(), **changes}).encode())
@@ -383,7 +384,7 @@ def test_no_body_is_ever_a_500(house: House, changes: dict[str, Any]) -> None:
         fields_of(answered)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_are_ever_a_500(house: House, raw: bytes) -> None:
     assert house.publishable.call("POST", "/devices", raw).status_code in (400, 422)

@@ -25,7 +25,24 @@ from ingest_api.keys import Access
 from ingest_api.openapi import document
 from tests.ingest_api.conftest import ADMIN, House, build, copied, registration, send
 
-_DOCUMENT = document(GROUPS, "1")
+
+def _without_choices(schema: Any) -> Any:
+    """Return the document without "exactly one of these fields": making objects by it is drawing until one fits.
+
+    That took minutes. Objects that break the rule are made all the same; that they are refused is tried elsewhere.
+    """
+    if isinstance(schema, list):
+        return [_without_choices(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _without_choices(each) for name, each in schema.items() if not _is_choice(name, each)}
+
+
+def _is_choice(name: str, schema: Any) -> bool:
+    return name == "oneOf" and all(isinstance(each, dict) and each.keys() == {"required"} for each in schema)
+
+
+_DOCUMENT = _without_choices(document(GROUPS, "1"))
 _ACCESS = {(e.method, e.path): e.access for group in GROUPS for e in group.endpoints}
 # Not that all that the schemas allow is accepted: some rules no schema can say (a known time zone, a genuine receipt).
 _CHECKS = (

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from ingest_api.notifications.models import NewSend
 from notify_pipeline.core import send_checks
+from tests.examples import examples
 
 MOST = 10
 SIZES = (0, 1, 999, 1_000, 1_001, 4_096, 4_097, 20_000, 20_001, 102_400, 102_401)
@@ -87,14 +88,14 @@ def texts_of(value: Any) -> list[str]:
     return [text for each in inner for text in texts_of(each)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(CONTENT, st.dictionaries(st.sampled_from(["fcm", "email"]), OVERRIDE, max_size=1))
 def test_content(content: dict[str, Any], overrides: dict[str, dict[str, Any]]) -> None:
     faults = list(send_checks.content_faults(content, overrides))
     assert (not faults) == is_send(users=["u"], content=content, overrides=overrides), faults
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.sampled_from(send_checks.AUDIENCES), st.lists(MEMBERS, min_size=1, max_size=MOST + 1))
 def test_audiences(kind: str, members: list[str]) -> None:
     made, fault = send_checks.audience(kind, members, MOST)
@@ -105,7 +106,7 @@ def test_audiences(kind: str, members: list[str]) -> None:
         assert made == ([send.domain] if kind == "domain" else list(dict.fromkeys(getattr(send, kind))))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(TEXTS | st.sampled_from(["a", "a b", "x" * 64, "x" * 65, "é", "~!"]))
 def test_collapse_keys(key: str) -> None:
     assert (send_checks.collapse_key_fault(key) is None) == is_send(

@@ -20,6 +20,7 @@ from ingest_api.email.certificates import SnsCalls, SnsUnreachable
 from notify_pipeline.core import mail_origin
 from notify_pipeline.core.mail_origin import Origin
 from notify_pipeline.core.sns_messages import NotSns, SnsMessage
+from tests.examples import examples
 from tests.ingest_api.conftest import House, build, copied
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:bounces"
@@ -208,7 +209,7 @@ def test_without_a_topic_in_the_settings_there_is_no_such_thing(tmp_path: Path, 
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_no_other_host_is_ever_called(text: str) -> None:
     fields = {name: "x" for name in (*SIGNED["Notification"], "Signature", "SignatureVersion")}
     fields |= {"Type": "Notification", "Timestamp": "2026-11-21T06:33:59Z"}

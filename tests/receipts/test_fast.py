@@ -13,6 +13,7 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.receipts import fast
 from notify_pipeline.receipts.fast import BlockParser
 from notify_pipeline.receipts.lines import Event, LineRefusedError, parse_line
+from tests.examples import examples
 from tests.receipts.samples import HOUR, delivery_id, line, query
 from tests.receipts.test_lines import BAD_LINES, LATEST
 
@@ -130,7 +131,7 @@ def test_a_line_that_begins_like_a_compressed_file_is_a_line(magic: bytes) -> No
     check([magic + b"rest"] * 3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(any_line, max_size=30), st.integers(1, 10))
 def test_both_ways_agree(lines: list[bytes], times: int) -> None:
     check(lines * times)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from notify_pipeline.channels.wire.blocks import Blocks, huffman
 from tests.channels.wire.fields import HUFFMAN, integer, literal
+from tests.examples import examples
 
 MAX_LIST = 2_000
 TABLE = 4_096
@@ -68,7 +69,7 @@ def both_read_the_same(blocks: Sequence[bytes]) -> int:
     return len(blocks)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.lists(BLOCKS, max_size=8))
 def test_blocks_as_a_peer_may_make_them(blocks: list[bytes]) -> None:
     both_read_the_same(blocks)

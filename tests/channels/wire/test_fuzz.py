@@ -18,6 +18,7 @@ from notify_pipeline.channels.wire.frames import ErrorCode
 from tests.channels.wire import script
 from tests.channels.wire.script import HEADERS, block, data, goaway, head, reset, window
 from tests.channels.wire.test_splits import FRAMES
+from tests.examples import examples
 
 LAST_IDS = frames.LARGEST_STREAM - 8
 
@@ -185,7 +186,7 @@ def check(connection: Connection[int], observer: Observer, opened: list[int]) ->
             assert stream in observer.answered
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(STEPS, st.sampled_from([1, LAST_IDS]), st.sampled_from([5, 1_000, frames.DEFAULT_WINDOW]))
 def test_a_client_at_work(steps: list[Step], first_stream: int, window_size: int) -> None:
     work(steps, first_stream, window_size)

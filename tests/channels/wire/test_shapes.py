@@ -13,6 +13,7 @@ from notify_pipeline.channels.wire.blocks import Blocks
 from notify_pipeline.channels.wire.frames import ErrorCode, Violation
 from notify_pipeline.channels.wire.heads import MAX_HEADER_LIST, AnswerHeads
 from tests.channels.wire.fields import HUFFMAN, INSERTED, NEVER, PLAIN, integer, literal, string
+from tests.examples import examples
 
 OK = b"\x88"
 NAMES = st.sampled_from([b"apns-id", b"apns-id", b"date", b"content-length", b":status", b"Bad"])
@@ -76,7 +77,7 @@ def check(before: list[bytes], after: list[bytes], steps: list[Step]) -> None:
             assert mine.read(block) == head_of(fields)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(STEPS)
 def test_blocks_of_some_shapes(steps: tuple[list[bytes], list[bytes], list[Step]]) -> None:
     check(*steps)
