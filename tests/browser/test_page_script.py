@@ -195,6 +195,16 @@ def test_a_foreign_page_gets_nowhere(desk: Desk, shop: Shop) -> None:
         desk.leave(foreign)
 
 
+def test_an_element_that_poses_as_the_script_leads_nobody_elsewhere(desk: Desk, shop: Shop) -> None:
+    pages = page_of(desk.ingress.url, domain=shop.name)
+    posing = '<img name="currentScript" src="https://evil.example/push/x.png" data-domain="evil.example">'
+    with served({**pages, "/": pages["/"].replace("<body>", f"<body>{posing}")}) as site:
+        visitor = desk.visit(site)
+        assert visitor.run("document.currentScript.localName") == "img"
+        assert visitor.run("NotifyPush.isEnabled()") == {"failed": "invalid_options"}, "nobody was asked"
+        desk.leave(site)
+
+
 def test_what_got_no_answer_is_said_again_at_the_next_visit(desk: Desk, shop: Shop) -> None:
     visitor = desk.visit(shop.site)
     visitor.run("NotifyPush.ready")

@@ -16,7 +16,8 @@
   const RETRY_S = 60;
   // A worker of its own, with a scope that holds no page, is in no other service worker's way.
   const DEFAULTS = { workerUrl: "/push-worker.js", scope: "notify-push-scope" };
-  const tag = document.currentScript;
+  // What visitors write on a page can hold <img name="currentScript">, which stands for it then: DOM clobbering.
+  const tag = document.currentScript instanceof HTMLScriptElement ? document.currentScript : null;
   let options = null;
   let known = null; // the domain's configuration
 
