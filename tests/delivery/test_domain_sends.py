@@ -209,6 +209,33 @@ def test_contacts_go_by_what_their_user_said_and_each_counts_for_itself(
     assert len(fcm.calls) == 2
 
 
+def test_a_replay_leaves_out_who_is_another_visitor_s_or_another_domain_s(
+    ctx: DeliveryContext, fcm: FakeSender
+) -> None:
+    fcm.answer = lambda recipient, number: Outcome.PERMANENT
+    name(ctx.ledger, "example.org")
+    for token, guid in (("ada", "v-ada"), ("sold", "v-sold"), ("moved", "v-moved"), ("gone", "v-gone")):
+        contact(ctx.ledger, token, visitor_guid=guid)
+    names = ("ada", "sold", "moved", "gone", "bob")
+    visitors = [{"visitor_guid": f"v-{each}", "fields": {"name": each}} for each in names]
+    drain_to_end(ctx, accept(ctx.ledger, domain=SITE, visitors=visitors))
+    contact(ctx.ledger, "sold", visitor_guid="v-bob")
+    contact(ctx.ledger, "moved", "example.org")
+    contacts.delete(ctx.ledger, TENANT, "gone", "user", utc_now())
+
+    def replayed() -> tuple[list[str], int]:
+        answer = replays.replay(ctx.ledger, replays.Replay(TENANT, "k", utc_now(), None, Filter(), 10, 10)).answer
+        (replay,) = answer["requests"]
+        drain_to_end(ctx, replay["request_id"])
+        return found(ctx.ledger, replay["request_id"]).body["devices"], len(answer["left_out"])
+
+    assert replayed() == (["ada", "gone"], 2)
+    assert replayed() == (["ada"], 0)
+    contact(ctx.ledger, "ada", visitor_guid="v-bob")
+    answer = replays.replay(ctx.ledger, replays.Replay(TENANT, "k", utc_now(), None, Filter(), 10, 10)).answer
+    assert (answer["requests"], len(answer["left_out"])) == ([], 1), "a replay of a replay asks the first message"
+
+
 def test_a_replay_of_a_message_stays_the_domains_and_ends_with_it(ctx: DeliveryContext, fcm: FakeSender) -> None:
     fcm.answer = lambda recipient, number: Outcome.PERMANENT
     visitors = [{"visitor_guid": "v", "fields": {"name": "Ada"}}]

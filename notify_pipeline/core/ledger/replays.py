@@ -1,7 +1,7 @@
 """Replays: dead letters sent again as new requests, each letter once, whoever asks how often.
 
 Belongs here: the one transaction that takes dead letters, accepts their replays and answers. Does not belong here: what
-a replay is made of (``replay_bodies``), finding dead letters (``letters``).
+a replay is made of (``replay_bodies``), who is left out (``replay_strangers``), finding dead letters (``letters``).
 
 A letter is marked in the transaction that accepts its replay, so two callers never both send it.
 """
@@ -16,23 +16,18 @@ import orjson
 from sqlalchemy import Connection, RowMapping, select, update
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import accepting, audit, letters, progress, replay_bodies
+from notify_pipeline.core.ledger import accepting, audit, letters, progress, replay_bodies, replay_strangers
 from notify_pipeline.core.ledger.accepting import Accepted, IdReused, Incoming, NewRequest
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.letters import WAITING, Filter, Letter, to_letter
 from notify_pipeline.core.ledger.replay_keys import KeyReused, ReplayKey
-from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DEVICES, REQUESTS
+from notify_pipeline.core.ledger.tables import DEAD_LETTERS, REQUESTS
 from notify_pipeline.core.ledger.usage import Quota
 from notify_pipeline.core.records import DEFAULT_TTL_S
-from notify_pipeline.core.vocabulary import Channel, RegistrationOp
 
 # What is left is counted up to this many; counting more would take longer than replaying.
 MOST_COUNTED = 10_000
-# Channels whose addresses are registered and yet reach somebody without: replays look whether they still are.
-_SUBSCRIBED = frozenset({Channel.EMAIL.value})
-# Channels whose addresses are never registered.
-_UNREGISTERED = frozenset({Channel.SMS.value, Channel.WEBSOCKET.value})
-_ORIGINAL = ("request_id", "tenant", "notification_id", "body")
+_ORIGINAL = ("request_id", "tenant", "notification_id", "body", "domain", "replay_of")
 
 
 class UnknownLetters(Exception):
@@ -141,7 +136,7 @@ def _replay_one(conn: Connection, chosen: _Chosen) -> Replayed | Exception:
         return UnknownLetters(unknown)
     fresh = [letter for letter in found if letter.replayed_at is None]
     originals = _originals(conn, fresh)
-    strangers = _of_others_now(conn, item.tenant, fresh)
+    strangers = replay_strangers.among(conn, item.tenant, fresh, originals)
     made = [
         _make(item, originals[group[0].request_id], group)
         for group in replay_bodies.grouped([each for each in fresh if each not in strangers], item.most)
@@ -182,28 +177,6 @@ def _originals(conn: Connection, fresh: Sequence[Letter]) -> dict[str, RowMappin
         for row in conn.execute(select(*(REQUESTS.c[name] for name in _ORIGINAL)).where(mine)).mappings():
             found[row["request_id"]] = row
     return found
-
-
-def _of_others_now(conn: Connection, tenant: str, fresh: Sequence[Letter]) -> list[Letter]:
-    """Return the letters to a user's device that has been registered for somebody else, or for nobody, since.
-
-    What was meant for one person must not reach the next one who signs in there. The same holds for a subscribed e-mail
-    address, which moreover is not written to once its subscription is gone; other addresses are nobody's registration.
-    """
-    asked = [letter for letter in fresh if letter.channel not in _UNREGISTERED]
-    tokens = sorted({letter.address for letter in asked if letter.user_id is not None or letter.channel in _SUBSCRIBED})
-    now: dict[str, tuple[str | None, str]] = {}
-    for start in range(0, len(tokens), progress.PIECE):
-        mine = (DEVICES.c.tenant == tenant, DEVICES.c.token.in_(tokens[start : start + progress.PIECE]))
-        query = select(DEVICES.c.token, DEVICES.c.user_id, DEVICES.c.op).where(*mine)
-        now.update((token, (user_id, op)) for token, user_id, op in conn.execute(query))
-    return [letter for letter in asked if letter.address in now and _is_of_other(letter, *now[letter.address])]
-
-
-def _is_of_other(letter: Letter, user_id: str | None, op: str) -> bool:
-    if letter.channel in _SUBSCRIBED:
-        return op != RegistrationOp.UPSERT or (letter.user_id is not None and user_id not in (None, letter.user_id))
-    return letter.user_id is not None and user_id != letter.user_id
 
 
 def _make(item: Replay, original: RowMapping, group: Sequence[Letter]) -> _Made:
