@@ -53,9 +53,7 @@ class MessageFigures(CamelShown):
     )
 
 
-class MessageDetails(MessageFigures):
-    """A message, and what became of it."""
-
+class _Message(CamelShown):
     domain: str
     message_id: str
     title: str | None
@@ -65,6 +63,10 @@ class MessageDetails(MessageFigures):
     accepted_at: datetime
     send_at: datetime | None
     finished_at: datetime | None = Field(description="When it came to its last state.")
+
+
+class MessageDetails(MessageFigures, _Message):
+    """A message, and what became of it."""
 
 
 class DomainMessagePage(CamelShown):
@@ -83,11 +85,13 @@ class _Event(CamelShown):
     at: datetime | None = Field(description="When the last attempt began, or when it was skipped.")
 
 
-class ContactEvent(_Event):
-    """What became of a message for one of the contacts that it is for."""
-
+class _Contact(CamelShown):
     device_token: str = Field(description="What the contact's page knows it by.")
     visitor_guid: str | None = Field(description="The contact's visitor now, where one is known.")
+
+
+class ContactEvent(_Event, _Contact):
+    """What became of a message for one of the contacts that it is for."""
 
 
 class ContactEventPage(CamelShown):
@@ -101,12 +105,14 @@ class ContactEventPage(CamelShown):
     next_cursor: str | None
 
 
-class MessageEvent(_Event):
-    """What became of one of the messages that went to a contact."""
-
+class _SentMessage(CamelShown):
     message_id: str
     domain: str | None = Field(description="Null for a notification that was sent to it otherwise.")
     title: str | None
+
+
+class MessageEvent(_Event, _SentMessage):
+    """What became of one of the messages that went to a contact."""
 
 
 class MessageEventPage(CamelShown):

@@ -85,8 +85,9 @@ function begin() {
     add(action ? `Action “${action}” clicked` : "Clicked", "", "", link ? `opens ${link}` : "opens nothing");
   });
   NotifyPush.init({ domain, workerUrl: "worker.js" }).then(show);
-  // Before the user is asked for a permission in vain.
-  NotifyPush.isEnabled().then((on) => on || fail({ code: "domain_disabled", message: "The domain's push feature is off." }), fail);
+  // Before the user is asked for a permission in vain. Browsers keep this answer for a minute.
+  const off = { code: "domain_disabled", message: "The domain’s push feature is off, or was a minute ago." };
+  NotifyPush.isEnabled().then((on) => on || fail(off), fail);
   at("subscribe").addEventListener("click", ({ target }) => run(target, () => NotifyPush.subscribe()));
   at("unsubscribe").addEventListener("click", ({ target }) => {
     at("email").value = at("saved").textContent = ""; // the script forgets it, too
