@@ -101,7 +101,7 @@ def _token(call: Call, body: NewRegistration) -> str:
         raise unprocessable(FieldError("token", "must not be given for platform webpush: it is made of subscription"))
     if body.subscription is None:
         raise unprocessable(FieldError("subscription", "is required for platform webpush"))
-    return subscribed(body.subscription, call.services.settings.registers_private_browsers)
+    return subscribed(body.subscription, call.services.settings)
 
 
 def _no_device() -> ApiError:

@@ -165,7 +165,7 @@ def _check(call: Call, tenant: str, token: str) -> None:
 
 def _address(call: Call, body: BrowserSubscription) -> str:
     """Return the token that a subscription makes. Raises ApiError: 422 with the field that is wrong."""
-    token = subscribed(body, call.services.settings.registers_private_browsers)
+    token = subscribed(body, call.services.settings)
     if len(token) > MAX_TOKEN_LENGTH:
         raise unprocessable(FieldError("subscription.endpoint", "is too long"))
     return token

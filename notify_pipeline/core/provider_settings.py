@@ -6,7 +6,7 @@ that can be set (``settings``, which this is a part of).
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
@@ -113,6 +113,10 @@ class ProviderSettings(BaseSettings):
         default=False,
         description="Let subscriptions lead to private addresses, any port and plain HTTP: for tests, and one's own "
         "push service.",
+    )
+    webpush_services: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.\-]{1,253}$")], ...] = Field(
+        default=(),
+        description="JSON list of the hosts that subscriptions may lead to, each with all below it; by default any.",
     )
     provider_ca: Path | None = Field(default=None, description="CA bundle for provider stand-ins.")
 

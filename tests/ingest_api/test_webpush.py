@@ -106,6 +106,24 @@ def test_what_is_wrong_is_named(strict_house: House, wrong: dict[str, Any], fiel
     assert AUTH not in answer.text, "a secret is not repeated"
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("updates.push.example", 201),
+        ("PUSH.example:443", 201),
+        ("evilpush.example", 422),
+        ("push.example.evil.example", 422),
+        ("push.example.", 422),
+    ],
+)
+def test_only_push_services_that_are_known_are_taken(house: House, host: str, status: int) -> None:
+    house.services.settings = house.services.settings.model_copy(update={"webpush_services": ("push.example",)})
+    answered = house.secret.call("POST", "/devices", body(subscription=subscription(endpoint=f"https://{host}/x")))
+    assert answered.status_code == status
+    if status == 422:
+        assert fields_of(answered) == {"subscription.endpoint"}
+
+
 def test_beside_a_sandbox_a_browser_may_be_private(house: House) -> None:
     local = subscription(endpoint="http://127.0.0.1:8090/webpush/push/x")
     assert house.publishable.ok("POST", "/devices", body(subscription=local))["platform"] == "webpush"
