@@ -223,6 +223,8 @@ def test_a_token_that_the_provider_calls_none_is_not_stored(quick_site: House) -
         assert post(quick_site, deviceToken=token).status_code == 201
     # A subscription is the address; what its page calls it is nothing that FCM has to know.
     assert post(quick_site, deviceToken="bad", subscription=subscription()).status_code == 201
+    # Nor is it when the page says no more than that.
+    assert post(quick_site, deviceToken="bad").status_code == 201
     assert desk.asked == [(Platform.WEB, token) for token in ("bad", "good", "unknown")]
     assert post(quick_site, EVIL, deviceToken="good").status_code == 403
     assert len(desk.asked) == 3, "strangers ask the provider nothing"

@@ -143,6 +143,14 @@ def find(ledger: Ledger, token: str) -> list[Contact]:
     return sorted((contact_of(row) for row in rows), key=lambda each: (each.tenant, each.token))
 
 
+def is_name(ledger: Ledger, tenant: str, token: str) -> bool:
+    """Tell whether a token is only what a page calls an active contact that has another address."""
+    return any(
+        each.tenant == tenant and each.is_active and each.token != token and each.platform.value in BROWSERS
+        for each in find(ledger, token)
+    )
+
+
 def is_dropped(ledger: Ledger, tenant: str, token: str) -> bool:
     """Tell whether a provider's word took a token away, be it a contact's or not."""
     query = select(DEVICES.c.op).where(DEVICES.c.tenant == tenant, DEVICES.c.token == token)
