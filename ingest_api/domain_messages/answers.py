@@ -60,6 +60,7 @@ class _Message(CamelShown):
     body: str | None
     type: str
     state: RequestState
+    reason: str | None = Field(description="Why it came to its last state, where there is more to say.")
     accepted_at: datetime
     send_at: datetime | None
     finished_at: datetime | None = Field(description="When it came to its last state.")

@@ -23,7 +23,7 @@ class RequestShown(Shown):
     state: RequestState
     reason: str | None = Field(
         description="Why it failed, expired, was cancelled or unrouted, or what it waits for: a sentence, or one of"
-        " `quota_exceeded`, `audience_too_large`."
+        " `quota_exceeded`, `audience_too_large`, `domain_disabled`."
     )
     mode: DeliveryMode | None = Field(description="How its recipients are sent to, once that is known.")
     replay_of: str | None = Field(description="The request whose dead letters it sends again.")

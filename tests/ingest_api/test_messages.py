@@ -102,7 +102,10 @@ def test_a_message_is_a_send_to_its_domain(house: House) -> None:
     # It is an ordinary notification for every other route.
     assert house.secret.ok("GET", "/notifications/m-1")["request"]["domain"] == "shop.example.com"
     assert house.secret.ok("DELETE", "/notifications/m-1")["state"] == "cancelled"
-    assert house.secret.ok("GET", PATH + "/messages/m-1/details")["state"] == "cancelled"
+    off = update(REQUESTS).where(REQUESTS.c.notification_id == "m-1").values(reason="domain_disabled")
+    change(house.services.ledger, off)
+    details = house.secret.ok("GET", PATH + "/messages/m-1/details")
+    assert (details["state"], details["reason"]) == ("cancelled", "domain_disabled")
 
 
 def test_the_domain_s_icon_stands_in_and_a_repetition_is_compared_by_what_was_asked(house: House) -> None:
@@ -266,6 +269,7 @@ def test_details_tell_what_became_of_a_message(house: House) -> None:
         "body": "Half the price",
         "type": "sale",
         "state": "accepted",
+        "reason": None,
         "acceptedAt": "2026-11-21T06:33:59.123456Z",
         "sendAt": at,
         "finishedAt": None,
