@@ -8,13 +8,14 @@ A page reads what we answer only if we name its origin (https://fetch.spec.whatw
 ``*``, and never take credentials. ``Vary: Origin`` is on all of it, so that no cache gives one page another's answer.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Request, Response, after_this_request, request
 from sqlalchemy.exc import SQLAlchemyError
 
-from ingest_api.errors import ApiError
+from ingest_api.errors import ApiError, unavailable
 from ingest_api.keys import Access
 from ingest_api.lean import LeanResponse
 from notify_pipeline.core.ledger.group_commit import LedgerError
@@ -23,6 +24,7 @@ from notify_pipeline.core.ledger.keys import KeyInfo
 if TYPE_CHECKING:
     from ingest_api.services import Services
 
+_logger = logging.getLogger(__name__)
 # How long a browser need not ask again. Chromium takes no more than two hours; what it does then is checked all the
 # same. https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Access-Control-Max-Age
 _MAX_AGE_S = 7_200
@@ -59,7 +61,7 @@ class Page:
         after_this_request(page.answered)
         page._key = key = _secret_key(request, services)
         if key is None:
-            services.addresses.check(request)
+            _count(request, services)
         else:
             services.rates.check(key)
         return page
@@ -71,7 +73,7 @@ class Page:
             ApiError: 429 when its address calls too often.
         """
         if self._key is not None and not self._acts_for(self._key, tenant):
-            self._services.addresses.check(self._request)
+            _count(self._request, self._services)
 
     def _acts_for(self, key: KeyInfo, tenant: str) -> bool:
         if key.tenant == tenant:
@@ -100,6 +102,15 @@ class Page:
             return status >= 400 and self._services.domains.is_origin(self.origin)
         except (LedgerError, SQLAlchemyError):
             return False
+
+
+def _count(request: Request, services: "Services") -> None:
+    """Count a call on its address. Raises ApiError: 429 when it calls too often, 503 when that cannot be told."""
+    try:
+        services.addresses.check(request)
+    except OSError as error:
+        _logger.error("how often addresses call cannot be kept", exc_info=error)
+        raise unavailable("limit_unavailable", "The limit could not be looked at now. Ask again.") from error
 
 
 def _secret_key(request: Request, services: "Services") -> KeyInfo | None:

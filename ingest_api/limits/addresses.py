@@ -51,6 +51,9 @@ class AddressKeeper:
             rate: Of each address.
             trusted_proxies: How many are in front, each of which adds the address that it was called from.
             clock: Aware UTC.
+
+        Raises:
+            OSError: It cannot be made; the disk is full.
         """
         self._secret = secret
         self._rate = rate
@@ -59,8 +62,14 @@ class AddressKeeper:
         self._guard = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self._fd, SETS * _SET.size)
-        self._places = mmap.mmap(self._fd, SETS * _SET.size)
+        try:
+            os.ftruncate(self._fd, SETS * _SET.size)
+            # A page of a mapped file that a full disk has no room for ends the process (SIGBUS): take all of it now.
+            os.posix_fallocate(self._fd, 0, SETS * _SET.size)
+            self._places = mmap.mmap(self._fd, SETS * _SET.size)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def check(self, request: Request) -> None:
         """Use one call of the address that a request comes from.

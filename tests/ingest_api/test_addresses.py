@@ -93,6 +93,18 @@ def test_a_flood_of_addresses_takes_no_more_room_and_slows_nobody(
     assert flooded.take(b"greedy") == wait, "who has used the most is the last to be forgotten"
 
 
+def test_a_full_disk_is_noticed_when_the_file_is_made(keepers: list[AddressKeeper], tmp_path: Path) -> None:
+    taken = (tmp_path / "ingress" / "addresses").stat()
+    assert taken.st_blocks * 512 >= taken.st_size, "a page without room would end the process that writes to it"
+
+
+def test_a_limit_that_cannot_be_kept_lets_nobody_in(house: House) -> None:
+    house.secret.ok("PUT", "/domains/example.com", {"isPushFeatureEnabled": True})
+    (house.services.settings.home / "ingress" / "addresses").mkdir(parents=True)
+    refused = house.anonymous.call("GET", "/domains/example.com/isPushFeatureEnabled")
+    assert (refused.status_code, fields_of(refused)) == (503, set())
+
+
 def test_a_damaged_or_foreign_file_holds_nobody_up_for_long(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "addresses"
     path.write_bytes(b"\xff" * 10_000_000)
