@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from notify_pipeline.channels.base import OPTED_OUT
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, devices, suppressions
 from notify_pipeline.core.ledger.devices import TokenDrop
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.suppressions import NewSuppression
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.settings import Settings
@@ -101,10 +103,22 @@ def drop(ledger: Ledger, tenant: str, channel: Channel, drops: Sequence[TokenDro
     """Drop tokens, or suppress addresses where a channel has no tokens.
 
     Returns:
-        How many tokens were still registered as the provider knew them, or addresses were not suppressed before.
+        How many tokens were still registered as the provider knew them, or addresses were not suppressed before; 0
+        where the ledger did not take it.
     """
+    if not drops:
+        return 0
+    try:
+        return _drop(ledger, tenant, channel, drops, now)
+    except (LedgerError, SQLAlchemyError):
+        # The outcomes are not recorded yet, and must be: else whoever takes over sends to all of them again.
+        log.exception("%d dead tokens of tenant %s stay until a send finds them again", len(drops), tenant)
+        return 0
+
+
+def _drop(ledger: Ledger, tenant: str, channel: Channel, drops: Sequence[TokenDrop], now: datetime) -> int:
     if channel not in suppressions.CHANNELS:
-        return devices.drop(ledger, tenant, drops, now) if drops else 0
+        return devices.drop(ledger, tenant, drops, now)
     new = [
         NewSuppression(tenant, channel, each.token, _reason(each.reason), each.reason or None, "delivery")
         for each in drops

@@ -16,6 +16,7 @@ from notify_pipeline.core.ledger import audit, broadcasts, deliveries, devices, 
 from notify_pipeline.core.ledger.broadcasts import SettledChunk
 from notify_pipeline.core.ledger.devices import Registration, TokenDrop
 from notify_pipeline.core.ledger.engine import Ledger
+from notify_pipeline.core.ledger.group_commit import LedgerBusy
 from notify_pipeline.core.ledger.tables import DEVICES
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.settings import Settings
@@ -119,6 +120,25 @@ def test_a_dead_token_goes_unless_it_was_registered_again(ledger: Ledger, folder
     sent = requests.get(ledger, TENANT, request_id)
     assert sent is not None
     assert dropped == {"dead": sent.notification_id, "again": None, "alive": None}, "the evidence of what did it"
+
+
+@pytest.mark.parametrize("way", ["drain", "broadcast"])
+def test_outcomes_are_recorded_though_the_ledger_is_too_busy_to_drop(
+    sqlite_ledger: Ledger, folder_lake: Lake, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any) -> int:
+        raise LedgerBusy("busy")
+
+    monkeypatch.setattr(devices, "drop", busy)
+    fcm = FakeSender(Channel.FCM, gone)  # type: ignore[arg-type]
+    ctx = context(sqlite_ledger, folder_lake, fcm)
+    register(sqlite_ledger, "dead", topics=["t"], user_id="u")
+    land(sqlite_ledger, folder_lake)
+    if way == "drain":
+        drain_to_end(ctx, accept(sqlite_ledger, users=["u"]))
+    else:
+        run(ctx, routed(ctx, topics=["t"]))
+    assert [call[0] for call in fcm.calls] == live(sqlite_ledger, "dead") == ["dead"]
 
 
 def test_a_provider_that_calls_everybody_dead_drops_nobody(ledger: Ledger, folder_lake: Lake) -> None:
