@@ -73,6 +73,7 @@ def _rows(
             timezone=pl.lit("Europe/London"),
             op=pl.lit("upsert"),
             reason=pl.lit(None, pl.String),
+            domain=pl.lit(None, pl.String),
             revision=pl.lit(1, pl.Int64),
             at=pl.lit(to_micros(now), pl.Int64).cast(pl.Datetime("us", "UTC")),
         )
