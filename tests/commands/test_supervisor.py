@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from notify_pipeline.commands.up import guard as guard_module
-from notify_pipeline.commands.up.processes import ChildSpec, Guard, end_children
+from notify_pipeline.commands.up.processes import ChildSpec, Guard, adopt_orphans, end_children
 from notify_pipeline.commands.up.supervisor import StartError, Supervisor
 from tests.waiting import wait_for
 
@@ -50,6 +50,14 @@ def guard(tmp_path: Path) -> Iterator[Guard]:
         keeper = Guard(lock.fileno())
         yield keeper
         keeper.close()
+
+
+@pytest.fixture(autouse=True)
+def adopting() -> Iterator[None]:
+    """As the real supervisor does: whoever else inherits the dead may be slow to collect them."""
+    adopt_orphans()
+    yield
+    adopt_orphans(False)
 
 
 @pytest.fixture

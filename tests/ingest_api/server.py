@@ -66,10 +66,14 @@ class Server:
             self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
     def stop(self) -> int:
-        """Stop it as its supervisor would and return the exit code."""
+        """Stop it as its supervisor would, by force in the end, and return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+        try:
+            return self._process.wait(30)
+        except subprocess.TimeoutExpired:  # granian, now and then, when a worker dies as it is told to stop
+            self.kill()
+            return self._process.wait(30)
 
     def kill(self) -> None:
         """Kill everything at once, as a crash of the machine's user would."""

@@ -180,10 +180,10 @@ def end_children(children: Sequence[Child], grace_s: float, hurry: Callable[[], 
     return [running[group].spec.name for group in killed]
 
 
-def adopt_orphans() -> None:
+def adopt_orphans(adopt: bool = True) -> None:
     """Make this process the one that orphaned descendants belong to, so that it can collect them (Linux; else nothing).
 
     See prctl(2), PR_SET_CHILD_SUBREAPER. Without it a container's first process inherits them, and may never collect.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
