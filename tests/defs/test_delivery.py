@@ -91,7 +91,8 @@ def test_a_held_broadcast_is_waited_for(make_world: MakeWorld, sandbox_url: str)
     world = make_world(sandbox_url=sandbox_url, inline_limit=1, lease_seconds=1.0)
     world.register(4)
     request_id = world.send("all", topics=[TOPIC])
-    assert world.run("drain").success
+    while world.state(request_id) == "accepted":  # a slow machine's drain may lose its short lease before
+        assert world.run("drain").success
     shards.hold_request(world.ledger, request_id, "somebody", utc_now(), 3.0)
     result = world.run("broadcast", tags={REQUEST_TAG: request_id})
     assert result.success
