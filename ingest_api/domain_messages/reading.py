@@ -20,13 +20,11 @@ from ingest_api.fields import NotificationId, Token
 from ingest_api.inputs import check_order
 from ingest_api.keys import Access
 from ingest_api.lean import StreamedResponse
-from ingest_api.paging import following, unpack, unpack_key
-from ingest_api.tracking.models import RecipientOutcome
+from ingest_api.paging import following, unpack_key
+from ingest_api.tracking import recipients
 from notify_pipeline.core.ledger import contact_names, domain_messages
 from notify_pipeline.core.ledger.requests import RequestRow
-from notify_pipeline.core.vocabulary import Outcome
-from notify_pipeline.reports import reading_messages, reading_recipients
-from notify_pipeline.reports.reading_attempts import RecipientFilter
+from notify_pipeline.reports import reading_messages
 from notify_pipeline.reports.reading_messages import Asked
 
 __all__ = ["GROUP"]
@@ -115,13 +113,7 @@ def list_message_events(call: Call, domain: DomainName, message_id: Notification
     bounded number of them, so that with `outcome` it may be short: go on while there is a `nextCursor`.
     """
     message, services = _message(call, domain, message_id), call.services
-    after = unpack(query.cursor, int, int, str)
-    is_pending = query.outcome is RecipientOutcome.PENDING
-    where = RecipientFilter(None if query.outcome is None or is_pending else Outcome(query.outcome), is_pending)
-    place = None if after is None else (int(str(after[0])), int(str(after[1])), str(after[2]))
-    page = reading_recipients.page(
-        services.ledger, services.lake, message.request_id, where, query.limit, place, services.clock()
-    )
+    page = recipients.page(call, message.request_id, query.limit, query.cursor, query.outcome)
     known = contact_names.by_address(services.ledger, call.tenant, [row.recipient for row in page.rows])
     items = [shown.contact_event(row, known.get(row.recipient)) for row in page.rows]
     return answer(200, ContactEventPage(items=items, complete=page.complete, next_cursor=following(page.following)))

@@ -14,7 +14,7 @@ from ingest_api.fields import NotificationId, PageQuery, RequestId, UserInPath
 from ingest_api.inputs import check_order
 from ingest_api.keys import Access
 from ingest_api.paging import cut, following, unpack, unpack_key, unpack_text
-from ingest_api.tracking import shown
+from ingest_api.tracking import recipients, shown
 from ingest_api.tracking.models import (
     AuditOrder,
     AuditPage,
@@ -23,7 +23,6 @@ from ingest_api.tracking.models import (
     MessagePage,
     MessageQuery,
     NotificationShown,
-    RecipientOutcome,
     RecipientPage,
     RecipientQuery,
     RequestPage,
@@ -31,9 +30,7 @@ from ingest_api.tracking.models import (
 )
 from notify_pipeline.core.ledger import audit, request_lists, requests
 from notify_pipeline.core.ledger.request_lists import RequestFilter
-from notify_pipeline.core.vocabulary import Outcome
-from notify_pipeline.reports import reading_messages, reading_recipients
-from notify_pipeline.reports.reading_attempts import RecipientFilter
+from notify_pipeline.reports import reading_messages
 from notify_pipeline.reports.reading_messages import Asked
 
 GROUP = Group("tracking", "What became of sends, and everything that happened.")
@@ -133,18 +130,7 @@ def list_recipients(call: Call, request_id: RequestId, query: RecipientQuery) ->
     on while there is a `next_cursor`.
     """
     _request(call, request_id)
-    after = unpack(query.cursor, int, int, str)
-    is_pending = query.outcome is RecipientOutcome.PENDING
-    where = RecipientFilter(
-        outcome=None if query.outcome is None or is_pending else Outcome(query.outcome),
-        pending=is_pending,
-        channel=query.channel,
-    )
-    place = None if after is None else (int(str(after[0])), int(str(after[1])), str(after[2]))
-    services = call.services
-    page = reading_recipients.page(
-        services.ledger, services.lake, request_id, where, query.limit, place, services.clock()
-    )
+    page = recipients.page(call, request_id, query.limit, query.cursor, query.outcome, query.channel)
     items = [shown.recipient(row) for row in page.rows]
     return answer(200, {"items": items, "complete": page.complete, "next_cursor": following(page.following)})
 
