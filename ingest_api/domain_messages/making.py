@@ -68,7 +68,7 @@ def missing_in(body: NewMessage, targets: Sequence[Target]) -> list[Missing]:
     wanted = personal.missing_fields((body.title, body.body), ())
     if not wanted:
         return []
-    found = (Missing(each, personal.missing_fields((body.title, body.body), each.fields)) for each in targets)
+    found = (Missing(each, personal.lacking(wanted, each.fields)) for each in targets)
     return [each for each in found if each.names]
 
 

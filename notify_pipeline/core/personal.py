@@ -43,8 +43,17 @@ def missing_fields(texts: Iterable[str], names: Iterable[str]) -> list[str]:
         texts: Such as title and body of a send to visitors.
         names: Those that the recipient has, in any case. What registrations know is never missing.
     """
-    given = {name.lower() for name in names}.union(PERSONAL_FIELDS)
-    return [name for name in dict.fromkeys(name for text in texts for name in fields_in(text)) if name not in given]
+    wanted = dict.fromkeys(name for text in texts for name in fields_in(text))
+    return lacking([name for name in wanted if name not in PERSONAL_FIELDS], names)
+
+
+def lacking(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return which fields a recipient lacks of those that texts were found to want, in small letters.
+
+    For many recipients of the same texts, which are then looked through once.
+    """
+    given = {name.lower() for name in names}
+    return [name for name in wanted if name not in given]
 
 
 def literal(text: str) -> str:
