@@ -18,8 +18,9 @@ from ingest_api.inputs import MAX_DETAILS
 from notify_pipeline.core.ledger import requests
 from notify_pipeline.core.ledger.domain_messages import SentCounts
 from notify_pipeline.core.ledger.tables import DEVICES, REQUESTS
-from notify_pipeline.core.records import Action, Visitor, notification_from_body
+from notify_pipeline.core.records import Action, Visitor
 from notify_pipeline.core.vocabulary import Outcome, Priority
+from notify_pipeline.delivery.notifications import parse
 from tests.ingest_api.conftest import House, change, fields_of
 
 PATH = "/push-contacts/shop.example.com"
@@ -79,14 +80,7 @@ def test_a_message_is_a_send_to_its_domain(house: House) -> None:
         "statusUrl": f"/requests/{row.request_id}",
         "duplicate": False,
     }
-    made = notification_from_body(
-        row.body,
-        tenant=row.tenant,
-        request_id=row.request_id,
-        notification_id=row.notification_id,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-    )
+    made = parse(row)
     assert (made.audience.domain, made.audience.visitors) == ("shop.example.com", ())
     assert (made.type, made.category, made.priority, made.ttl_s) == ("sale", "offers", Priority.HIGH, 60)
     assert made.expires_at == house.clock() + timedelta(seconds=60)
@@ -188,14 +182,7 @@ def test_visitors_get_their_own_fields_and_the_answer_says_who_lacks_some(house:
         {"visitor_guid": "v-2", "fields": {"city": "Paris"}},
         {"visitor_guid": "v-3"},
     ]
-    made = notification_from_body(
-        row.body,
-        tenant=row.tenant,
-        request_id=row.request_id,
-        notification_id=row.notification_id,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-    )
+    made = parse(row)
     assert made.audience.visitors[2] == Visitor("v-3", {})
     refused = post(house, asked | {"replacementIsMandatory": True}, "m-2", path)
     assert refused.status_code == 422 and refused.json is not None

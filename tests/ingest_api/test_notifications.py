@@ -10,8 +10,9 @@ import pytest
 from ingest_api.notifications.answers import SendAccepted
 from ingest_api.tracking.models import NotificationShown, RequestShown
 from notify_pipeline.core.ledger import requests
-from notify_pipeline.core.records import Action, Audience, Content, notification_from_body
+from notify_pipeline.core.records import Action, Audience, Content
 from notify_pipeline.core.vocabulary import Channel, OnAmbiguous, Priority, QuietHours
+from notify_pipeline.delivery.notifications import parse
 from tests.ingest_api.conftest import House, fields_of, send
 
 
@@ -157,14 +158,7 @@ def test_what_is_stored_becomes_the_notification(house: House) -> None:
     house.secret.ok("POST", "/notifications", body)
     row = stored(house)
     assert "id" not in row.body
-    made = notification_from_body(
-        row.body,
-        tenant=row.tenant,
-        request_id=row.request_id,
-        notification_id=row.notification_id,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-    )
+    made = parse(row)
     assert made.audience.users == ("u-1", "u-2")
     assert (made.content.title, made.content.data) == ("Zażółć \U0001f4f0", {"k": "v", "k2": ""})
     assert made.channels == frozenset({Channel.APNS})
@@ -234,14 +228,7 @@ def test_everyone_overrides_and_local_time_become_the_notification(house: House)
     )
     first = house.secret.ok("POST", "/notifications", body)
     row = stored(house)
-    made = notification_from_body(
-        row.body,
-        tenant=row.tenant,
-        request_id=row.request_id,
-        notification_id=row.notification_id,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-    )
+    made = parse(row)
     assert made.audience == Audience(everyone=True, condition="!'sport' in topics")
     assert made.content_on(Channel.APNS) == Content(title="Short", data={"k": "v"})
     assert made.content_on(Channel.FCM) == made.content == Content("Parliament dissolved", "An election.")
@@ -265,14 +252,7 @@ def test_icon_and_actions_become_the_notification(house: House) -> None:
     first = house.secret.ok("POST", "/notifications", body)
     row = stored(house)
     assert row.body["content"] == content, "as it was given"
-    made = notification_from_body(
-        row.body,
-        tenant=row.tenant,
-        request_id=row.request_id,
-        notification_id=row.notification_id,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-    )
+    made = parse(row)
     button = Action("read", "Read", "https://example.com/1", "https://example.com/r.png")
     assert (made.content.icon_url, made.content.actions) == (
         "https://example.com/i.png",

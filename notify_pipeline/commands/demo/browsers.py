@@ -7,7 +7,8 @@ script and its verdict (``run``).
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import urlencode
 
 from notify_pipeline.commands.demo.traffic import Answer, Api
 
@@ -31,14 +32,6 @@ _DETAILS = f"/push-contacts/{DOMAIN}/messages/{MESSAGE}/details"
 
 # What was tried, the answer, its promised status, and whether the rest of it holds.
 Check = Callable[[str, Answer, int, bool], None]
-
-
-class Beacon(NamedTuple):
-    """What the worker of the page calls when its message is clicked."""
-
-    platform: str
-    provider: str
-    d: str
 
 
 def visit(api: Api, anonymous: Api, sandbox: Api, check: Check) -> None:
@@ -103,9 +96,8 @@ def _lines(sandbox: Api) -> list[Mapping[str, Any]]:
 
 def _click(sandbox: Api) -> None:
     line = next(line for line in _lines(sandbox) if line["channel"] == "webpush" and line["processed"])
-    beacon = Beacon("webpush", "webpush", line["d"])
-    query = "&".join(f"{name}={value}" for name, value in beacon._asdict().items())
-    sandbox.expect(204, "GET", f"/notification/clicked?notificationId={MESSAGE}&{query}&action=buy")
+    query = {"notificationId": MESSAGE, "platform": "webpush", "provider": "webpush", "d": line["d"], "action": "buy"}
+    sandbox.expect(204, "GET", f"/notification/clicked?{urlencode(query)}")
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> None:
