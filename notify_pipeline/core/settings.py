@@ -1,11 +1,10 @@
 """Every setting of a running system, from ``NOTIFY_*`` environment variables through one model.
 
-Belongs here: names, defaults, limits and what they mean. Does not belong here: what is said of providers
-(``provider_settings``, a part of the same model), reading a setting anywhere else, anything that opens a file or a
-connection.
+Belongs here: names, defaults, limits and what they mean. Does not belong here: what is said of providers, reports,
+the gateway and the token desk (``provider_settings`` and so on: parts of the same model), reading a setting anywhere
+else, anything that opens a file or a connection.
 """
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +13,11 @@ from pydantic_settings import SettingsConfigDict
 
 from notify_pipeline.core.gateway_settings import GatewaySettings
 from notify_pipeline.core.provider_settings import ProviderSettings
+from notify_pipeline.core.report_settings import ReportSettings
 from notify_pipeline.core.token_desk_settings import TokenDeskSettings
 
 
-class Settings(GatewaySettings, TokenDeskSettings, ProviderSettings):
+class Settings(GatewaySettings, TokenDeskSettings, ReportSettings, ProviderSettings):
     """One process's view of the configuration. Make it once at start and hand it down."""
 
     # An error must not show what it is about: it may be a password.
@@ -51,9 +51,6 @@ class Settings(GatewaySettings, TokenDeskSettings, ProviderSettings):
         default=None, description="PostgreSQL for Dagster's own storage; default: SQLite below home."
     )
 
-    receipts_from: datetime = Field(
-        default=datetime(2026, 1, 1, tzinfo=UTC), description="The first hour of logs; earlier ones are not looked at."
-    )
     run_history_hours: float = Field(
         default=24.0,
         gt=0,
@@ -182,17 +179,6 @@ class Settings(GatewaySettings, TokenDeskSettings, ProviderSettings):
     )
 
     lander_interval_s: float = Field(default=0.5, description="How often the lander looks for outbox rows.")
-    duckdb_memory: str = Field(default="1GB", description="What DuckDB may take, to read reports and to build them.")
-    report_memory: str = Field(
-        default="64MB",
-        description="... to build them at first: what does not fit is spilled to disk, which takes next to no longer. "
-        "What cannot be spilled is built again with duckdb_memory.",
-    )
-    duckdb_threads: int = 2
-    settle_hours: float = Field(
-        default=3.0, description="A report settles when logs are read this far past its last attempt."
-    )
-    report_versions_kept: int = Field(default=50, description="Published report versions kept for as_of and readers.")
 
     @property
     def public(self) -> str:

@@ -1,0 +1,34 @@
+"""The settings of reports: how they are built, when they settle, how long what they are made of is kept.
+
+Belongs here: those names, defaults and what they mean. Does not belong here: where reports lie, beside every other
+place (``settings``); the reading of any setting.
+"""
+
+from datetime import UTC, datetime
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class ReportSettings(BaseSettings):
+    """A part of ``Settings``."""
+
+    receipts_from: datetime = Field(
+        default=datetime(2026, 1, 1, tzinfo=UTC), description="The first hour of logs; earlier ones are not looked at."
+    )
+    duckdb_memory: str = Field(default="1GB", description="What DuckDB may take, to read reports and to build them.")
+    report_memory: str = Field(
+        default="64MB",
+        description="... to build them at first: what does not fit is spilled to disk, which takes next to no longer. "
+        "What cannot be spilled is built again with duckdb_memory.",
+    )
+    duckdb_threads: int = 2
+    settle_hours: float = Field(
+        default=3.0, description="A report settles when logs are read this far past its last attempt."
+    )
+    report_versions_kept: int = Field(
+        default=50, ge=1, description="So many of the last report versions are kept, for as_of and for readers."
+    )
+    report_version_days: int = Field(
+        default=30, ge=0, description="... and for so many days the last version of each day."
+    )
