@@ -1,13 +1,9 @@
 """The reading side of the reports: what the ingress asks for.
 
-Belongs here: attaching the current version read-only, moving on when the pointer changes, the queries. Does not belong
-here: building or publishing (``build``, ``versions``), HTTP.
-
-Each version is attached under a name of its own to one in-memory database. A query holds the version it began with;
-an older version is detached when its last query has ended. Cursors are per query, so threads do not meet.
+Belongs here: the reader, its list and one report. Does not belong here: attaching versions (``reading_versions``),
+building or publishing (``build``, ``versions``), other queries (``reading_*``), HTTP.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +15,10 @@ import duckdb
 
 from notify_pipeline.core.ids import from_micros
 from notify_pipeline.core.sql import sql_text
-from notify_pipeline.reports.versions import Version, current
+from notify_pipeline.reports.reading_versions import VersionGoneError, Versions
+from notify_pipeline.reports.versions import Version
+
+__all__ = ["MEASURES", "Position", "ReportFilter", "ReportReader", "Row", "VersionGoneError"]
 
 Row = dict[str, Any]
 # Positions of the descending list: acceptance in microseconds, notification id.
@@ -69,13 +68,6 @@ _FIRST = _EPOCH
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-@dataclass
-class _Attached:
-    version: Version
-    name: str
-    users: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class ReportFilter:
     """Which notifications to list; None means any. ``since`` is inclusive, ``until`` exclusive, both of acceptance."""
@@ -98,27 +90,32 @@ class ReportReader:
             memory_limit: DuckDB's for this process.
             threads: DuckDB's for this process.
         """
-        self._root = root
-        self._lock = threading.Lock()
-        self._attached: _Attached | None = None
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit,
-            "threads": threads,
-            # A table that an older version lacks shall be missing, not be a variable of ours that has its name.
-            "python_enable_replacements": False,
-        }
-        self._db = duckdb.connect(":memory:", config=config)
-        self._db.execute("SET TimeZone = 'UTC'")
+        self._versions = Versions(root, memory_limit, threads)
 
     def close(self) -> None:
         """Release every version."""
-        self._db.close()
+        self._versions.close()
 
-    def version(self) -> Version | None:
-        """Return the version that the next query will read, None before the first is published."""
-        return current(self._root)
+    def version(self, as_of: datetime | None = None) -> Version | None:
+        """Return the version that the next query will read, None before the first is published.
 
-    def list(self, tenant: str, where: ReportFilter, limit: int, after: Position | None = None) -> list[Row]:
+        Args:
+            as_of: The version that was current then. None: the current one.
+
+        Raises:
+            VersionGoneError: None that was current then is kept.
+        """
+        return self._versions.find(as_of)
+
+    def list(
+        self,
+        tenant: str,
+        where: ReportFilter,
+        limit: int,
+        after: Position | None = None,
+        *,
+        as_of: datetime | None = None,
+    ) -> list[Row]:
         """Return notifications, newest first, each with its figures over all platforms and per platform.
 
         Args:
@@ -126,6 +123,7 @@ class ReportReader:
             where: The filter.
             limit: At most this many.
             after: The position of the last row of the page before.
+            as_of: See ``version``.
 
         Returns:
             One dict per notification: its description, ``totals`` and ``platforms``. With a platform filter, only
@@ -142,15 +140,17 @@ class ReportReader:
             "after_id": after[1] if after else "",
             "limit": limit,
         }
-        with self.cursor() as cursor:
+        # The bound is exclusive, and the page may begin with others of that moment.
+        until = from_micros(after[0] + 1) if after else where.until
+        with self.cursor(where.since, until, as_of=as_of) as cursor:
             if cursor is None:
                 return []
             found = _rows(cursor.execute(sql_text(__file__, "list_notifications.sql"), parameters))
             return _with_platforms(cursor, tenant, found, where.platform)
 
-    def one(self, tenant: str, notification_id: str) -> Row | None:
+    def one(self, tenant: str, notification_id: str, *, as_of: datetime | None = None) -> Row | None:
         """Return one notification's report, None when there is none (yet)."""
-        with self.cursor() as cursor:
+        with self.cursor_of(tenant, notification_id, as_of=as_of) as cursor:
             if cursor is None:
                 return None
             parameters = {"tenant": tenant, "notification_id": notification_id}
@@ -159,49 +159,43 @@ class ReportReader:
             return reports[0] if reports else None
 
     @contextmanager
-    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
-        """Yield a cursor on the current version, which stays that version meanwhile; None before the first."""
-        attached = self._take()
-        if attached is None:
-            yield None
-            return
-        cursor = self._db.cursor()
-        try:
-            cursor.execute(f"USE {attached.name}")
+    def cursor(
+        self, since: datetime | None = None, until: datetime | None = None, *, as_of: datetime | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Yield a cursor on a version, which stays that version until the block ends; None before the first.
+
+        ``facts.<table>``, ``main.<view>`` and ``main.build`` hold at least what was accepted in the range, perhaps
+        more: a query states its range again.
+
+        Args:
+            since: The range's beginning, of acceptance; None: from the first on.
+            until: Its end, exclusive; None: to the last.
+            as_of: See ``version``.
+
+        Raises:
+            VersionGoneError: See ``version``.
+        """
+        del since, until  # a version is one file still
+        with self._versions.cursor(as_of) as cursor:
             yield cursor
-        finally:
-            cursor.close()
-            self._give_back(attached)
 
-    def _take(self) -> _Attached | None:
-        with self._lock:
-            while True:
-                version = current(self._root)
-                held = self._attached
-                if version is None or (held is not None and held.version.number == version.number):
-                    break
-                name = f"v{version.number}"
-                try:
-                    path = str(version.path).replace("'", "''")
-                    self._db.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
-                except duckdb.IOException:
-                    # Published and pruned again since we read the pointer; the pointer has moved on.
-                    if current(self._root) == version:
-                        raise
-                    continue
-                self._attached = _Attached(version, name)
-                if held is not None and held.users == 0:
-                    self._db.execute(f"DETACH {held.name}")
-                break
-            if self._attached is not None:
-                self._attached.users += 1
-            return self._attached
+    @contextmanager
+    def cursor_of(
+        self, tenant: str, notification_id: str, *, as_of: datetime | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Yield a cursor as ``cursor`` does, on at least what belongs to one notification.
 
-    def _give_back(self, attached: _Attached) -> None:
-        with self._lock:
-            attached.users -= 1
-            if attached.users == 0 and attached is not self._attached:
-                self._db.execute(f"DETACH {attached.name}")
+        Args:
+            tenant: Whose.
+            notification_id: Which.
+            as_of: See ``version``.
+
+        Raises:
+            VersionGoneError: See ``version``.
+        """
+        del tenant, notification_id  # as above
+        with self.cursor(as_of=as_of) as cursor:
+            yield cursor
 
 
 def _with_platforms(

@@ -127,7 +127,7 @@ def stats(
         sent = domain_messages.by_day(conn, tenant, domain, since, until)
     days = {each.day: Sums(each.messages, each.counts) for each in sent}
     wanted = {"tenant": tenant, "domain": domain, "since": since, "until": until}
-    with reader.cursor() as cursor:
+    with reader.cursor(since, until) as cursor:
         rows = None if cursor is None else _rows(cursor, "domain_reported.sql", wanted)
         if cursor is None or rows is None:
             return DomainStats(days, None)

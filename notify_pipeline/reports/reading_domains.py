@@ -11,7 +11,7 @@ counted in ``accepted_by_beacon`` too, so that the two can be reconciled.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -21,6 +21,9 @@ from notify_pipeline.core.ledger.domain_messages import counts_of
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.sql import sql_text
 from notify_pipeline.reports.reading import ReportReader
+
+# The end of a range is exclusive; moments are microseconds.
+_RESOLUTION = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def _reported(reader: ReportReader, messages: Sequence[RequestRow]) -> tuple[dic
         "first_at": min(moments),
         "last_at": max(moments),
     }
-    with reader.cursor() as cursor:
+    with reader.cursor(min(moments), max(moments) + _RESOLUTION) as cursor:
         if cursor is None:
             return {}, None
         rows = cursor.execute(sql_text(__file__, "messages_reported.sql"), wanted).fetchall()

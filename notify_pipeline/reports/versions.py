@@ -62,6 +62,27 @@ def version_path(root: Path, number: int) -> Path:
     return root / "versions" / f"{number:0{_DIGITS}d}.duckdb"
 
 
+def at(root: Path, moment: datetime) -> Version | None:
+    """Return the version that was current at a moment, None when it is not kept any more, or none was.
+
+    Args:
+        root: The reports root.
+        moment: Aware.
+    """
+    newest = current(root)
+    if newest is None or newest.published_at <= moment:
+        return newest
+    for number in range(newest.number - 1, 0, -1):
+        path = version_path(root, number)
+        try:
+            published_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)  # published as soon as it was written
+        except FileNotFoundError:
+            return None
+        if published_at <= moment:
+            return Version(number, path, published_at)
+    return None
+
+
 @contextmanager
 def writer(root: Path) -> Iterator[None]:
     """Hold the right to build and publish. It ends with the process, however that ends.

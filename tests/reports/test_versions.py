@@ -1,9 +1,10 @@
 """Publishing: immutable versions, one writer, and readers that always see a whole version."""
 
+import os
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,7 @@ import pytest
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.reports import versions
 from notify_pipeline.reports.database import attached, connect
-from notify_pipeline.reports.reading import MEASURES, ReportFilter, ReportReader
+from notify_pipeline.reports.reading import MEASURES, ReportFilter, ReportReader, VersionGoneError
 from notify_pipeline.reports.versions import StaleCandidateError, WriterBusyError, current, publish, writer
 from tests.reports.desk import NOW, Desk, passed
 from tests.reports.worlds import World, seconds
@@ -107,9 +108,13 @@ def test_no_query_fails_or_is_torn_while_versions_are_published(tmp_path: Path) 
         assert len(numbers) == 80
         assert numbers == sorted(numbers)
         assert len(set(numbers)) > 2
-    databases = reader._db.execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+    databases = reader._versions._db.execute(
+        "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
+    ).fetchall()
     whole(reader)
-    databases = reader._db.execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+    databases = reader._versions._db.execute(
+        "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
+    ).fetchall()
     assert sorted(name for (name,) in databases) == ["memory", f"v{number}"]
     assert len(list((tmp_path / "versions").iterdir())) == 5
 
@@ -190,6 +195,32 @@ def test_pages_filters_and_order(folder_lake: Lake, tmp_path: Path) -> None:
     assert [len(page) for page in pages] == [4, 4, 3]
     assert desk.reader.one("t2", "n00") is None
     assert desk.reader.one("t1", "n' OR 1=1 --") is None
+
+
+def test_an_earlier_moment_is_answered_by_the_version_of_then(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        publish_number(tmp_path, number, keep=2)
+        path = versions.version_path(tmp_path, number)
+        os.utime(path, (seconds(number).timestamp(),) * 2)
+    reader = ReportReader(tmp_path)
+
+    def figure(as_of: datetime | None) -> int:
+        listed = reader.list("t1", ReportFilter(), 1, as_of=as_of)[0]["totals"]["hits"]
+        one = reader.one("t1", "n7", as_of=as_of)
+        assert one is not None
+        assert one["totals"]["hits"] == listed
+        return int(listed)
+
+    assert figure(None) == 3
+    assert figure(seconds(2.5)) == 2
+    assert figure(NOW) == 3
+    with pytest.raises(VersionGoneError):
+        figure(seconds(1.5))
+    with reader.cursor(as_of=seconds(2)) as held:
+        assert held is not None
+        publish_number(tmp_path, 4, keep=2)
+        assert figure(None) == 4
+        assert held.execute("FROM main.build").fetchall()[0][0] == 2
 
 
 def test_every_table_and_column_that_people_read_is_described(tmp_path: Path) -> None:
