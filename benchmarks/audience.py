@@ -72,6 +72,7 @@ def registrations(first: int, count: int, revision: int, rng: random.Random) -> 
             revision=pl.lit(revision, pl.Int64),
             at=pl.lit(at, pl.Int64).cast(pl.Datetime("us", "UTC")),
             domain=pl.lit(None, pl.String),
+            previous=pl.lit(None if revision == 1 else "upsert", pl.String),
         )
     )
 

@@ -74,6 +74,7 @@ def _rows(
             op=pl.lit("upsert"),
             reason=pl.lit(None, pl.String),
             domain=pl.lit(None, pl.String),
+            previous=pl.lit(None, pl.String),
             revision=pl.lit(1, pl.Int64),
             at=pl.lit(to_micros(now), pl.Int64).cast(pl.Datetime("us", "UTC")),
         )

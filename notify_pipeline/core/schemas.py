@@ -44,6 +44,7 @@ REGISTRATIONS = _table(
     revision=_INT,  # grows by one with each change of this tenant's token
     at=_TIME,
     domain=_STR,  # whose contact it is
+    previous=_STR,  # the op of the revision before; null for a first one
 )
 
 REQUESTS = _table(

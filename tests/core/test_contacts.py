@@ -262,7 +262,9 @@ def check(ledger: Ledger, before: dict[str, int]) -> dict[str, int]:
     # The lake's latest revision of each token says what the ledger says.
     latest: dict[str, dict[str, Any]] = {}
     for row in lake(ledger):
-        assert row["revision"] == latest.get(row["token"], {"revision": 0})["revision"] + 1, "each change is told once"
+        before_it = latest.get(row["token"], {"revision": 0, "op": None})
+        assert row["revision"] == before_it["revision"] + 1, "each change is told once"
+        assert row["previous"] == before_it["op"]
         latest[row["token"]] = row
     assert revisions == {token: row["revision"] for token, row in latest.items()}
     for row in stored:

@@ -155,11 +155,11 @@ def test_registering_changing_and_removing_a_device(ledger: Ledger) -> None:
     back = devices.register(ledger, "t1", device("tok", "u2"), later)
     assert (back.revision, back.user_id, back.created_at) == (4, "u2", NOW)
     lake = outbox_rows(ledger, "registrations")
-    assert [(r["op"], r["revision"], r["topics"]) for r in lake] == [
-        ("upsert", 1, ["a", "b"]),
-        ("upsert", 2, []),
-        ("delete", 3, []),
-        ("upsert", 4, []),
+    assert [(r["op"], r["revision"], r["topics"], r["previous"]) for r in lake] == [
+        ("upsert", 1, ["a", "b"], None),
+        ("upsert", 2, [], "upsert"),
+        ("delete", 3, [], "upsert"),
+        ("upsert", 4, [], "delete"),
     ]
 
 
@@ -176,8 +176,10 @@ def test_a_drop_is_void_once_the_token_was_registered_again(ledger: Ledger) -> N
     assert devices.get(ledger, "t2", "old") is not None
     dropped = outbox_rows(ledger, "registrations")[-1]
     assert (dropped["op"], dropped["reason"], dropped["revision"]) == ("drop", "UNREGISTERED", 2)
+    assert dropped["previous"] == "upsert"
     assert devices.register(ledger, "t1", device("old"), NOW + HOUR).revision == 3
-    assert outbox_rows(ledger, "registrations")[-1]["reason"] is None
+    back = outbox_rows(ledger, "registrations")[-1]
+    assert (back["reason"], back["previous"]) == (None, "drop")
 
 
 def test_each_token_is_dropped_by_its_own_moment_and_reason(ledger: Ledger) -> None:
@@ -209,6 +211,7 @@ def test_concurrent_registrations_of_one_token_number_every_change(ledger: Ledge
     assert sorted(d.revision for d in made) == list(range(1, 49))
     rows = outbox_rows(ledger, "registrations")
     assert sorted(int(str(r["revision"])) for r in rows) == list(range(1, 49))
+    assert all(r["previous"] == (None if r["revision"] == 1 else "upsert") for r in rows)
 
 
 def test_leases(ledger: Ledger) -> None:

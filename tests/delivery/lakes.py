@@ -32,6 +32,7 @@ def row(token: str, revision: int, topics: Sequence[str], op: str = "upsert", **
         "revision": revision,
         "at": to_micros(T0) + revision,
         "domain": None,
+        "previous": None if revision == 1 else "upsert",
     }
     return values | more
 

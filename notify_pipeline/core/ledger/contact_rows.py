@@ -122,16 +122,16 @@ def put(conn: Connection, row: Row, now: int, is_new: bool) -> Row | None:
     return _changed(conn, row, {name: value for name, value in row.items() if name not in ("tenant", "token")}, now)
 
 
-def tell(conn: Connection, row: Row, now: int) -> Row:
-    """Tell the lake what a row is now; return it."""
-    told = lake_row(row, RegistrationOp(row["op"]), row["drop_reason"], now)
+def tell(conn: Connection, row: Row, now: int, was: Row | None) -> Row:
+    """Tell the lake what a row is now, and what it was (None: nothing); return what it is."""
+    told = lake_row(row, RegistrationOp(row["op"]), row["drop_reason"], now, None if was is None else was["op"])
     outbox.add(conn, "registrations", [told], from_micros(now))
     return row
 
 
 def change(conn: Connection, row: Row, values: Mapping[str, Any], now: int) -> Row:
     """Change a locked row, and tell the lake; return what is stored."""
-    return tell(conn, _changed(conn, row, values, now), now)
+    return tell(conn, _changed(conn, row, values, now), now, row)
 
 
 def retire(conn: Connection, row: Row, now: int) -> None:
@@ -140,7 +140,7 @@ def retire(conn: Connection, row: Row, now: int) -> None:
     changed = {**values, "drop_reason": None, "dropped_by": None, "revision": DEVICES.c.revision + 1}
     statement = update(DEVICES).where(DEVICES.c.tenant == row["tenant"], DEVICES.c.token == row["token"])
     stored = conn.execute(statement.values(**changed, changed_at=None).returning(DEVICES)).mappings().one()
-    tell(conn, {**stored, "domain": row["domain"]}, now)
+    tell(conn, {**stored, "domain": row["domain"]}, now, row)
 
 
 def see(conn: Connection, row: Row, now: int) -> Row:

@@ -254,7 +254,7 @@ def _settle(conn: Connection, browser: _Browser, rows: Mapping[str, Row], now: i
         return None
     for row in others:
         contact_rows.retire(conn, row, now)
-    return contact_of(contact_rows.tell(conn, stored, now))
+    return contact_of(contact_rows.tell(conn, stored, now, mine))
 
 
 def _merged(browser: _Browser, known: Sequence[Row], now: int) -> dict[str, Any]:

@@ -193,7 +193,9 @@ def _register(conn: Connection, items: Sequence[tuple[str, Registration, int]]) 
             stored = (tenant, said.token, *values, now, now, 1, "upsert")
             created_at, revision, domain = _UPSERT.run_values(conn, stored).one()
             row = dict(zip(_STORED, stored, strict=True)) | {"revision": revision, "domain": domain}
-            lake.append(lake_row(row, RegistrationOp.UPSERT, None, now))
+            # One that was not there a moment ago, and is at its second revision, was registered by another meanwhile.
+            previous = current[6] if current is not None else str(RegistrationOp.UPSERT) if revision > 1 else None
+            lake.append(lake_row(row, RegistrationOp.UPSERT, None, now, previous))
         devices.append(
             _device(dict(zip(_STORED, (tenant, said.token, *values, created_at, now, revision, "upsert"), strict=True)))
         )
@@ -215,7 +217,8 @@ def _change_one(conn: Connection, change: _Change) -> list[Device]:
         .returning(DEVICES)
     )
     rows: Sequence[Row[Any]] = conn.execute(statement).all()
-    lake = [lake_row(row._mapping, RegistrationOp(row.op), row.drop_reason, now) for row in rows]
+    was = str(RegistrationOp.UPSERT)  # or it was not found
+    lake = [lake_row(row._mapping, RegistrationOp(row.op), row.drop_reason, now, was) for row in rows]
     outbox.add(conn, "registrations", lake, change.now)
     return [_device(row._mapping) for row in rows]
 
@@ -263,8 +266,18 @@ def _device(row: Mapping[Any, Any]) -> Device:
     )
 
 
-def lake_row(row: Mapping[Any, Any], op: RegistrationOp, reason: str | None, now: int) -> dict[str, Any]:
-    """Return what the lake is told of one change; ``row`` is as stored after it."""
+def lake_row(
+    row: Mapping[Any, Any], op: RegistrationOp, reason: str | None, now: int, previous: str | None
+) -> dict[str, Any]:
+    """Return what the lake is told of one change.
+
+    Args:
+        row: As stored after it.
+        op: What it is now.
+        reason: Of a dropped one.
+        now: Microseconds since the epoch.
+        previous: What it was before the change (``RegistrationOp``), None when there was none.
+    """
     copied = ("tenant", "token", "platform", "user_id", "app_version", "locale", "timezone", "revision", "domain")
     return {
         **{name: row[name] for name in copied},
@@ -272,4 +285,5 @@ def lake_row(row: Mapping[Any, Any], op: RegistrationOp, reason: str | None, now
         "op": str(op),
         "reason": reason,
         "at": now,
+        "previous": previous,
     }
