@@ -100,6 +100,14 @@ def unpack_retries(packed: bytes) -> list[tuple[int, int]]:
     return list(zip(_array("I", raw[:cut]), _array("q", raw[cut:]), strict=True))
 
 
+def tried_before(packed: bytes) -> int:
+    """Return how many of a chunk's recipients, by its packed ``attempts``, had an earlier attempt."""
+    if packed[:1] == _SAME_TAG:  # as nearly all are
+        _, attempt, count = _RANGE.unpack(packed)
+        return count if attempt > 1 else 0
+    return sum(attempt > 1 for attempt in _unpack("H", packed))
+
+
 def _pack(kind: str, numbers: Sequence[int]) -> bytes:
     if isinstance(numbers, range) and numbers.step == 1:
         return _RANGE.pack(_RANGE_TAG, numbers.start, len(numbers))
