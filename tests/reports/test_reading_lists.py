@@ -29,7 +29,7 @@ BOTH = ("t1", "t2")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Forty notifications of two tenants over three days, some at the same moment, with whatever became of them."""
     folder: Path = tmp_path_factory.mktemp("lists")
-    made = Desk(Lake(f"file://{folder}/lake"), folder / "reports")
+    made = Desk(Lake(f"{folder}/lake"), folder / "reports")
     world, draws = World(), random.Random(7)
     for number in range(_COUNT):
         _add(world, draws, f"n{number:02d}", BOTH[number % 2], draws.randrange(24) * 3 * _HOUR)
@@ -145,7 +145,7 @@ def test_sums_are_those_of_the_whole_list(desk: Desk, where: ListFilter) -> None
 
 
 def test_a_list_stays_on_the_version_it_was_begun_on(tmp_path: Path) -> None:
-    desk = Desk(Lake(f"file://{tmp_path}/lake"), tmp_path / "reports")
+    desk = Desk(Lake(f"{tmp_path}/lake"), tmp_path / "reports")
     world, draws = World(), random.Random(3)
     for number in range(6):
         _add(world, draws, f"n{number}", "t1", number * 60)
@@ -199,7 +199,7 @@ def test_details_are_of_one_notification_of_one_tenant(desk: Desk) -> None:
 
 
 def test_before_the_first_version_there_is_nothing(tmp_path: Path) -> None:
-    desk = Desk(Lake(f"file://{tmp_path}/lake"), tmp_path / "reports")
+    desk = Desk(Lake(f"{tmp_path}/lake"), tmp_path / "reports")
     assert reading_lists.page(desk.reader, ListFilter(("t1",)), 5) == Page(None, [], None)
     assert reading_totals.totals(desk.reader, ListFilter(("t1",)))["audience"] == 0
     assert reading_totals.daily(desk.reader, ListFilter(("t1",), since=seconds(0))) == []
