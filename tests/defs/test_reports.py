@@ -133,6 +133,25 @@ def test_builds_take_a_share_of_the_time_while_a_broadcast_is_sent() -> None:
     assert not may(59, 600)
 
 
+@pytest.mark.parametrize(
+    ("took", "pause"),
+    [
+        pytest.param(0.1, 5, id="what costs little is done as often as ever"),
+        pytest.param(0.5, 10, id="a twentieth of the time"),
+        pytest.param(1, 18, id="... unless a log file would have to wait too long"),
+        pytest.param(6, 8, id="... the shorter the longer a build takes"),
+        pytest.param(60, 5, id="but never without a pause"),
+    ],
+)
+def test_a_log_file_is_not_kept_waiting_by_a_broadcast(took: float, pause: float) -> None:
+    def may(finished: float) -> bool:
+        begun = NOW - timedelta(hours=1)
+        return may_build([ended(finished, took=took)], NOW, sending_since=begun, beacons=True)
+
+    assert may(pause)
+    assert not may(pause - 0.1)
+
+
 def test_the_end_of_a_broadcast_is_built_at_once(make_world: Callable[..., World], sandbox_url: str) -> None:
     world = make_world(sandbox_url=sandbox_url, inline_limit=1)
     world.register(4)

@@ -11,6 +11,7 @@ import dagster as dg
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.receipts.asset import JOB, key_of
 from notify_pipeline.defs.receipts.hours import Batch, Memory, batches
+from notify_pipeline.defs.watching import patience
 from notify_pipeline.receipts.logs import Logs, discover
 
 _RANGE_START = "dagster/asset_partition_range_start"
@@ -18,6 +19,8 @@ _RANGE_END = "dagster/asset_partition_range_end"
 _RUN_KEY = "dagster/run_key"
 # A host whose clock is ahead names its file after the next hour.
 _AHEAD = timedelta(hours=1)
+# How often a waiting tick looks; a look that costs more than some milliseconds waits longer by itself.
+_LOOK_S = 0.5
 
 
 @dg.sensor(
@@ -30,14 +33,28 @@ def process_changed_hours(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], logs: dg.ResourceParam[Logs]
 ) -> dg.SensorResult:
     """Request runs; the cursor holds what was asked for until it is done."""
-    now = datetime.now(UTC)
     memory = Memory.parse(context.cursor)
+
+    def look() -> list[dg.RunRequest] | None:
+        nonlocal memory
+        memory, requests = _step(context, settings, logs, memory)
+        return requests or None
+
+    requests = patience.wait_for(look, _LOOK_S)
+    skip_reason = None if requests or memory.pending else dg.SkipReason("no log file came or changed")
+    return dg.SensorResult(requests or [], skip_reason=skip_reason, cursor=memory.text())
+
+
+def _step(
+    context: dg.SensorEvaluationContext, settings: Settings, logs: Logs, memory: Memory
+) -> tuple[Memory, list[dg.RunRequest]]:
+    """Follow what was asked for, and look for changes once all of it is done; return what to ask for now."""
+    now = datetime.now(UTC)
     if memory.pending:
         followed = list(_follow(context.instance, memory.pending, now))
         pending = tuple(batch for batch, _ in followed)
-        requests = [_request(batch) for batch, due in followed if due]
         if pending:
-            return dg.SensorResult(requests, cursor=Memory(memory.logs, pending).text())
+            return Memory(memory.logs, pending), [_request(batch) for batch, due in followed if due]
     found = discover(logs, memory.logs, now)
     hours = [hour for hour in found.hours if settings.receipts_from <= hour <= now + _AHEAD]
     if len(hours) < len(found.hours):
@@ -45,11 +62,7 @@ def process_changed_hours(
             f"{len(found.hours) - len(hours)} hours with logs are far in the future, or before receipts_from"
         )
     pending = tuple(batches(hours, found.cursor))
-    return dg.SensorResult(
-        [_request(batch) for batch in pending],
-        skip_reason=None if pending else dg.SkipReason("no log file came or changed"),
-        cursor=Memory(found.cursor, pending).text(),
-    )
+    return Memory(found.cursor, pending), [_request(batch) for batch in pending]
 
 
 def _follow(instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datetime) -> Iterator[tuple[Batch, bool]]:

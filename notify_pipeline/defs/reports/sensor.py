@@ -11,6 +11,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import broadcasts, outbox
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.defs.receipts.asset import JOB as RECEIPTS_JOB
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
 from notify_pipeline.defs.reports.watch import Build, may_build
 from notify_pipeline.defs.watching import patience
@@ -48,7 +49,8 @@ def build_when_the_lake_changed(
         known.update({name: now.timestamp() for name in under_way - known.keys()})
         since = min((datetime.fromtimestamp(known[name], UTC) for name in under_way), default=None)
         ended = known.keys() > under_way and outbox.is_empty(ledger)
-        if not may_build(builds, now, sending_since=since, ended=ended):
+        beacons = since is not None and _beacons_wait(context.instance, builds)
+        if not may_build(builds, now, sending_since=since, ended=ended, beacons=beacons):
             return None
         is_stale = build.is_stale(lake, settings.reports, settings)
         for name in known.keys() - under_way if ended else ():
@@ -78,6 +80,13 @@ def _builds(instance: dg.DagsterInstance) -> list[Build]:
         )
         for record in records
     ]
+
+
+def _beacons_wait(instance: dg.DagsterInstance, builds: list[Build]) -> bool:
+    """Tell whether a run that reads log files ended since the last build began."""
+    began = [build.ended_at - build.took for build in builds[:1] if build.ended_at is not None]
+    read = dg.RunsFilter(job_name=RECEIPTS_JOB, statuses=[dg.DagsterRunStatus.SUCCESS])
+    return any(record.update_timestamp >= began[0] for record in instance.get_run_records(read, limit=1) if began)
 
 
 def _took(record: dg.RunRecord) -> timedelta:

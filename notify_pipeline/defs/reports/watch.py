@@ -13,8 +13,13 @@ PAUSE = timedelta(seconds=5)
 # this share of the time while one is sent. The first comes early, when there is little to compute.
 BROADCAST_SHARE = 0.05
 FIRST_PAUSE = timedelta(seconds=5)
-# But its figures move.
+# How many it is sent to the ledger says meanwhile (``reports.reading_live``); of all else the figures move, too.
 MAX_BROADCAST_PAUSE = timedelta(minutes=1)
+# What devices report is seen by builds only: with a new log file it is to be in the report after this time.
+PROMISE = timedelta(seconds=30)
+# Of it passes before a build can know of the file, and until the build begins: the sensors' looks, the run queue twice,
+# and the run that reads the file, all of which the broadcast leaves little of the processors.
+BEFORE_BUILD = timedelta(seconds=10)
 # People wait for its figures when it is over.
 END_PAUSE = timedelta(seconds=0.5)
 # A candidate that fails a check fails it again until something changes; the store may just be away for a moment.
@@ -31,7 +36,12 @@ class Build:
 
 
 def may_build(
-    runs: Sequence[Build], now: datetime, *, sending_since: datetime | None = None, ended: bool = False
+    runs: Sequence[Build],
+    now: datetime,
+    *,
+    sending_since: datetime | None = None,
+    ended: bool = False,
+    beacons: bool = False,
 ) -> bool:
     """Tell whether a build may begin now, if anything changed.
 
@@ -41,6 +51,7 @@ def may_build(
         sending_since: When the oldest broadcast began that is being sent, None when none is. One that is sent within
             the first pause is built once, at its end.
         ended: Whether a broadcast ended since the last build, and all of it is in the lake.
+        beacons: Whether a log file was read since the last build began.
     """
     if any(run.ended_at is None for run in runs):
         return False
@@ -48,15 +59,19 @@ def may_build(
     if ended:
         pause = END_PAUSE
     elif sending_since is not None:
-        pause = _pause_of_broadcast(runs, sending_since)
+        pause = _pause_of_broadcast(runs, sending_since, beacons)
         moments.append(sending_since)
     failures = next((number for number, run in enumerate(runs) if not run.failed), len(runs))
     return not moments or now >= max(moments) + min(pause * (1 << failures), _MAX_PAUSE)
 
 
-def _pause_of_broadcast(runs: Sequence[Build], sending_since: datetime) -> timedelta:
+def _pause_of_broadcast(runs: Sequence[Build], sending_since: datetime, beacons: bool) -> timedelta:
     """How long to wait after the last build, and after the broadcast's beginning."""
     latest = runs[0] if runs else None
     if latest is None or latest.ended_at is None or latest.ended_at - latest.took < sending_since:
         return FIRST_PAUSE  # what a build took before says nothing about this broadcast's
-    return min(max(FIRST_PAUSE, latest.took / BROADCAST_SHARE), MAX_BROADCAST_PAUSE)
+    most = MAX_BROADCAST_PAUSE
+    if beacons:
+        # At worst the file was read when a build had just begun, which takes its time, and then the next takes as long.
+        most = max(FIRST_PAUSE, PROMISE - BEFORE_BUILD - 2 * latest.took)
+    return min(max(FIRST_PAUSE, latest.took / BROADCAST_SHARE), most)
