@@ -12,12 +12,13 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from notify_pipeline.core.gateway_settings import GatewaySettings
+from notify_pipeline.core.log_settings import LogSettings
 from notify_pipeline.core.provider_settings import ProviderSettings
 from notify_pipeline.core.report_settings import ReportSettings
 from notify_pipeline.core.token_desk_settings import TokenDeskSettings
 
 
-class Settings(GatewaySettings, TokenDeskSettings, ReportSettings, ProviderSettings):
+class Settings(GatewaySettings, LogSettings, TokenDeskSettings, ReportSettings, ProviderSettings):
     """One process's view of the configuration. Make it once at start and hand it down."""
 
     # An error must not show what it is about: it may be a password.

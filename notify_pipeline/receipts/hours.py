@@ -4,7 +4,6 @@ Belongs here: which results exist, which are stale, and writing them. Does not b
 out which hours changed (``logs``), anything that sends.
 """
 
-import hashlib
 import os
 import threading
 from collections import Counter
@@ -13,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from notify_pipeline.core.lake import Lake, LakeFile, partition
+from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.partitions import hour_start
-from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS, LakeTable
+from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS
 from notify_pipeline.receipts.fast import BlockParser
 from notify_pipeline.receipts.files import ParsedFile, parse_file, to_parquet
 from notify_pipeline.receipts.logs import Logs
+from notify_pipeline.receipts.results import result_key, result_keys, result_path
 
 # Metadata keys of a receipts file.
 SOURCE_FILE: Final = "source_file"
@@ -75,7 +75,7 @@ def process_hour(
     """
     files = logs.files(hour)
     keyed = {result_key(file): file for file in files}
-    done = _keys(lake, RECEIPTS, hour)
+    done = result_keys(lake, hour)
     todo = [(key, file) for key, file in keyed.items() if reparse or key not in done]
     counts = _parse_all(lake, logs, hour, todo, threads or os.cpu_count() or 1)
     removed = _remove_replaced(lake, hour, done - keyed.keys(), {file.path for file in files})
@@ -91,11 +91,6 @@ def process_hour(
         quarantined=reasons.total(),
         reasons=dict(sorted(reasons.items())),
     )
-
-
-def result_key(file: LakeFile) -> str:
-    """Return the name of a log file's results: it follows from path and ETag, so new content has a new name."""
-    return hashlib.sha256(f"{file.path}{file.etag}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +132,20 @@ def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedF
         OTHER: str(parsed.other),
         QUARANTINED: str(parsed.quarantine.num_rows),
     }
-    quarantine = _path(QUARANTINE, hour, key)
+    quarantine = result_path(QUARANTINE, hour, key)
     if parsed.quarantine.num_rows:
         lake.write_bytes(quarantine, to_parquet(parsed.quarantine, notes))
     else:
         lake.delete([quarantine])
-    lake.write_bytes(_path(RECEIPTS, hour, key), to_parquet(parsed.events, notes))
+    lake.write_bytes(result_path(RECEIPTS, hour, key), to_parquet(parsed.events, notes))
 
 
 def _remove_replaced(lake: Lake, hour: datetime, keys: set[str], sources: set[str]) -> int:
     """Remove results whose log file is still there, with other content."""
-    replaced = [key for key in sorted(keys) if _source_of(lake, _path(RECEIPTS, hour, key)) in sources]
+    replaced = [key for key in sorted(keys) if _source_of(lake, result_path(RECEIPTS, hour, key)) in sources]
     # The receipts go last: as long as they are there, the next run finds the rest.
-    lake.delete([_path(QUARANTINE, hour, key) for key in replaced])
-    lake.delete([_path(RECEIPTS, hour, key) for key in replaced])
+    lake.delete([result_path(QUARANTINE, hour, key) for key in replaced])
+    lake.delete([result_path(RECEIPTS, hour, key) for key in replaced])
     return len(replaced)
 
 
@@ -161,11 +156,3 @@ def _source_of(lake: Lake, path: str) -> str | None:
         return None
     source: bytes | None = notes.get(SOURCE_FILE.encode())
     return None if source is None else source.decode()
-
-
-def _path(table: LakeTable, hour: datetime, key: str) -> str:
-    return f"{partition(table, hour)}/{key}.parquet"
-
-
-def _keys(lake: Lake, table: LakeTable, hour: datetime) -> set[str]:
-    return {file.path.rpartition("/")[2].removesuffix(".parquet") for file in lake.list(partition(table, hour))}

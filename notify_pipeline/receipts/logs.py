@@ -68,6 +68,16 @@ class Logs:
         found = [self._store.list(f"{source}/{part}", suffix="") for source in self._store.folders()]
         return [file for files in found for file in files if not file.path.rpartition("/")[2].startswith(".")]
 
+    def hours(self) -> list[datetime]:
+        """Return every hour that has a folder, in order. On S3 that takes a listing for each day of each source."""
+        found = {
+            _hour_of(f"{date}/{name}")
+            for source in self._store.folders()
+            for date in self._store.folders(source)
+            for name in self._store.folders(f"{source}/{date}")
+        }
+        return sorted(hour for hour in found if hour is not None)
+
     def read(self, path: str) -> bytes:
         """Return a file's bytes as stored."""
         return self._store.read_bytes(path)

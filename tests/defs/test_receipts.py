@@ -1,6 +1,7 @@
 """Receipts in Dagster: changed hours are asked for until they are done, backfills are one run and change nothing."""
 
 import gzip
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import orjson
 import pytest
 from dagster import DagsterRunStatus
 
+from notify_pipeline.core import log_watermark
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.partitions import hour_start, partition
 from notify_pipeline.core.receipt_log import receipt_line
 from notify_pipeline.defs.receipts.asset import JOB, key_of
 from notify_pipeline.defs.receipts.hours import MAX_HOURS, Batch, Memory, batches
+from notify_pipeline.defs.receipts.schedules import NIGHTLY, RECENT
 from tests.defs.conftest import World
 
 HOUR = timedelta(hours=1)
@@ -139,3 +142,47 @@ def test_the_memory_survives_being_a_cursor() -> None:
     assert Memory.parse(memory.text()) == memory
     assert orjson.loads(memory.text())["logs"] == "logs"
     assert Memory.parse(None) == Memory()
+
+
+def scheduled(world: World, name: str) -> Any:
+    context = dg.build_schedule_context(
+        world.instance,
+        resources=world.resources,
+        repository_def=world.repository,
+        scheduled_execution_time=datetime.now(UTC),
+    )
+    return world.repository.get_schedule_def(name).evaluate_tick(context)
+
+
+def test_the_schedule_starts_a_run_only_for_what_lies_unread_and_moves_the_mark(world: World) -> None:
+    nothing = scheduled(world, RECENT)
+    assert nothing.run_requests == []
+    assert "hours of logs are read" in str(nothing.skip_message)
+    before = log_watermark.read(world.lake)
+    assert before is not None
+
+    hour = hour_start(datetime.now(UTC))
+    add_log(world, hour, "missed")
+    (path,) = Path(world.settings.logs).rglob("*.gz")
+    an_hour_ago = datetime.now(UTC).timestamp() - 3600
+    os.utime(path, (an_hour_ago, an_hour_ago))
+    (request,) = scheduled(world, RECENT).run_requests
+    assert request.partition_key == key_of(hour)
+    assert log_watermark.read(world.lake) == before
+    run = world.run(JOB, partition_key=key_of(hour), tags={"dagster/schedule_name": RECENT})
+    assert run.success
+    after = log_watermark.read(world.lake)
+    assert after is not None
+    assert after > before
+    assert scheduled(world, RECENT).run_requests == []
+
+
+def test_the_nightly_schedule_asks_for_one_run_of_three_days(world: World) -> None:
+    (request,) = scheduled(world, NIGHTLY).run_requests
+    first, last = (datetime.strptime(f"{key}+0000", "%Y-%m-%d-%H:%M%z") for key in sorted(span_of(request)))
+    assert last - first == timedelta(days=3)
+    assert world.run(JOB, tags=request.tags).success
+
+
+def span_of(request: Any) -> list[str]:
+    return [value for name, value in request.tags.items() if name.startswith("dagster/asset_partition_range")]

@@ -13,11 +13,15 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.process import yield_to_delivery
 from notify_pipeline.receipts.logs import Logs
+from notify_pipeline.receipts.looking import look
 
 JOB = "process_receipts"
 KEY_FORMAT = "%Y-%m-%d-%H:%M"
 # The hour under way, whose logs arrive while it lasts, and the next.
 _OPEN_HOURS = 2
+# Set by Dagster on what a schedule started. Such a run moves the mark itself: were the sensor off, the next look would
+# find new files waiting each time.
+_SCHEDULED = "dagster/schedule_name"
 # A store that is away for a moment must not cost the run; one that is away for longer is the sensor's to try again.
 _RETRY = dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
@@ -54,12 +58,15 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
         from notify_pipeline.receipts.hours import process_hour  # loads polars
 
         yield_to_delivery()
+        began = datetime.now(UTC)
         window = context.partition_time_window
         hour = window.start
         while hour < window.end:
             report = process_hour(lake, logs, hour)
             context.add_asset_metadata(metadata.of(report), partition_key=key_of(hour))
             hour += timedelta(hours=1)
+        if _SCHEDULED in context.run.tags:
+            look(lake, logs, began, timedelta(minutes=settings.log_delay_minutes), settings.receipts_from)
 
     return receipts
 

@@ -4,21 +4,19 @@ Belongs here: the sensor. Does not belong here: noticing changes (``receipts.log
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs.receipts.asset import JOB, key_of
+from notify_pipeline.defs.receipts.asset import JOB
 from notify_pipeline.defs.receipts.hours import Batch, Memory, batches
+from notify_pipeline.defs.receipts.requests import run_request
 from notify_pipeline.defs.watching import patience
 from notify_pipeline.receipts.logs import Logs, discover
+from notify_pipeline.receipts.looking import AHEAD
 
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
 _RUN_KEY = "dagster/run_key"
-# A host whose clock is ahead names its file after the next hour.
-_AHEAD = timedelta(hours=1)
 # How often a waiting tick looks; a look that costs more than some milliseconds waits longer by itself.
 _LOOK_S = 0.5
 
@@ -54,15 +52,15 @@ def _step(
         followed = list(_follow(context.instance, memory.pending, now))
         pending = tuple(batch for batch, _ in followed)
         if pending:
-            return Memory(memory.logs, pending), [_request(batch) for batch, due in followed if due]
+            return Memory(memory.logs, pending), [run_request(batch) for batch, due in followed if due]
     found = discover(logs, memory.logs, now)
-    hours = [hour for hour in found.hours if settings.receipts_from <= hour <= now + _AHEAD]
+    hours = [hour for hour in found.hours if settings.receipts_from <= hour <= now + AHEAD]
     if len(hours) < len(found.hours):
         context.log.warning(
             f"{len(found.hours) - len(hours)} hours with logs are far in the future, or before receipts_from"
         )
     pending = tuple(batches(hours, found.cursor))
-    return Memory(found.cursor, pending), [_request(batch) for batch in pending]
+    return Memory(found.cursor, pending), [run_request(batch) for batch in pending]
 
 
 def _follow(instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datetime) -> Iterator[tuple[Batch, bool]]:
@@ -76,10 +74,3 @@ def _follow(instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datet
         elif not records[0].dagster_run.is_success:
             due = now >= batch.retry_at(records[0].update_timestamp)
             yield (batch.next() if due else batch), due
-
-
-def _request(batch: Batch) -> dg.RunRequest:
-    first, last = (key_of(datetime.fromisoformat(moment)) for moment in (batch.first, batch.last))
-    if first == last:
-        return dg.RunRequest(run_key=batch.run_key, partition_key=first)
-    return dg.RunRequest(run_key=batch.run_key, tags={_RANGE_START: first, _RANGE_END: last})

@@ -1,0 +1,20 @@
+"""The settings of raw logs: how late they come.
+
+Belongs here: those names, defaults and what they mean. Does not belong here: where logs lie, beside every other place
+(``settings``); the reading of any setting.
+"""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class LogSettings(BaseSettings):
+    """A part of ``Settings``."""
+
+    # Fastly writes a file when its period is over, 3,600 s by default; CloudFront usually delivers within an hour.
+    log_delay_minutes: float = Field(
+        default=60.0,
+        ge=0,
+        description="How late the CDNs may deliver a log file: logs count as looked through up to this long ago. What "
+        "comes later corrects the reports all the same.",
+    )

@@ -1,0 +1,36 @@
+"""The names of what comes of log files: which files have been read, and which have not.
+
+Belongs here: from a log file to its results' names, and listing those. Does not belong here: making results
+(``hours``), what is in them (``files``). Loads no polars: sensors and schedules look here every few seconds.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+
+from notify_pipeline.core.lake import Lake, LakeFile, partition
+from notify_pipeline.core.schemas import RECEIPTS, LakeTable
+
+_SUFFIX = ".parquet"
+
+
+def result_key(file: LakeFile) -> str:
+    """Return the name of a log file's results: it follows from path and ETag, so new content has a new name."""
+    return hashlib.sha256(f"{file.path}{file.etag}".encode()).hexdigest()[:32]
+
+
+def result_path(table: LakeTable, hour: datetime, key: str) -> str:
+    """Return where a log file's result lies in the lake."""
+    return f"{partition(table, hour)}/{key}{_SUFFIX}"
+
+
+def result_keys(lake: Lake, hour: datetime, table: LakeTable = RECEIPTS) -> set[str]:
+    """Return the names of the results that an hour has."""
+    return {file.path.rpartition("/")[2].removesuffix(_SUFFIX) for file in lake.list(partition(table, hour))}
+
+
+def unread(lake: Lake, hour: datetime, files: Iterable[LakeFile]) -> list[LakeFile]:
+    """Return those of an hour's log files whose content is not in the lake."""
+    waiting = list(files)
+    done = result_keys(lake, hour) if waiting else set()
+    return [file for file in waiting if result_key(file) not in done]
