@@ -82,6 +82,9 @@ class Channel(StrEnum):
 # What a send uses that names no channels: what costs nothing and what the app has asked its user about.
 PUSH_CHANNELS = frozenset({Channel.FCM, Channel.APNS, Channel.WEBPUSH})
 
+# What carries a beacon for the device to call; nobody can tell when an e-mail or a text message arrived.
+REPORTING_CHANNELS = frozenset({*PUSH_CHANNELS, Channel.WEBSOCKET})
+
 # What deliveries wait for; an inbox's items are there as soon as they are planned.
 QUEUED_CHANNELS = frozenset(Channel) - {Channel.INBOX}
 

@@ -28,6 +28,8 @@ FACTS: Final = (
     "failures",
     "actions",
     "consumed",
+    "latencies",
+    "calls",
     "foreign_beacons",
 )
 # A compaction may remove a file between listing and reading it. It does so once per file, so the next try sees a
@@ -148,8 +150,8 @@ def _build(
             changes = index_changes(connection, lake, files)
             if changes.affected:
                 load_stage(connection, lake)
-                connection.execute(sql_text(__file__, "stage.sql"))
-                connection.execute(sql_text(__file__, "facts.sql"))
+                for name in database.MODELS:
+                    connection.execute(sql_text(__file__, name))
             number = 1 if last is None else last.number + 1
             is_changed = base is None or base.source != source or changes.any
             if is_changed:

@@ -24,7 +24,9 @@ STORAGE_VERSION: Final = "v1.5.0"
 # A day's list, or one notification's platforms, are found by row groups' ranges of accepted_at: with DuckDB's 122,880
 # rows a group, such a query reads three to five times longer; with 8,192 the file grows by a fifth.
 ROW_GROUP_SIZE: Final = 16_384
-_FILES: Final = ("schema.sql", "views.sql", "comments.sql", "stage.sql", "facts.sql")
+# What computes the facts, in this order.
+MODELS: Final = ("stage.sql", "facts.sql", "latencies.sql", "calls.sql")
+_FILES: Final = ("schema.sql", "views.sql", "comments.sql", *MODELS)
 
 
 def model_version() -> str:

@@ -18,7 +18,7 @@ import duckdb
 
 from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS, LakeTable
-from notify_pipeline.core.vocabulary import FINAL_STATES, Outcome
+from notify_pipeline.core.vocabulary import FINAL_STATES, REPORTING_CHANNELS, Outcome
 from notify_pipeline.reports.database import first_row
 
 SOURCES: Final = (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)
@@ -164,9 +164,13 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
             )
         if table is REQUESTS:
             connection.execute(_NEWEST)
-    connection.execute("CREATE OR REPLACE TABLE stage.final_states (state VARCHAR)")
-    connection.executemany(
-        "INSERT INTO stage.final_states VALUES (?)", [[str(state)] for state in sorted(FINAL_STATES)]
+    connection.execute(
+        "CREATE OR REPLACE TABLE stage.final_states AS SELECT unnest($words) AS state",
+        {"words": [str(state) for state in sorted(FINAL_STATES)]},
+    )
+    connection.execute(
+        "CREATE OR REPLACE TABLE stage.reporting_channels AS SELECT unnest($words) AS channel",
+        {"words": [str(channel) for channel in sorted(REPORTING_CHANNELS)]},
     )
 
 

@@ -13,7 +13,12 @@ from notify_pipeline.core.lake import Lake, partition
 from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS, LakeTable
 
 START = datetime(2026, 11, 21, 6, tzinfo=UTC)
-PROVIDERS = {"android": ("fcm", "fcm"), "ios": ("apns", "apns"), "web": ("fcm", "fcm")}
+PROVIDERS = {
+    "android": ("fcm", "fcm"),
+    "ios": ("apns", "apns"),
+    "web": ("fcm", "fcm"),
+    "email": ("email", "ses"),
+}
 Row = dict[str, Any]
 
 

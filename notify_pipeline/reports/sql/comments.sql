@@ -27,7 +27,7 @@ COMMENT ON COLUMN report.main.notifications.opened IS 'Distinct deliveries with 
 COMMENT ON COLUMN report.main.notifications.clicked IS 'Distinct deliveries with a clicked beacon.';
 COMMENT ON COLUMN report.main.notifications.hits IS 'Received beacons by log lines, repeats included.';
 COMMENT ON COLUMN report.main.notifications.p50_s IS 'Median seconds from the API''s acceptance (from send_at, where scheduled) to the first received beacon.';
-COMMENT ON COLUMN report.main.notifications.share_120s IS 'Share of accepted deliveries received within 120 seconds ("90in2").';
+COMMENT ON COLUMN report.main.notifications.share_120s IS 'Of the accepted deliveries on channels whose devices report (not e-mail, SMS, inbox): the share received within 120 seconds of being due ("90in2"). Null where there are none.';
 COMMENT ON COLUMN report.main.notifications.received_through IS 'The latest beacon in the logs read so far, whoever''s.';
 COMMENT ON COLUMN report.main.notifications.settled IS 'True once the request is final and the logs are read far enough past its last attempt.';
 COMMENT ON COLUMN report.main.timeline.bucket_s IS 'Where the 10 seconds begin, in seconds after acceptance.';
@@ -40,3 +40,7 @@ COMMENT ON COLUMN report.main.actions.hits IS 'Clicks by log lines, repeats incl
 COMMENT ON COLUMN report.main.consumed.second_at IS 'Where the second begins in which the provider accepted them.';
 COMMENT ON COLUMN report.main.consumed.accepted IS 'Deliveries accepted in it; those that only a beacon proves are not among them.';
 COMMENT ON COLUMN report.main.build.foreign_deliveries IS 'Delivery ids in beacons that no notification of the lake sent.';
+COMMENT ON VIEW report.main.latencies IS 'How long a notification''s deliveries took, stage by stage: exact percentiles per channel, platform and provider. Moments that clocks put into the wrong order count as zero seconds. A stage that no delivery is known to have gone through has no row.';
+COMMENT ON VIEW report.main.channel_hours IS 'Calls of providers by the hour in which they were made: attempts, not deliveries.';
+COMMENT ON VIEW report.main.topic_reach IS 'What the notifications to a topic reached, by the day (UTC) on which the API accepted them. One for several topics counts for each, so that topics do not add up. Without dry runs.';
+COMMENT ON VIEW report.main.tenant_usage IS 'What a tenant sent, by the day (UTC) on which the API accepted it, channel and platform.';

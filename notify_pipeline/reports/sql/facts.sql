@@ -25,22 +25,22 @@ WITH grouped AS (
         count(*) FILTER (outcome = 'skipped') AS skipped,
         count(*) FILTER (outcome = 'expired') AS expired,
         count(*) FILTER (outcome = 'dry_run') AS dry_run,
-        count(received_at) AS received,
+        count(total_us) AS received,
         count(*) FILTER (opened) AS opened,
         count(*) FILTER (clicked) AS clicked,
         coalesce(sum(hits), 0)::BIGINT AS hits,
         min(accepted_at) FILTER (outcome = 'accepted') AS first_accepted_at,
         max(accepted_at) FILTER (outcome = 'accepted') AS last_accepted_at,
-        quantile_cont(received_s, 0.5) AS p50_s,
-        quantile_cont(received_s, 0.9) AS p90_s,
-        quantile_cont(received_s, 0.99) AS p99_s,
-        count(*) FILTER (received_s <= 120) / nullif(count(*) FILTER (outcome = 'accepted'), 0) AS share_120s,
+        quantile_cont(total_us, [0.5, 0.9, 0.99]) AS total_us,
+        count(*) FILTER (reports AND total_us <= 120_000_000)
+            / nullif(count(*) FILTER (reports AND outcome = 'accepted'), 0) AS share_120s,
         grouping(channel) = 1 AS is_total
     FROM deliveries
     GROUP BY GROUPING SETS ((notification, channel, platform, provider), (notification))
 )
-SELECT r.tenant, r.notification_id, g.* EXCLUDE (notification)
-    REPLACE (channel::VARCHAR AS channel, platform::VARCHAR AS platform, provider::VARCHAR AS provider)
+SELECT r.tenant, r.notification_id, g.* EXCLUDE (notification, total_us)
+    REPLACE (channel::VARCHAR AS channel, platform::VARCHAR AS platform, provider::VARCHAR AS provider),
+    total_us[1] / 1e6 AS p50_s, total_us[2] / 1e6 AS p90_s, total_us[3] / 1e6 AS p99_s
 FROM grouped AS g JOIN stage.numbered AS r USING (notification);
 
 -- Who was planned for. Until a broadcast's audience has landed, those whose attempts are known stand in for it. Should
@@ -143,11 +143,11 @@ ORDER BY r.accepted_at, tenant, notification_id;
 
 INSERT INTO report.facts.timeline
 WITH moments AS (
-    SELECT notification, platform, (accepted_s // 10)::BIGINT * 10 AS bucket_s, 1 AS accepted, 0 AS received
-    FROM deliveries WHERE outcome = 'accepted' AND accepted_s IS NOT NULL
+    SELECT notification, platform, accepted_us // 10_000_000 * 10 AS bucket_s, 1 AS accepted, 0 AS received
+    FROM deliveries WHERE outcome = 'accepted' AND accepted_us IS NOT NULL
     UNION ALL
-    SELECT notification, platform, (received_s // 10)::BIGINT * 10, 0, 1
-    FROM deliveries WHERE received_s IS NOT NULL
+    SELECT notification, platform, total_us // 10_000_000 * 10, 0, 1
+    FROM deliveries WHERE total_us IS NOT NULL
 ),
 buckets AS (
     SELECT notification, platform, bucket_s, sum(accepted)::BIGINT AS accepted, sum(received)::BIGINT AS received
@@ -163,6 +163,7 @@ WITH ended AS (
     SELECT notification, channel, platform, provider, outcome, coalesce(provider_code, ''::stage.word) AS provider_code,
         count(*) AS deliveries
     FROM deliveries
+    WHERE outcome NOT IN ('accepted', 'dry_run')
     GROUP BY ALL
 ),
 failed AS (SELECT DISTINCT * FROM attempts WHERE outcome NOT IN ('accepted', 'dry_run'))

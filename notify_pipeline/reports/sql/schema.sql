@@ -120,6 +120,37 @@ CREATE TABLE report.facts.consumed (
     accepted BIGINT NOT NULL
 );
 
+-- How long a notification's deliveries took, stage by stage.
+CREATE TABLE report.facts.latencies (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    channel VARCHAR NOT NULL,
+    platform VARCHAR NOT NULL,
+    provider VARCHAR NOT NULL,
+    stage VARCHAR NOT NULL,
+    deliveries BIGINT NOT NULL,
+    p50_s DOUBLE NOT NULL,
+    p90_s DOUBLE NOT NULL,
+    p99_s DOUBLE NOT NULL,
+    max_s DOUBLE NOT NULL
+);
+
+-- A notification's calls of providers, by the hour in which they were made, what became of them, and how long the
+-- answer took: between 2^((bucket - 1) / 8) and 2^(bucket / 8) milliseconds. Unlike percentiles, these counts add up.
+CREATE TABLE report.facts.calls (
+    tenant VARCHAR NOT NULL,
+    notification_id VARCHAR NOT NULL,
+    hour_at TIMESTAMPTZ NOT NULL,
+    channel VARCHAR NOT NULL,
+    platform VARCHAR NOT NULL,
+    provider VARCHAR NOT NULL,
+    outcome VARCHAR NOT NULL,
+    bucket SMALLINT,
+    attempts BIGINT NOT NULL,
+    answer_us BIGINT,
+    slowest_us BIGINT
+);
+
 -- Beacons that belong to no delivery of the notification that they name.
 CREATE TABLE report.facts.foreign_beacons (
     notification_id VARCHAR NOT NULL,

@@ -23,7 +23,8 @@ FROM stage.attempts AS a;
 
 -- A recipient that got no call has no provider of its own: it is counted with its channel's.
 CREATE OR REPLACE TEMP TABLE providers AS
-SELECT notification, report_channel, report_platform, coalesce(min(provider), report_channel) AS provider
+SELECT notification, report_channel, report_platform, coalesce(min(provider), report_channel) AS provider,
+    report_channel::VARCHAR IN (SELECT channel FROM stage.reporting_channels) AS reports
 FROM attempts
 GROUP BY notification, report_channel, report_platform;
 
@@ -46,11 +47,15 @@ CREATE OR REPLACE TEMP TABLE repeated AS
 SELECT hash(notification, delivery_id) AS hash_ FROM attempts GROUP BY hash_ HAVING count(*) > 1;
 
 -- Files that hold the same rows, as after a compaction that died, change nothing.
+CREATE OR REPLACE TEMP TABLE repeats AS
+SELECT DISTINCT * EXCLUDE (hash_)
+FROM (SELECT *, hash(notification, delivery_id) AS hash_ FROM attempts) SEMI JOIN repeated USING (hash_);
+
 CREATE OR REPLACE TEMP TABLE several AS
 SELECT notification, delivery_id, report_channel, report_platform, provider, outcome, provider_code,
-    bool_or(is_call) OVER same AS called,
+    min(sent_at) FILTER (is_call) OVER same AS called_at,
     min(coalesce(answered_at, sent_at)) FILTER (outcome = 'accepted') OVER same AS accepted_at
-FROM (SELECT *, hash(notification, delivery_id) AS hash_ FROM attempts) SEMI JOIN repeated USING (hash_)
+FROM repeats
 WINDOW same AS (PARTITION BY notification, delivery_id)
 QUALIFY row_number() OVER (
     PARTITION BY notification, delivery_id
@@ -63,7 +68,7 @@ QUALIFY row_number() OVER (
 CREATE OR REPLACE TEMP TABLE deliveries AS
 WITH decided AS (
     SELECT notification, delivery_id, report_channel, report_platform, provider, outcome, provider_code,
-        is_call AS called, coalesce(answered_at, sent_at) AS accepted_at
+        CASE WHEN is_call THEN sent_at END AS called_at, coalesce(answered_at, sent_at) AS accepted_at
     FROM (SELECT *, hash(notification, delivery_id) AS hash_ FROM attempts) ANTI JOIN repeated USING (hash_)
     UNION ALL BY NAME
     FROM several
@@ -77,8 +82,10 @@ joined AS (
         CASE WHEN b.delivery_id IS NULL THEN d.outcome ELSE 'accepted'::stage.word END AS outcome,
         d.provider_code,
         b.delivery_id IS NOT NULL AND d.outcome <> 'accepted' AS by_beacon,
-        d.called,
-        CASE WHEN d.outcome = 'accepted' THEN d.accepted_at ELSE b.first_at END AS accepted_at,
+        p.reports,
+        d.called_at,
+        CASE WHEN d.outcome = 'accepted' THEN d.accepted_at END AS answered_at,
+        coalesce(answered_at, b.first_at) AS accepted_at,
         b.received_at,
         coalesce(b.hits, 0) AS hits,
         coalesce(b.opened, FALSE) AS opened,
@@ -88,10 +95,15 @@ joined AS (
     JOIN stage.numbered AS r USING (notification)
     JOIN providers AS p USING (notification, report_channel, report_platform)
     LEFT JOIN beacons AS b
-        ON d.called AND b.notification_id = r.notification_id AND b.delivery_id = d.delivery_id
+        ON d.called_at IS NOT NULL AND b.notification_id = r.notification_id AND b.delivery_id = d.delivery_id
 )
 SELECT
-    *,
-    CASE WHEN accepted_at IS NOT NULL THEN greatest(0, epoch_us(accepted_at) - due_us) / 1e6 END AS accepted_s,
-    CASE WHEN received_at IS NOT NULL THEN greatest(0, epoch_us(received_at) - due_us) / 1e6 END AS received_s
+    * EXCLUDE (due_us, received_at, answered_at, called_at),
+    called_at IS NOT NULL AS called,
+    CASE WHEN accepted_at IS NOT NULL THEN greatest(0, epoch_us(accepted_at) - due_us) END AS accepted_us,
+    CASE WHEN called_at IS NOT NULL THEN greatest(0, epoch_us(called_at) - due_us) END AS queued_us,
+    CASE WHEN answered_at IS NOT NULL THEN greatest(0, epoch_us(answered_at) - epoch_us(called_at)) END AS provider_us,
+    CASE WHEN answered_at IS NOT NULL AND received_at IS NOT NULL
+        THEN greatest(0, epoch_us(received_at) - epoch_us(answered_at)) END AS device_us,
+    CASE WHEN received_at IS NOT NULL THEN greatest(0, epoch_us(received_at) - due_us) END AS total_us
 FROM joined;
