@@ -20,6 +20,7 @@ from ingest_api.domains.routes import GROUP as DOMAINS
 from ingest_api.email.routes import GROUP as EMAIL
 from ingest_api.email.ses import GROUP as SES
 from ingest_api.endpoint import Group
+from ingest_api.erasures.routes import GROUP as ERASURES
 from ingest_api.event_routes.dry_run import GROUP as ROUTES
 from ingest_api.events.following import GROUP as EVENTS
 from ingest_api.inbox.routes import GROUP as INBOX
@@ -61,6 +62,7 @@ GROUPS: tuple[Group, ...] = (
     MESSAGES,
     DOMAIN_STATS,
     USERS,
+    ERASURES,
     PREFERENCES,
     UNSUBSCRIBING,
     USER_TOKENS,

@@ -227,3 +227,21 @@ class DeliveryMode(StrEnum):
 
     DRAIN = "drain"
     BROADCAST = "broadcast"
+
+
+class ErasureKind(StrEnum):
+    """By what a person was named who is to be erased."""
+
+    USER = "user"
+    EMAIL = "email"
+    PHONE = "phone"
+    DEVICE = "device"
+    VISITOR = "visitor"
+
+
+class ErasureState(StrEnum):
+    """How far an erasure has come."""
+
+    LEDGER_DONE = "ledger_done"  # the ledger names the person no more; the lake does
+    LAKE_DONE = "lake_done"  # nor does the lake; what was under way then is still to be caught
+    VERIFIED = "verified"  # everything was looked through again, and nothing was found

@@ -135,6 +135,7 @@ def furnish(house: House, owner: Owner) -> None:
     api.ok("PUT", f"/routes/{refs['name']}", ROUTE)
     event = {"source": mark, "type": "order", "recipients": [refs["user_id"]]}
     refs["event_id"] = api.ok("POST", "/events", event)["event_id"]
+    refs["erasure_id"] = api.ok("POST", "/erasures", {"email": f"erased@{mark}.example.com"})["erasure_id"]
     _set_policies(house, api, owner)
     _add_callback(api, owner)
     _add_keys(house, owner)

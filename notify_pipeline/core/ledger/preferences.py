@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select, tuple_
 
 from notify_pipeline.core.consents import Pair, Said
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import audit
+from notify_pipeline.core.ledger import audit, erased_addresses
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.people_tables import PREFERENCES
 from notify_pipeline.core.ledger.statements import among, insert_for
@@ -68,17 +68,30 @@ def find(
     conn: Connection, tenant: str, recipients: Iterable[str], pairs: Collection[Pair] | None = None
 ) -> dict[str, dict[Pair, Said]]:
     """Return what these recipients said, of these pairs if any are named; who said nothing is left out."""
+    recipients = set(recipients)
+    found = _said(conn, tenant, {*recipients, erased_addresses.MARK}, pairs)
+    if found.pop(erased_addresses.MARK, None) is not None:
+        # Addresses whose owners are erased: what they refused before holds until they say otherwise.
+        hashed = erased_addresses.digests(conn, (each for each in recipients if each.startswith("device:")))
+        for digest, said in _said(conn, tenant, hashed, pairs).items():
+            found[hashed[digest]] = {**said, **found.get(hashed[digest], {})}
+    return found
+
+
+def _said(
+    conn: Connection, tenant: str, recipients: Collection[str], pairs: Collection[Pair] | None
+) -> dict[str, dict[Pair, Said]]:
     columns = PREFERENCES.c
     query = select(
         columns.recipient, columns.category, columns.channel, columns.enabled, columns.source, columns.updated_at
     )
     query = query.where(columns.tenant == tenant)
     found: dict[str, dict[Pair, Said]] = {}
-    ordered = sorted(set(recipients))
+    ordered = sorted(recipients)
     for start in range(0, len(ordered), _PIECE):
         rows = conn.execute(query.where(among(conn, columns.recipient, ordered[start : start + _PIECE])))
         for recipient, category, channel, enabled, source, at in rows:
-            if pairs is None or (category, channel) in pairs:
+            if pairs is None or (category, channel) in pairs or recipient == erased_addresses.MARK:
                 found.setdefault(recipient, {})[category, channel] = Said(enabled, source, at)
     return found
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, literal, select, union_all
 
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, suppressions
+from notify_pipeline.core.ledger import audit, erased_addresses, suppressions
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.people_tables import SUPPRESSIONS
 from notify_pipeline.core.ledger.suppressions import EVERYBODY, NewSuppression
@@ -36,11 +36,10 @@ def start(ledger: Ledger, number: str, actor: str, now: datetime) -> bool:
 def stopped_at(ledger: Ledger, number: str) -> datetime | None:
     """Return when a number replied STOP; None when it may be texted."""
     columns = SUPPRESSIONS.c
-    query = select(columns.created_at).where(
-        columns.tenant == EVERYBODY, columns.channel == Channel.SMS.value, columns.address == number
-    )
+    query = select(columns.created_at).where(columns.tenant == EVERYBODY, columns.channel == Channel.SMS.value)
     with ledger.read() as conn:
-        found = conn.execute(query).scalar()
+        known = [number, *erased_addresses.digests(conn, [number])]
+        found = conn.execute(query.where(columns.address.in_(known))).scalar()
     return None if found is None else from_micros(found)
 
 
@@ -55,7 +54,7 @@ def _start(conn: Connection, items: Sequence[tuple[str, str, datetime]]) -> list
             .where(
                 columns.tenant.in_(whose),
                 columns.channel == Channel.SMS.value,
-                columns.address == number,
+                columns.address.in_([number, *erased_addresses.digests(conn, [number])]),
                 columns.reason == SuppressionReason.STOP.value,
             )
             .returning(columns.tenant)

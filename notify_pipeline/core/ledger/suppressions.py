@@ -16,7 +16,7 @@ from sqlalchemy import Connection, case, delete, select, tuple_
 
 from notify_pipeline.core import mail_addresses, phone_numbers
 from notify_pipeline.core.ids import from_micros, to_micros
-from notify_pipeline.core.ledger import audit, walks
+from notify_pipeline.core.ledger import audit, erased_addresses, walks
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.people_tables import SUPPRESSIONS
 from notify_pipeline.core.ledger.statements import among, insert_for
@@ -112,16 +112,13 @@ def find(conn: Connection, tenant: str, channel: Channel, addresses: Iterable[st
     spelled: dict[str, list[str]] = {}
     for address in addresses:
         spelled.setdefault(key_of(channel, address), []).append(address)
-    found: dict[str, SuppressionReason] = {}
     keys = sorted(spelled)
-    whose = [tenant, EVERYBODY] if channel is Channel.SMS else [tenant]
-    mine = select(SUPPRESSIONS.c.address, SUPPRESSIONS.c.reason).where(
-        SUPPRESSIONS.c.tenant.in_(whose), SUPPRESSIONS.c.channel == channel.value
-    )
-    for start in range(0, len(keys), _PIECE):
-        for key, reason in conn.execute(mine.where(among(conn, SUPPRESSIONS.c.address, keys[start : start + _PIECE]))):
-            found.update((address, SuppressionReason(reason)) for address in spelled[key])
-    return found
+    reasons = _reasons(conn, tenant, channel, [*keys, erased_addresses.MARK])
+    if reasons.pop(erased_addresses.MARK, None) is not None:
+        hashed = erased_addresses.digests(conn, keys)
+        for digest, reason in _reasons(conn, tenant, channel, sorted(hashed)).items():
+            reasons.setdefault(hashed[digest], reason)
+    return {address: reason for key, reason in reasons.items() for address in spelled[key]}
 
 
 def any_of(conn: Connection, tenants: Iterable[str]) -> Mapping[str, frozenset[Channel]]:
@@ -156,15 +153,29 @@ def page(
     with ledger.read() as conn:
         if where.address is not None:
             # The primary key finds it: at most one on each channel.
-            same = [(channel.value, key_of(channel, where.address)) for channel in CHANNELS]
+            named = [(channel.value, key_of(channel, where.address)) for channel in CHANNELS]
+            same = [(name, each) for name, key in named for each in (key, *erased_addresses.digests(conn, [key]))]
             one = tuple_(columns.channel, columns.address).in_(same)
             query = select(SUPPRESSIONS).where(columns.tenant == tenant, one, *filters)
             return [] if after is not None else [_row(row) for row in conn.execute(query)], None
         walked = walks.walk(conn, _ORDER, [columns.tenant == tenant], filters, after, limit + 1)
         keys, following = walks.merge([walked], _ORDER.newest_first, limit)
         query = select(SUPPRESSIONS).where(columns.tenant == tenant, columns.address.in_([key[1] for key in keys]))
+        query = query.where(columns.address != erased_addresses.MARK)
         rows = [_row(row) for row in conn.execute(query.where(*filters).order_by(*_ORDER.by))]
     return rows, following
+
+
+def _reasons(conn: Connection, tenant: str, channel: Channel, keys: Sequence[str]) -> dict[str, SuppressionReason]:
+    whose = [tenant, EVERYBODY] if channel is Channel.SMS else [tenant]
+    mine = select(SUPPRESSIONS.c.address, SUPPRESSIONS.c.reason).where(
+        SUPPRESSIONS.c.tenant.in_(whose), SUPPRESSIONS.c.channel == channel.value
+    )
+    found: dict[str, SuppressionReason] = {}
+    for start in range(0, len(keys), _PIECE):
+        these = among(conn, SUPPRESSIONS.c.address, keys[start : start + _PIECE])
+        found.update((key, SuppressionReason(reason)) for key, reason in conn.execute(mine.where(these)))
+    return found
 
 
 def _add(conn: Connection, items: Sequence[tuple[NewSuppression, datetime]]) -> list[Suppression]:
@@ -202,8 +213,10 @@ def _has(conn: Connection, tenant: str, channel: Channel) -> bool:
 def _remove(conn: Connection, items: Sequence[tuple[str, Channel, str, str, datetime]]) -> list[bool]:
     results = []
     for tenant, channel, address, actor, now in items:
-        this = _this(tenant, channel.value, key_of(channel, address))
-        gone = conn.execute(delete(SUPPRESSIONS).where(*this).returning(SUPPRESSIONS.c.reason)).first()
+        key = key_of(channel, address)
+        these = SUPPRESSIONS.c.address.in_([key, *erased_addresses.digests(conn, [key])])
+        mine = (SUPPRESSIONS.c.tenant == tenant, SUPPRESSIONS.c.channel == channel.value, these)
+        gone = conn.execute(delete(SUPPRESSIONS).where(*mine).returning(SUPPRESSIONS.c.reason)).first()
         results.append(gone is not None)
         if gone is not None:
             was = NewSuppression(tenant, channel, address, SuppressionReason(gone.reason), None, actor)
