@@ -11,6 +11,7 @@ from flask import Flask
 from ingest_api import errors
 from ingest_api.callbacks.routes import GROUP as CALLBACKS
 from ingest_api.connections.routes import GROUP as CONNECTIONS
+from ingest_api.dashboard.routes import blueprint as dashboard_blueprint
 from ingest_api.dead_letters.routes import GROUP as DEAD_LETTERS
 from ingest_api.devices.routes import GROUP as DEVICES
 from ingest_api.docs.routes import blueprint as docs_blueprint
@@ -104,4 +105,5 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     for group in GROUPS:
         app.register_blueprint(group.blueprint(services))
     app.register_blueprint(docs_blueprint(GROUPS, version("notify-pipeline")))
+    app.register_blueprint(dashboard_blueprint(services))
     return app

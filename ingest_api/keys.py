@@ -81,13 +81,16 @@ class KeyRing:
         is_active_organization: Callable[[str, str], bool] = lambda product, organization: False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        find_by_id: Callable[[str], KeyInfo | None] = lambda key_id: None,
     ) -> None:
-        """Take what asks the ledger: for a key by its plaintext, for an organization by product and its own id."""
+        """Take what asks the ledger: for a key by its plaintext or id, for an organization by product and its own."""
         self._find = find
+        self._find_by_id = find_by_id
         self._is_active_organization = is_active_organization
         self._clock = clock
         # By digest, so that no plaintext key stays in memory.
         self._keys: Memory[bytes, KeyInfo] = Memory(monotonic)
+        self._by_id: Memory[str, KeyInfo] = Memory(monotonic)
         self._organizations: Memory[tuple[str, str], bool] = Memory(monotonic)
         self._used: dict[str, datetime] = {}
         self._guard = threading.Lock()
@@ -110,6 +113,26 @@ class KeyRing:
             wanted = " or ".join(sorted(access.value.scopes))
             raise forbidden(f"This needs a key of scope {wanted}; yours is {key.scope}.")
         return key
+
+    def presented(self, plaintext: str) -> KeyInfo | None:
+        """Return the good key that somebody has typed; None for anything else."""
+        if not plaintext or len(plaintext) > _MAX_KEY_LENGTH or not plaintext.isascii():
+            return None
+        key = self._lookup(plaintext)
+        return key if key is not None and self._is_good(key) else None
+
+    def still_good(self, key_id: str) -> KeyInfo | None:
+        """Return a key that somebody has shown before; None once it is revoked, expired, or its owner inactive."""
+        now = self._by_id.now()
+        if (remembered := self._by_id.recall(key_id)) is not None:
+            return remembered if self._is_good(remembered) else None
+        found = self._find_by_id(key_id)
+        good = found if found is not None and self._is_good(found) else None
+        self._by_id.keep(key_id, good, now)
+        if good is not None:
+            with self._guard:
+                self._used[key_id] = self._clock()
+        return good
 
     def check_user(self, key: KeyInfo, user_id: str) -> None:
         """Let a user token speak for its own user only.
@@ -141,7 +164,7 @@ class KeyRing:
 
         Whoever made a key or a tenant bad calls this between that commit and the answer.
         """
-        forget_everywhere(self._keys, self._organizations)
+        forget_everywhere(self._keys, self._by_id, self._organizations)
 
     def take_uses(self) -> dict[str, datetime]:
         """Return when keys were used, by id, since this was called last: as of when each was looked up last."""

@@ -99,6 +99,14 @@ class Services:
         return AddressKeeper(path, secret, rate, given.trusted_proxies, self.clock)
 
     @cached_property
+    def sign_ins(self) -> AddressKeeper:
+        """How often addresses may try to sign in to the dashboard."""
+        given = self.settings
+        rate = CallRate(given.sign_ins_per_minute / 60, given.sign_ins_per_minute)
+        path, secret = given.home.resolve() / "ingress" / "sign-ins", self.ledger.secret(addresses.SECRET)
+        return AddressKeeper(path, secret, rate, given.trusted_proxies, self.clock)
+
+    @cached_property
     def delivery_secret(self) -> bytes:
         """What delivery ids are proven with."""
         return self.ledger.secret("delivery")
@@ -146,6 +154,7 @@ class Services:
                 lambda plaintext: tokens.find(ledger, plaintext, self.clock()) or keys.find(ledger, plaintext),
                 lambda product, organization: tenants.is_active_organization(ledger, product, organization),
                 self.clock,
+                find_by_id=lambda key_id: keys.find_by_id(ledger, key_id),
             )
             logs = Lake(self.settings.logs, self.settings.s3_endpoint_url)
             self._receipts = ReceiptLog(self.settings.home.resolve() / "ingress" / "receipts", logs)
@@ -171,6 +180,8 @@ class Services:
                     self.reports.close()
                 if "addresses" in self.__dict__:
                     self.addresses.close()
+                if "sign_ins" in self.__dict__:
+                    self.sign_ins.close()
                 if "token_desk" in self.__dict__:
                     self.token_desk.close()
                 self._ledger.close()

@@ -1,6 +1,8 @@
 """The rooms of the house: who may import whom, and how large a module may grow."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,15 @@ def test_only_defs_imports_dagster() -> None:
 
 def test_only_the_ingress_imports_flask() -> None:
     assert [m for m in _importers_of("flask") if not _within(m, "ingest_api")] == []
+
+
+def test_only_the_dashboard_imports_dash_and_nobody_does_before_it_is_opened() -> None:
+    importers = _importers_of("dash") | _importers_of("plotly")
+    assert importers
+    assert [m for m in importers if not _within(m, "ingest_api.dashboard")] == []
+    # In a process of its own: this one may have opened the dashboard.
+    code = "import sys, ingest_api.worker; sys.exit('dash' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_pipeline_never_imports_the_ingress() -> None:

@@ -32,3 +32,9 @@ class ReportSettings(BaseSettings):
     report_version_days: int = Field(
         default=30, ge=0, description="... and for so many days the last version of each day."
     )
+    dashboard_session_hours: float = Field(
+        default=12.0, gt=0, le=720, description="Who signed in to the dashboard has to again after this."
+    )
+    sign_ins_per_minute: int = Field(
+        default=10, ge=1, description="Attempts to sign in to the dashboard per minute from each address."
+    )

@@ -93,28 +93,23 @@ class _Rotation:
 
 
 _PRODUCTS = TENANTS.alias("products")
-_FIND = Prepared(
-    lambda _: (
-        select(
-            KEYS.c.sha256,
-            KEYS.c.key_id,
-            KEYS.c.tenant,
-            TENANTS.c.parent,
-            KEYS.c.scope,
-            TENANTS.c.active,
-            _PRODUCTS.c.active.label("product_active"),
-            KEYS.c.revoked_at,
-            KEYS.c.expires_at,
-        )
-        .select_from(
-            KEYS.outerjoin(TENANTS, TENANTS.c.tenant == KEYS.c.tenant).outerjoin(
-                _PRODUCTS, _PRODUCTS.c.tenant == TENANTS.c.parent
-            )
-        )
-        .where(KEYS.c.sha256 == bindparam("sha256"))
-    ),
-    ("sha256",),
+_COLUMNS = (
+    KEYS.c.sha256,
+    KEYS.c.key_id,
+    KEYS.c.tenant,
+    TENANTS.c.parent,
+    KEYS.c.scope,
+    TENANTS.c.active,
+    _PRODUCTS.c.active.label("product_active"),
+    KEYS.c.revoked_at,
+    KEYS.c.expires_at,
 )
+_WITH_OWNERS = select(*_COLUMNS).select_from(
+    KEYS.outerjoin(TENANTS, TENANTS.c.tenant == KEYS.c.tenant).outerjoin(
+        _PRODUCTS, _PRODUCTS.c.tenant == TENANTS.c.parent
+    )
+)
+_FIND = Prepared(lambda _: _WITH_OWNERS.where(KEYS.c.sha256 == bindparam("sha256")), ("sha256",))
 
 
 def new_key(scope: KeyScope) -> str:
@@ -130,6 +125,17 @@ def find(ledger: Ledger, plaintext: str) -> KeyInfo | None:
     # The index compares digests, whose timing tells nothing of the key; the last word is constant-time all the same.
     if found is None or not hmac.compare_digest(found[0], digest):
         return None
+    return _info(found)
+
+
+def find_by_id(ledger: Ledger, key_id: str) -> KeyInfo | None:
+    """Return what is known of a key, revoked ones included; None for an unknown id."""
+    with ledger.read() as conn:
+        found = conn.execute(_WITH_OWNERS.where(KEYS.c.key_id == key_id)).first()
+    return None if found is None else _info(found)
+
+
+def _info(found: Any) -> KeyInfo:
     _, key_id, tenant, parent, scope, active, product_active, revoked_at, expires_at = found
     counts = tenant is None or (bool(active) and (parent is None or bool(product_active)))
     return KeyInfo(key_id, tenant, parent, KeyScope(scope), counts, revoked_at is not None, _moment(expires_at))
