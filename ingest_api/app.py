@@ -35,7 +35,7 @@ from ingest_api.preferences.routes import GROUP as PREFERENCES
 from ingest_api.push_contacts.lists import GROUP as PUSH_CONTACTS
 from ingest_api.push_script.routes import GROUP as PUSH_SCRIPT
 from ingest_api.receipts.routes import GROUP as RECEIPTS
-from ingest_api.reports.routes import GROUP as REPORTS
+from ingest_api.reports.download_routes import GROUP as REPORTS
 from ingest_api.services import Services
 from ingest_api.sms.routes import GROUP as SMS
 from ingest_api.sms.webhooks import GROUP as SMS_WEBHOOKS

@@ -90,12 +90,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A documented answer: what it means, the model of its body (None: empty) and the headers it adds."""
+    """A documented answer: what it means, the model of its body (None: empty) and the headers it adds.
+
+    A file has ``content_types``, those that it may have, in the place of a model.
+    """
 
     meaning: str
     model: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = JSON_TYPE
+    content_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,9 +78,9 @@ def forbidden(message: str) -> ApiError:
     return ApiError(403, "forbidden", message)
 
 
-def not_found(message: str) -> ApiError:
-    """Return a 404: there is none, or it is another tenant's."""
-    return ApiError(404, "not_found", message)
+def not_found(message: str, field: str | None = None) -> ApiError:
+    """Return a 404: there is none, or it is another tenant's. ``field`` names it where the path does not."""
+    return ApiError(404, "not_found", message, [FieldError(field, message)] if field else ())
 
 
 def conflict(code: str, message: str, field: str) -> ApiError:

@@ -156,7 +156,9 @@ def _who(access: Access) -> str:
 
 def _parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     for name, kind in endpoint.parameters.items():
-        yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(kind).json_schema()}
+        found = TypeAdapter(kind).json_schema()
+        schema = _inlined({key: each for key, each in found.items() if key != "$defs"}, found.get("$defs", {}))
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
     if endpoint.query is not None:
         yield from _query(endpoint.query)
     for name, (kind, meaning) in endpoint.headers.items():
@@ -215,8 +217,8 @@ def _answer(given: Answer) -> dict[str, Any]:
     shown: dict[str, Any] = {"description": given.meaning}
     if given.model is not None:
         shown["content"] = {given.content_type: {"schema": _reference(given.model)}}
-    elif given.content_type != JSON_TYPE:
-        shown["content"] = {given.content_type: {"schema": {"type": "string"}}}
+    elif types := given.content_types or (() if given.content_type == JSON_TYPE else (given.content_type,)):
+        shown["content"] = {each: {"schema": {"type": "string"}} for each in types}
     if given.headers:
         shown["headers"] = {
             name: {"description": about, "schema": {"type": "string"}} for name, about in given.headers.items()

@@ -22,7 +22,7 @@ _TEXT = re.compile(r"[ -~]+\Z")
 Row = TypeVar("Row")
 
 
-def pack(*position: str | int) -> str:
+def pack(*position: str | float) -> str:
     """Return the cursor of a position."""
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 

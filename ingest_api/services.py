@@ -38,6 +38,8 @@ _TICK_S = 1.0
 _NOTE_USES_TICKS = 5
 # What part of a process's threads may wait for the token desk at once.
 _DESK_SHARE = 4
+# What part of them may send files at once.
+_DOWNLOADS_SHARE = 4
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +145,11 @@ class Services:
     def reports(self) -> ReportReader:
         """The published reports."""
         return ReportReader(self.settings.reports, self.settings.duckdb_memory, self.settings.duckdb_threads)
+
+    @cached_property
+    def downloads(self) -> threading.BoundedSemaphore:
+        """Turns for files that are long on their way, so that they leave threads to everybody else."""
+        return threading.BoundedSemaphore(max(1, self.settings.http_threads // _DOWNLOADS_SHARE))
 
     def open(self) -> None:
         """Open everything that this process will write; harmless when open already."""

@@ -5,8 +5,11 @@ Belongs here: questions that name a notification. Does not belong here: lists (`
 Each question about a notification that the version has no report of is answered with None.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
 
 import duckdb
 
@@ -37,6 +40,8 @@ _COLUMNS = {
     Detail.FAILURES: (*PLACE, "outcome", "provider_code", "attempts", "deliveries", "first_at", "last_at"),
     Detail.LATENCIES: (*PLACE, "stage", "deliveries", "p50_s", "p90_s", "p99_s", "max_s"),
 }
+# As fine as the table is.
+_DEFAULTS: dict[Detail, dict[str, Any]] = {kind: {"step_s": 10} if kind is Detail.TIMELINE else {} for kind in Detail}
 # Stages in the order in which a delivery goes through them.
 _ORDERS = {
     Detail.PLATFORMS: "n.platform, n.channel, n.provider",
@@ -61,13 +66,32 @@ def one(reader: ReportReader, tenant: str, notification_id: str, *, as_of: datet
 
 
 def timeline(
-    reader: ReportReader, tenant: str, notification_id: str, *, as_of: datetime | None = None
+    reader: ReportReader,
+    tenant: str,
+    notification_id: str,
+    *,
+    as_of: datetime | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    step_s: int = 10,
 ) -> list[Row] | None:
-    """Return how many deliveries were accepted and received in each 10 s after acceptance, per platform.
+    """Return how many deliveries were accepted and received in each step of time after acceptance, per platform.
 
-    Ten seconds in which there were none of either have no row.
+    Steps in which there were none of either have no row.
+
+    Args:
+        reader: The published reports.
+        tenant: Whose.
+        notification_id: Which.
+        as_of: See ``ReportReader.version``.
+        limit: See ``details``.
+        offset: Likewise.
+        step_s: How long a step is; a multiple of ten, which is as fine as it is kept.
     """
-    return details(reader, Detail.TIMELINE, tenant, notification_id, as_of=as_of)
+    asked = {"step_s": step_s}
+    return details(
+        reader, Detail.TIMELINE, tenant, notification_id, as_of=as_of, limit=limit, offset=offset, asked=asked
+    )
 
 
 def failures(
@@ -85,20 +109,45 @@ def latencies(
 
 
 def details(
-    reader: ReportReader, kind: Detail, tenant: str, notification_id: str, *, as_of: datetime | None = None
+    reader: ReportReader,
+    kind: Detail,
+    tenant: str,
+    notification_id: str,
+    *,
+    as_of: datetime | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Row] | None:
-    """Return rows of one kind about a notification."""
+    """Return rows of one kind about a notification.
+
+    Args:
+        reader: The published reports.
+        kind: Which rows.
+        tenant: Whose.
+        notification_id: Which.
+        as_of: See ``ReportReader.version``.
+        limit: At most this many; None: all.
+        offset: Without so many first ones; their order is fixed within a version.
+        asked: What else the query of this kind takes.
+    """
     with reader.cursor_of(tenant, notification_id, as_of=as_of) as cursor:
         if cursor is None or _one(cursor, tenant, notification_id) is None:
             return None
-        query = sql_text(__file__, "details_of_report.sql")
-        query = query.format(table=kind.value, columns=selected(kind.columns, "n"), order=_ORDERS[kind])
+        wanted = {"tenant": tenant, "notification_id": notification_id, "limit": limit, "offset": offset}
         try:
-            return rows_of(cursor.execute(query, {"tenant": tenant, "notification_id": notification_id}))
+            query = query_of(kind, selected(kind.columns, "n"))
+            return rows_of(cursor.execute(query, {**_DEFAULTS[kind], **wanted, **asked}))
         except duckdb.CatalogException:
             if kind is Detail.LATENCIES:
                 return []
             raise
+
+
+def query_of(kind: Detail, columns: str) -> str:
+    """Return the query of one kind of rows. Parameters: tenant, notification_id, limit, offset; timeline: step_s."""
+    name = "timeline_of_report.sql" if kind is Detail.TIMELINE else "details_of_report.sql"
+    return sql_text(__file__, name).format(table=kind.value, columns=columns, order=_ORDERS[kind])
 
 
 def _one(cursor: duckdb.DuckDBPyConnection, tenant: str, notification_id: str) -> Row | None:

@@ -23,6 +23,8 @@ from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_rows import DESCRIPTION, MEASURES, PLACE, SETTLING, Row, rows_of, selected
 from notify_pipeline.reports.versions import Version
 
+__all__ = ["ListEndedError", "Page", "Place", "Sort", "Version", "page", "with_platforms"]
+
 # No figure comes last in either direction. Beyond all counts, and all seconds.
 _ABSENT = 1e18
 

@@ -40,7 +40,7 @@ COUNTED: Final = (
 _FAILED = (Outcome.PERMANENT, Outcome.THROTTLED, Outcome.TRANSIENT)
 # What a report has before any version knows the notification.
 _NOTHING: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("received", "opened", "clicked", "hits"), 0),
+    **dict.fromkeys(("accepted_by_beacon", "throttled", "received", "opened", "clicked", "hits"), 0),
     **dict.fromkeys(("first_accepted_at", "last_accepted_at", "p50_s", "p90_s", "p99_s", "share_120s")),
 }
 _PLATFORMS = {
@@ -49,7 +49,9 @@ _PLATFORMS = {
 }
 
 
-def overlay(ledger: Ledger, reports: Sequence[Row], platform: str | None = None) -> list[Row]:
+def overlay(
+    ledger: Ledger, reports: Sequence[Row], platform: str | None = None, channel: str | None = None
+) -> list[Row]:
     """Return reports with what the ledger knows better, each with ``figures_from``.
 
     Args:
@@ -57,10 +59,11 @@ def overlay(ledger: Ledger, reports: Sequence[Row], platform: str | None = None)
         reports: As the reading functions give them: ``request_id``, ``state``, ``finished_at``, ``totals``,
             ``platforms``. They are not changed.
         platform: The only one that was asked for.
+        channel: Likewise.
     """
     open_ = [row["request_id"] for row in reports if not RequestState(row["state"]).is_final]
     found = live.by_request(ledger, open_)
-    return [_laid_over(row, found.get(row["request_id"]), platform) for row in reports]
+    return [_laid_over(row, found.get(row["request_id"]), platform, channel) for row in reports]
 
 
 def unpublished(ledger: Ledger, tenant: str, notification_id: str) -> Row | None:
@@ -70,6 +73,7 @@ def unpublished(ledger: Ledger, tenant: str, notification_id: str) -> Row | None
         return None
     request = found.request
     report = {
+        "tenant": tenant,
         "notification_id": request.notification_id,
         "request_id": request.request_id,
         "type": request.type,
@@ -77,9 +81,11 @@ def unpublished(ledger: Ledger, tenant: str, notification_id: str) -> Row | None
         "priority": request.priority,
         "title": (request.body.get("content") or {}).get("title"),
         "topics": request.body.get("topics") or [],
+        "domain": request.body.get("domain"),
         "is_dry_run": bool(request.body.get("dry_run")),
         "state": request.state,
         "accepted_at": request.accepted_at,
+        "send_at": request.body.get("send_at"),
         "finished_at": None,
         "received_through": None,
         "settled": False,
@@ -116,7 +122,7 @@ def figures(standing: Iterable[Standing]) -> dict[str, int]:
     }
 
 
-def _laid_over(report: Row, found: LiveRequest | None, platform: str | None = None) -> Row:
+def _laid_over(report: Row, found: LiveRequest | None, platform: str | None = None, channel: str | None = None) -> Row:
     if found is None:
         return {**report, "figures_from": PUBLISHED}
     totals = _better(report["totals"], figures(found.channels.values()))
@@ -125,7 +131,11 @@ def _laid_over(report: Row, found: LiveRequest | None, platform: str | None = No
         "state": found.request.state,
         "finished_at": found.finished_at or report["finished_at"],
         "totals": totals or report["totals"],
-        "platforms": [row for row in _platforms(report["platforms"], found) if platform in (None, row["platform"])],
+        "platforms": [
+            row
+            for row in _platforms(report["platforms"], found)
+            if platform in (None, row["platform"]) and (channel is None or row["channel"] == channel)
+        ],
         "figures_from": LEDGER if totals else PUBLISHED,
     }
 
@@ -148,7 +158,7 @@ def _platforms(published: Sequence[Row], found: LiveRequest) -> list[Row]:
         known = figures([standing])
         mine = [number for number, row in enumerate(rows) if row["platform"] == platform]
         if not mine and known["audience"]:
-            rows.append({"platform": platform, "provider": channel, **_NOTHING, **known})
+            rows.append({"channel": channel, "platform": platform, "provider": channel, **_NOTHING, **known})
         elif len(mine) == 1:  # where two providers serve a platform, the ledger does not know whose is which
             rows[mine[0]] = _better(rows[mine[0]], known) or rows[mine[0]]
     return sorted(rows, key=lambda row: (row["platform"], row["provider"]))

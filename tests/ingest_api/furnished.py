@@ -50,7 +50,9 @@ class Owner:
 
     def traces(self) -> set[str]:
         """Return the strings that tell its data from others'."""
-        shared = {"category", "channel", "product_id"} | ({"organization_id"} if self.is_product else set())
+        shared = {"category", "channel", "table", "format", "product_id"} | (
+            {"organization_id"} if self.is_product else set()
+        )
         ids = {value for name, value in self.refs.items() if name not in shared}
         return {self.mark, self.tenant, self.secret, self.publishable, *ids} - {
             self.product if not self.is_product else ""
@@ -98,6 +100,8 @@ def furnish(house: House, owner: Owner) -> None:
         "doomed_id": f"{mark}-doomed",
         "category": CATEGORY,
         "channel": "fcm",
+        "table": "timeline",
+        "format": "csv",
         "name": f"template-of-{owner.tenant}",
         "address": f"bounced@{mark}.example.com",
         "email": f"reader@{mark}.example.com",

@@ -40,7 +40,7 @@ from tests.ingest_api.test_webpush import subscription
 Route = tuple[str, str]
 ENDPOINTS: dict[Route, Endpoint] = {(e.method, e.path): e for group in GROUPS for e in group.endpoints}
 # Path parameters that name no thing of one tenant: everybody has these.
-COMMON = {"channel", "category"}
+COMMON = {"channel", "category", "table", "format"}
 EVENT = {"source": "{mark}", "type": "order", "id": "{mark}-new-event", "recipients": ["{mark}-user"]}
 SEND = send(id="{mark}-new", topics=["{mark}/topic"])
 
@@ -245,6 +245,12 @@ CASES: dict[Route, Case] = {
     ("POST", "/callbacks/{callback_id}/messages/{message_id}/retry"): Case(202),
     ("GET", "/reports"): Case(),
     ("GET", "/reports/{notification_id}"): Case(),
+    ("GET", "/reports/{notification_id}/comparison"): Case(query="?with={notification_id}"),
+    ("GET", "/reports/{notification_id}/timeline"): Case(),
+    ("GET", "/reports/{notification_id}/failures"): Case(),
+    ("GET", "/reports/{notification_id}/latencies"): Case(),
+    ("GET", "/reports/{notification_id}/{table}.{format}"): Case(),
+    ("GET", "/reports.{format}"): Case(),
     ("GET", "/push/script.js"): Case(),
     ("GET", "/push/worker.js"): Case(),
     ("GET", "/push/demo"): Case(),
@@ -522,7 +528,7 @@ def test_what_one_sees_is_the_same_whether_others_exist_or_not(any_house: House)
                 whose = "product" if owner.is_product else "one"
                 if (
                     KeyScope.SECRET in ENDPOINTS[route].access.scopes
-                    and route[1] != "/reports/{notification_id}"
+                    and not route[1].startswith("/reports/{notification_id}/")
                     and whose in CASES[route].of
                 ):
                     caller = Caller(owner.mark, bearer(owner.secret), KeyScope.SECRET, owner)

@@ -90,7 +90,8 @@ def test_lists_are_paged(published: House) -> None:
 
 
 def test_before_any_version_there_is_nothing(house: House) -> None:
-    assert house.secret.ok("GET", "/reports") == {"items": [], "next_cursor": None}
+    nothing = {"items": [], "totals": None, "next_cursor": None, "version": None, "published_at": None}
+    assert house.secret.ok("GET", "/reports") == nothing
     assert house.secret.call("GET", "/reports/n-1").status_code == 404
 
 
