@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 
 from notify_pipeline.core.sql import sql_text
+from notify_pipeline.reports.catalogue import comments
 
 Result = TypeVar("Result")
 
@@ -26,7 +27,7 @@ STORAGE_VERSION: Final = "v1.5.0"
 ROW_GROUP_SIZE: Final = 16_384
 # What computes the facts, in this order.
 MODELS: Final = ("stage.sql", "facts.sql", "latencies.sql", "calls.sql")
-_FILES: Final = ("schema.sql", "views.sql", "comments.sql", *MODELS)
+_FILES: Final = ("schema.sql", "views.sql", *MODELS)
 
 
 def model_version() -> str:
@@ -92,7 +93,7 @@ def attached(
         if is_new and not read_only:
             connection.execute(sql_text(__file__, "schema.sql"))
             _in_report(connection, sql_text(__file__, "views.sql"))
-            connection.execute(sql_text(__file__, "comments.sql"))
+            connection.execute(comments("report"))
         yield
         if not read_only:
             connection.execute(f"CHECKPOINT {name}")

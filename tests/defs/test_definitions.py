@@ -17,6 +17,7 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.definitions import build_defs
 from notify_pipeline.defs import lanes
 from notify_pipeline.defs.launcher import LocalRunLauncher
+from notify_pipeline.reports.catalogue import TABLES
 
 
 def test_dagster_validates_them(tmp_path: Path) -> None:
@@ -34,6 +35,18 @@ def test_every_job_has_a_lane_and_every_sensor_and_schedule_runs_from_the_start(
     assert {job.run_tags.get(lanes.TAG, job.tags.get(lanes.TAG)) for job in jobs} <= limits
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
     assert all(schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in repository.schedule_defs)
+
+
+def test_the_catalogue_shows_report_tables_with_their_columns_and_where_they_come_from() -> None:
+    graph = build_defs(Settings()).get_repository_def().asset_graph
+    for table in TABLES:
+        node = graph.get(dg.AssetKey(["reports", table.name]))
+        columns = node.metadata["dagster/column_schema"].columns
+        assert [(each.name, each.type, each.description) for each in columns] == [
+            (each.name, each.type, each.comment) for each in table.columns
+        ]
+        above = graph.get_ancestor_asset_keys(node.key)
+        assert {dg.AssetKey(["lake", "attempts"]), dg.AssetKey("receipts"), dg.AssetKey("published_report")} <= above
 
 
 def test_the_instance_file_loads_and_its_lanes_fit_the_limit_of_all(tmp_path: Path) -> None:
