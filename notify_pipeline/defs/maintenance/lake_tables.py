@@ -5,16 +5,19 @@ Belongs here: their names and columns, for lineage and the catalogue. Does not b
 
 import dagster as dg
 
+from notify_pipeline.core.lake_columns import COLUMN_COMMENTS, TABLE_COMMENTS
 from notify_pipeline.core.schemas import LANDING_TABLES, LakeTable
 
 
 def spec(table: LakeTable) -> dg.AssetSpec:
     """One table as an asset, with its columns."""
-    columns = [dg.TableColumn(field.name, str(field.type)) for field in table.schema]
+    said = COLUMN_COMMENTS[table.name]
+    columns = [dg.TableColumn(field.name, str(field.type), said[field.name]) for field in table.schema]
     return dg.AssetSpec(
         key_of(table.name),
         group_name="lake",
-        description=f"Hive-partitioned Parquet, by the hour of {table.partition_by}. Landed from the ledger's outbox.",
+        description=f"{TABLE_COMMENTS[table.name]} Hive-partitioned Parquet, by the hour of {table.partition_by}; landed"
+        " from the ledger's outbox.",
         metadata={"dagster/column_schema": dg.TableSchema(columns)},
     )
 
