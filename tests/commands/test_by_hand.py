@@ -28,7 +28,7 @@ def notify(*arguments: str) -> Result:
 def test_help_names_every_command() -> None:
     shown = notify("--help")
     assert shown.exit_code == 0
-    for command in ("up", "status", "db", "sandbox", "lander", "receipts", "reports", "audience", "compact"):
+    for command in ("up", "status", "db", "sandbox", "lander", "receipts", "reports", "audience", "compact", "sql"):
         assert command in shown.output
 
 
