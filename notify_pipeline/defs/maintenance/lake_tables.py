@@ -16,8 +16,8 @@ def spec(table: LakeTable) -> dg.AssetSpec:
     return dg.AssetSpec(
         key_of(table.name),
         group_name="lake",
-        description=f"{TABLE_COMMENTS[table.name]} Hive-partitioned Parquet, by the hour of {table.partition_by}; landed"
-        " from the ledger's outbox.",
+        description=f"{TABLE_COMMENTS[table.name]} Hive-partitioned Parquet, by the hour of {table.partition_by};"
+        " landed from the ledger's outbox.",
         metadata={"dagster/column_schema": dg.TableSchema(columns)},
     )
 
