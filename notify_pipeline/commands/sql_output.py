@@ -4,8 +4,10 @@ Belongs here: refusing what writes, running so that Ctrl-C stops a query, the fo
 and its shell (``sql``, ``sql_shell``), the connection (``reports.analysis``).
 """
 
+import contextlib
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ _COPY: Final = {
     "ndjson": f"FORMAT json, TIMESTAMPFORMAT '{_TIMES}'",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
+_INTERRUPT: Final = {signal.SIGINT}
 _PIECE: Final = 1 << 16
 _NUMBERS: Final = ("INT", "DECIMAL", "DOUBLE", "FLOAT", "HUGE")
 
@@ -112,14 +115,19 @@ def _stoppable(db: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
         finally:
             done.set()
 
-    threading.Thread(target=target, daemon=True).start()
+    thread = threading.Thread(target=target, daemon=True)
+    # From its start on, the thread must be waited for: a connection that is closed in use aborts the process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+    thread.start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         # Not join(): interrupted, Python 3.11's takes the thread for one that has ended.
         done.wait()
     except KeyboardInterrupt:
         while not done.is_set():
             db.interrupt()  # again, should it have come between two of its parts
-            done.wait(0.1)
+            with contextlib.suppress(KeyboardInterrupt):
+                done.wait(0.1)
         raise
     if errors:
         raise errors[0]
