@@ -18,6 +18,7 @@ from ingest_api.keys import KeyRing
 from ingest_api.limits import addresses
 from ingest_api.limits.addresses import AddressKeeper
 from ingest_api.limits.keeping import RateKeeper
+from ingest_api.operations.overview import Overviews
 from ingest_api.sms.proof import TwilioProof
 from ingest_api.token_desk import TokenDesk
 from ingest_api.users import tokens
@@ -150,6 +151,12 @@ class Services:
     def downloads(self) -> threading.BoundedSemaphore:
         """Turns for files that are long on their way, so that they leave threads to everybody else."""
         return threading.BoundedSemaphore(max(1, self.settings.http_threads // _DOWNLOADS_SHARE))
+
+    @cached_property
+    def overviews(self) -> Overviews:
+        """What operators look at."""
+        stores = (lambda: self.ledger, lambda: self.lake, lambda: self.reports)
+        return Overviews(*stores, self.settings.dagster_url)
 
     def open(self) -> None:
         """Open everything that this process will write; harmless when open already."""

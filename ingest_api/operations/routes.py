@@ -1,6 +1,7 @@
 """What operators and load balancers ask.
 
-Belongs here: health and readiness. Does not belong here: metrics of delivery (the ledger and the lake have them).
+Belongs here: health, readiness, and the overview of what waits and how it goes. Does not belong here: what the overview
+is made of (``overview``).
 """
 
 import os
@@ -17,10 +18,11 @@ from ingest_api.endpoint import Answer, Call, Group, answer
 from ingest_api.errors import ApiError, FieldError
 from ingest_api.fields import Shown
 from ingest_api.keys import Access
+from ingest_api.operations.models import OverviewQuery, OverviewShown
 from ingest_api.services import Services
 from notify_pipeline.core.ledger.group_commit import LedgerError
 
-GROUP = Group("operations", "Health and readiness.")
+GROUP = Group("operations", "Health, readiness, and what waits.")
 # A probe every second from several load balancers shall not become a write to S3 each.
 _LAKE_CHECK_S = 5.0
 
@@ -50,6 +52,21 @@ def readyz(call: Call) -> Response:
     if faults:
         raise ApiError(503, "not_ready", "This process cannot keep what it would accept.", faults)
     return answer(200, {"status": "ok"})
+
+
+@GROUP.endpoint(
+    "GET",
+    "/operations",
+    access=Access.OPERATOR,
+    answers={200: Answer("The overview, a few seconds old at most.", OverviewShown)},
+)
+def show_overview(call: Call, query: OverviewQuery) -> Response:
+    """Show what waits, what is being sent, and how channels do.
+
+    An admin's key sees the whole installation, any other its own tenant's part.
+    """
+    tenants = None if call.is_admin else call.reads(query.include_organizations)
+    return answer(200, call.services.overviews.of(tenants, call.services.clock()))
 
 
 def _ledger_fault(services: Services) -> FieldError | None:

@@ -38,3 +38,6 @@ class ReportSettings(BaseSettings):
     sign_ins_per_minute: int = Field(
         default=10, ge=1, description="Attempts to sign in to the dashboard per minute from each address."
     )
+    dagster_url: str | None = Field(
+        default=None, description="Where operators reach the Dagster UI; the operations page links to it."
+    )

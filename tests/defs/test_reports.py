@@ -138,9 +138,9 @@ def test_builds_take_a_share_of_the_time_while_a_broadcast_is_sent() -> None:
     [
         pytest.param(0.1, 5, id="what costs little is done as often as ever"),
         pytest.param(0.5, 10, id="a twentieth of the time"),
-        pytest.param(1, 18, id="... unless a log file would have to wait too long"),
-        pytest.param(6, 8, id="... the shorter the longer a build takes"),
-        pytest.param(60, 5, id="but never without a pause"),
+        pytest.param(1, 14, id="... unless a log file would have to wait too long"),
+        pytest.param(5, 6, id="... the shorter the longer a build takes"),
+        pytest.param(60, 2, id="but never without a pause"),
     ],
 )
 def test_a_log_file_is_not_kept_waiting_by_a_broadcast(took: float, pause: float) -> None:

@@ -256,6 +256,7 @@ CASES: dict[Route, Case] = {
     ("GET", "/push/demo"): Case(),
     ("GET", "/healthz"): Case(),
     ("GET", "/readyz"): Case(),
+    ("GET", "/operations"): Case(),
     **{
         (method, f"/notification/{event}"): Case(204, query=_BEACON)
         for method in ("GET", "POST")

@@ -11,7 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
-from notify_pipeline.defs.process import yield_to_delivery
+from notify_pipeline.defs.process import yield_to_delivery, yield_to_higher_priority
 from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.looking import look
 
@@ -19,6 +19,8 @@ JOB = "process_receipts"
 KEY_FORMAT = "%Y-%m-%d-%H:%M"
 # The hour under way, whose logs arrive while it lasts, and the next.
 _OPEN_HOURS = 2
+# As many hours as the schedule looks through, and a log that arrives is hardly ever of more.
+_SHORT = timedelta(hours=3)
 # Set by Dagster on what a schedule started. Such a run moves the mark itself: were the sensor off, the next look would
 # find new files waiting each time.
 _SCHEDULED = "dagster/schedule_name"
@@ -57,9 +59,10 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
     def receipts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], logs: dg.ResourceParam[Logs]) -> None:
         from notify_pipeline.receipts.hours import process_hour  # loads polars
 
-        yield_to_delivery()
         began = datetime.now(UTC)
         window = context.partition_time_window
+        # What devices report is waited for; a longer range is somebody's backfill.
+        (yield_to_delivery if window.end - window.start > _SHORT else yield_to_higher_priority)()
         hour = window.start
         while hour < window.end:
             report = process_hour(lake, logs, hour)

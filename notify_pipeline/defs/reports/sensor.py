@@ -12,7 +12,7 @@ from notify_pipeline.core.ledger import broadcasts, outbox
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.receipts.asset import JOB as RECEIPTS_JOB
-from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
+from notify_pipeline.defs.reports.assets import HURRY, JOB, VERIFY_JOB
 from notify_pipeline.defs.reports.watch import Build, may_build
 from notify_pipeline.defs.watching import patience
 from notify_pipeline.reports import build
@@ -39,9 +39,10 @@ def build_when_the_lake_changed(
     # Since when each broadcast is under way whose end no build has seen yet.
     known = {name: float(since) for name, since in map(_split, (context.cursor or "").split())}
     builds = _builds(context.instance)
+    beacons = False
 
     def look() -> bool | None:
-        nonlocal builds
+        nonlocal builds, beacons
         if any(run.ended_at is None for run in builds):
             builds = _builds(context.instance)  # once it ended nobody but us begins another, but for the schedule
         now = datetime.now(UTC)
@@ -62,7 +63,7 @@ def build_when_the_lake_changed(
     cursor = " ".join(f"{name}@{since:.1f}" for name, since in sorted(known.items())) or " "
     if due is None:
         return dg.SensorResult(skip_reason=dg.SkipReason("nothing changed, or the last build is recent"), cursor=cursor)
-    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags={HURRY: "beacons"} if beacons else {})], cursor=cursor)
 
 
 def _split(item: str) -> tuple[str, str]:

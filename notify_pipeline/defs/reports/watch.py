@@ -19,7 +19,8 @@ MAX_BROADCAST_PAUSE = timedelta(minutes=1)
 PROMISE = timedelta(seconds=30)
 # Of it passes before a build can know of the file, and until the build begins: the sensors' looks, the run queue twice,
 # and the run that reads the file, all of which the broadcast leaves little of the processors.
-BEFORE_BUILD = timedelta(seconds=10)
+BEFORE_BUILD = timedelta(seconds=14)
+LEAST_PAUSE = timedelta(seconds=2)
 # People wait for its figures when it is over.
 END_PAUSE = timedelta(seconds=0.5)
 # A candidate that fails a check fails it again until something changes; the store may just be away for a moment.
@@ -70,8 +71,6 @@ def _pause_of_broadcast(runs: Sequence[Build], sending_since: datetime, beacons:
     latest = runs[0] if runs else None
     if latest is None or latest.ended_at is None or latest.ended_at - latest.took < sending_since:
         return FIRST_PAUSE  # what a build took before says nothing about this broadcast's
-    most = MAX_BROADCAST_PAUSE
-    if beacons:
-        # At worst the file was read when a build had just begun, which takes its time, and then the next takes as long.
-        most = max(FIRST_PAUSE, PROMISE - BEFORE_BUILD - 2 * latest.took)
-    return min(max(FIRST_PAUSE, latest.took / BROADCAST_SHARE), most)
+    pause = min(max(FIRST_PAUSE, latest.took / BROADCAST_SHARE), MAX_BROADCAST_PAUSE)
+    # At worst the file was read when a build had just begun, which takes its time, and then the next takes as long.
+    return min(pause, max(LEAST_PAUSE, PROMISE - BEFORE_BUILD - 2 * latest.took)) if beacons else pause
