@@ -30,7 +30,10 @@ from notify_pipeline.core.ledger.tables import DEVICES, REQUESTS
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import RequestState
 from notify_pipeline.reports import versions
-from notify_pipeline.reports.database import attached, connect
+from notify_pipeline.reports.composed import attach_empty
+from notify_pipeline.reports.database import connect
+from notify_pipeline.reports.manifests import Build, Version
+from notify_pipeline.reports.segments import write_all
 from notify_pipeline.sandbox.tokens import fcm_token
 
 DOMAIN = "shop.example.com"
@@ -127,20 +130,21 @@ def publish(ledger: Ledger, root: Path, contacts: int) -> None:
     """Publish a report version that has all requests of the ledger."""
     names = ("tenant", "notification_id", "request_id", "type", "domain", "accepted_at", "expires_at")
     query = f"SELECT {', '.join(names)}, 'A title' AS title FROM read_json_auto($path)"  # noqa: S608 - constants
-    path = versions.building(root) / "first.duckdb"
-    rows = path.with_suffix(".ndjson")
+    folder = versions.building(root) / "first"
+    folder.mkdir()
+    rows = folder / "requests.ndjson"
     with ledger.read() as conn, rows.open("wb") as file:
         for row in conn.execute(REQUESTS.select()).mappings():
             file.write(orjson.dumps({name: row[name] for name in names}) + b"\n")
     connection = connect("500MB", 2)
-    with attached(connection, path):
-        connection.execute(f"CREATE TEMP TABLE requests AS {query}", {"path": str(rows)})
-        connection.execute(_NOTIFICATIONS, {"contacts": contacts})
-        connection.execute(_ACTIONS, {"contacts": contacts})
-        connection.execute("INSERT INTO report.main.build VALUES (1, now(), now(), now(), 0, 0, 0, 0)")
+    facts = attach_empty(connection)
+    connection.execute(f"CREATE TEMP TABLE requests AS {query}", {"path": str(rows)})
+    connection.execute(_NOTIFICATIONS, {"contacts": contacts})
+    connection.execute(_ACTIONS, {"contacts": contacts})
+    segments = write_all(connection, facts, folder)
     connection.close()
-    rows.unlink()
-    versions.publish(root, path, 1, utc_now(), 2)
+    now = utc_now()
+    versions.publish(root, Version(1, now, "", Build(1, now, now, now, 0, 0, 0, 0), segments), folder, 2, 0)
 
 
 def timed(api: Api, path: str) -> tuple[float, Any]:

@@ -11,8 +11,8 @@ from rich.table import Table
 from notify_pipeline.commands.console import CONSOLE, failing_clearly, spinner
 from notify_pipeline.commands.stores import lake_of
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.reports import checks, versions
-from notify_pipeline.reports.build import Candidate, LakeKeepsChangingError, build_candidate
+from notify_pipeline.reports import checks, verification, versions
+from notify_pipeline.reports.build import LakeKeepsChangingError, build_candidate, publish
 
 app = typer.Typer(no_args_is_help=True, help="The reports.")
 
@@ -43,6 +43,27 @@ def rebuild() -> None:
     _publish(full=True)
 
 
+@app.command()
+@failing_clearly(*_EXPECTED)
+def verify() -> None:
+    """Compute everything from the lake and compare it with what is published and what changed since.
+
+    Publishes nothing. Prints the tables that differ, with some of their rows.
+    """
+    settings = Settings()
+    lake = lake_of(settings)
+    with versions.writer(settings.reports), spinner("computing everything"):
+        differing = verification.verify(lake, settings.reports, settings, datetime.now(UTC))
+    if not differing:
+        CONSOLE.print("the reports are what the whole lake says")
+        return
+    table = Table("table", "rows", "examples")
+    for name, difference in differing.items():
+        table.add_row(name, str(difference.rows), "\n".join(difference.examples))
+    CONSOLE.print(table)
+    raise ChecksFailed("the reports are not what the whole lake says: notify reports rebuild makes them so")
+
+
 def _publish(*, full: bool) -> None:
     settings = Settings()
     lake = lake_of(settings)
@@ -55,17 +76,15 @@ def _publish(*, full: bool) -> None:
         if not all(result.passed for result in results):
             candidate.discard()
             raise ChecksFailed("checks failed; the current version stays")
-        _make_current(candidate, settings)
-
-
-def _make_current(candidate: Candidate, settings: Settings) -> None:
-    if not candidate.is_changed:
-        candidate.discard()
-        CONSOLE.print("nothing changed; the current version stays")
-        return
-    now, keep = datetime.now(UTC), settings.report_versions_kept
-    version = versions.publish(settings.reports, candidate.path, candidate.number, now, keep, candidate.source)
-    CONSOLE.print(f"version {version.number} is current: {version.path}", soft_wrap=True)
+        if not candidate.is_changed:
+            candidate.discard()
+            CONSOLE.print("nothing changed; the current version stays")
+            return
+        version = publish(candidate, settings, datetime.now(UTC))
+        CONSOLE.print(
+            f"version {version.number} is current; of {len(version.segments)} days {len(candidate.changed)} are new",
+            soft_wrap=True,
+        )
 
 
 def _table(results: list[checks.CheckResult]) -> Table:

@@ -73,7 +73,7 @@ class Analysis:
             reader = ReportReader(self._settings.reports, self._memory, self._settings.duckdb_threads)
             opening.callback(reader.close)
             self.version = reader.version(self._as_of)
-            cursor = opening.enter_context(reader.cursor(*self._range, as_of=self._as_of))
+            cursor = opening.enter_context(reader.cursor(*self._range, as_of=self._as_of, described=True))
             if cursor is None:
                 cursor = database.connect(self._memory, self._settings.duckdb_threads)
                 opening.callback(cursor.close)

@@ -1,37 +1,32 @@
-"""Builds the next report version as a candidate: a copy of the last one, with what changed computed anew.
+"""Builds the next report version as a candidate: what changed in the lake is computed anew, all else is shared.
 
-Belongs here: deciding between copy and rebuild, running the models, comparing two databases. Does not belong here:
-checks (``checks``), making it current (``versions``), SQL (``sql/*.sql``).
+Belongs here: whether to build, from what, and a candidate's way to being current. Does not belong here: computing
+(``fold``), checks (``checks``), the folder's layout (``versions``), SQL (``sql/*.sql``).
 """
 
 import hashlib
 import shutil
+import sqlite3
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
-from notify_pipeline.core.lake import Lake, LakeFile
+from notify_pipeline.core import log_watermark
+from notify_pipeline.core.ids import from_micros
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.sql import sql_text
-from notify_pipeline.reports import database
-from notify_pipeline.reports.lake_files import Changes, index_changes, listing, load_stage
-from notify_pipeline.reports.versions import Version, building, current
+from notify_pipeline.reports import database, frozen, state, versions
+from notify_pipeline.reports.fold import Changes, Fold, Folded
+from notify_pipeline.reports.lake_diff import OF_NOTIFICATIONS, Diff, difference
+from notify_pipeline.reports.manifests import Build, Segment, Version
+from notify_pipeline.reports.state import State
 
-FACTS: Final = (
-    "notifications",
-    "platform_reports",
-    "timeline",
-    "failures",
-    "actions",
-    "consumed",
-    "latencies",
-    "calls",
-    "foreign_beacons",
-)
 # A compaction may remove a file between listing and reading it. It does so once per file, so the next try sees a
 # settled lake, unless compactions follow each other without pause.
 _TRIES: Final = 5
@@ -46,24 +41,42 @@ class Candidate:
     """A version to be.
 
     Attributes:
-        path: The database file; it belongs to the caller, to publish or to remove.
-        number: The version number it will have.
-        based_on: The version that it was copied from; None for a full rebuild.
+        root: The reports root that it is for.
+        folder: What it has of its own; belongs to the caller, to publish or to discard.
+        version: Its manifest to be.
+        based_on: The version that it shares what did not change with; None for a full rebuild.
         changes: Lake files and notifications that changed.
         is_changed: Whether it says anything that the current version does not.
-        source: The lake as it was listed (``source_token``); to be published with it.
+        changed: Those of its segments that are new.
+        fresh_state: What the builder is to remember from now on, if that is not what it remembers and some changes.
     """
 
-    path: Path
-    number: int
+    root: Path
+    folder: Path
+    version: Version
     based_on: int | None
     changes: Changes
     is_changed: bool
-    source: str
+    changed: tuple[Segment, ...]
+    fresh_state: Path | None
+
+    @property
+    def number(self) -> int:
+        """The version number it will have."""
+        return self.version.number
+
+    @property
+    def delta(self) -> Path:
+        """What changes in the builder's memory once it is published."""
+        return self.folder / state.DELTA
+
+    def path_of(self, segment: Segment) -> Path:
+        """Return where a segment's file lies."""
+        return (self.folder if segment in self.changed else self.root) / segment.file
 
     def discard(self) -> None:
-        """Remove the file, if it is still there."""
-        self.path.unlink(missing_ok=True)
+        """Remove what it has of its own, if that is still there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def build_candidate(
@@ -71,14 +84,14 @@ def build_candidate(
 ) -> Candidate:
     """Build the next version.
 
-    Only one process may do this for a reports root at a time (``publish.writer``).
+    Only one process may do this for a reports root at a time (``versions.writer``).
 
     Args:
         lake: The lake.
         reports_root: Where versions lie.
         settings: Limits and the settling time.
         now: The present.
-        full: Compute everything from the lake, whatever the last version says.
+        full: Compute everything from the lake, whatever the last version says; but for what is frozen.
 
     Returns:
         The candidate, perhaps unchanged.
@@ -87,15 +100,14 @@ def build_candidate(
         LakeKeepsChangingError: Files kept going away while they were read.
         duckdb.OutOfMemoryException: ``duckdb_memory`` does not suffice.
     """
-    base = current(reports_root)
-    folder = building(reports_root)
 
     def build(memory: str) -> Candidate:
-        path = folder / f"{uuid.uuid4().hex}.duckdb"
+        folder = versions.building(reports_root) / uuid.uuid4().hex
+        folder.mkdir()
         try:
-            return _build(lake, path, base, settings, now, memory, full=full)
+            return _build(lake, reports_root, folder, settings, now, memory, full=full)
         except BaseException:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
 
     error: Exception | None = None
@@ -107,90 +119,123 @@ def build_candidate(
     raise LakeKeepsChangingError(f"gave up after {_TRIES} tries; the last: {error}") from error
 
 
+def publish(candidate: Candidate, settings: Settings, now: datetime) -> Version:
+    """Make a candidate the current version, prune old ones, and remember what was folded.
+
+    Args:
+        candidate: As built, checked, and changed; it is used up.
+        settings: How many versions are kept.
+        now: Stored as the moment of publishing.
+
+    Raises:
+        StaleCandidateError: Another version came first; the candidate stays as it is.
+    """
+    version = versions.publish(
+        candidate.root,
+        candidate.version.published(now),
+        candidate.folder,
+        settings.report_versions_kept,
+        settings.report_version_days,
+    )
+    state.keep(candidate.root, candidate.fresh_state, candidate.delta)
+    candidate.discard()
+    return version
+
+
 def is_stale(lake: Lake, reports_root: Path, settings: Settings) -> bool:
-    """Tell whether a build would change anything. Lists the lake, opens no file of it, and needs no DuckDB."""
-    base = current(reports_root)
-    return base is None or base.source != source_token(listing(lake), settings)
+    """Tell whether a build would change anything. Looks at the lake's folders, opens no file of it, needs no DuckDB.
+
+    Registrations do not count: they come all the time, and what they change is a matter of days. The next build has
+    them.
+    """
+    base = versions.current(reports_root)
+    if base is None or base.build is None or base.source != source_token(settings):
+        return True
+    path = state.state_path(reports_root)
+    if state.meta_of(path) != _meta(base.number):
+        return True
+    if not base.is_settled and _is_beyond(log_watermark.read(lake), base.build):
+        return True
+    with state.opened(path) as remembered:
+        return bool(difference(lake, remembered, [table.name for table in OF_NOTIFICATIONS]))
 
 
-def source_token(files: dict[str, list[LakeFile]], settings: Settings) -> str:
-    """Return a digest of everything that a report database follows from: the lake's files, models and settings."""
-    state = hashlib.sha256(f"{database.model_version()}\0{settings.settle_hours}\n".encode())
-    for found in files.values():
-        for file in found:
-            state.update(f"{file.path}\0{file.etag}\n".encode())
-    return state.hexdigest()
+def source_token(settings: Settings) -> str:
+    """Return a digest of everything beside the lake that a version follows from: models and settings."""
+    return hashlib.sha256(f"{database.model_version()}\0{settings.settle_hours}".encode()).hexdigest()
 
 
-def compare(a: Path, b: Path) -> dict[str, int]:
-    """Return by table how many rows one of two report databases has and the other lacks; empty when they are equal."""
-    connection = database.connect("1GB", 2)
-    try:
-        with (
-            database.attached(connection, a, name="a", read_only=True),
-            database.attached(connection, b, name="b", read_only=True),
-        ):
-            found = {table: _differing(connection, table) for table in FACTS}
-    finally:
-        connection.close()
-    return {table: rows for table, rows in found.items() if rows}
+def _meta(number: int) -> dict[str, str]:
+    return {"version": str(number), "models": database.model_version()}
+
+
+def _is_beyond(mark: datetime | None, build: Build) -> bool:
+    return mark is not None and (build.received_through is None or mark > build.received_through)
 
 
 def _build(
-    lake: Lake, path: Path, last: Version | None, settings: Settings, now: datetime, memory: str, *, full: bool
+    lake: Lake, root: Path, folder: Path, settings: Settings, now: datetime, memory: str, *, full: bool
 ) -> Candidate:
-    files = listing(lake)
-    source = source_token(files, settings)
-    connection = database.connect(memory, settings.duckdb_threads, path.parent / "spill")
+    last = versions.current(root)
+    source = source_token(settings)
+    path = state.state_path(root)
+    models = state.meta_of(path).get("models")
+    base = None if full or last is None or last.build is None or models != database.model_version() else last
+    with _remembered(path if base else None, folder) as remembered:
+        mark = log_watermark.read(lake)  # before the listing: all that it speaks of is there
+        diff = difference(lake, remembered)
+        day = frozen.before(root)  # after the listing: nothing that was frozen is missing without being known as such
+        fold = Fold(lake, root, folder, remembered, diff, last, day, is_full=base is None)
+        number = 1 if last is None else last.number + 1
+        folded = fold.run(memory, settings.duckdb_threads, _meta(number))
+        build = _signed(number, folded, remembered, diff, mark, settings, now)
+    is_changed = (
+        base is None
+        or base.build is None
+        or base.source != source
+        or bool(diff)
+        or (not base.is_settled and _is_beyond(mark, base.build))
+    )
+    return Candidate(
+        root,
+        folder,
+        Version(number, now, source, build, folded.segments, day),
+        None if base is None else base.number,
+        folded.changes,
+        is_changed,
+        folded.changed,
+        None if base else folder / state.FILE,
+    )
+
+
+@contextmanager
+def _remembered(path: Path | None, folder: Path) -> Iterator[State]:
+    """Open what is remembered; None: begin anew, in the candidate's folder."""
+    if path is None:
+        path = folder / state.FILE
+        with state.made(path, "state.sql"):
+            pass
     try:
-        base = None if full or last is None or not _same_models(connection, last.path) else last
-        if base is not None:
-            shutil.copyfile(base.path, path)
-        with database.attached(connection, path):
-            changes = index_changes(connection, lake, files)
-            if changes.affected:
-                load_stage(connection, lake)
-                for name in database.MODELS:
-                    connection.execute(sql_text(__file__, name))
-            number = 1 if last is None else last.number + 1
-            is_changed = base is None or base.source != source or changes.any
-            if is_changed:
-                _sign(connection, number, changes, settings, now)
-        return Candidate(path, number, None if base is None else base.number, changes, is_changed, source)
-    finally:
-        connection.close()
+        with state.opened(path) as found:
+            yield found
+    except sqlite3.DatabaseError as error:
+        raise RuntimeError(f"{path} cannot be read ({error}): remove it, and everything is computed anew") from error
 
 
-def _same_models(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    with database.attached(connection, path, name="base", read_only=True):
-        row = database.first_row(connection, "SELECT value FROM base.internal.meta WHERE name = 'models'")
-    return row is not None and row[0] == database.model_version()
-
-
-def _sign(
-    connection: duckdb.DuckDBPyConnection, number: int, changes: Changes, settings: Settings, now: datetime
-) -> None:
-    connection.execute("DELETE FROM report.internal.meta")
-    connection.execute("INSERT INTO report.internal.meta VALUES ('models', ?)", [database.model_version()])
-    connection.execute("DELETE FROM report.main.build")
-    connection.execute(
-        "INSERT INTO report.main.build SELECT $number, $now, f.through, f.through - to_microseconds($settle_us),"
-        " f.files, $affected, b.deliveries, b.hits FROM (SELECT max(through) AS through, count(*) AS files FROM"
-        " report.internal.files) AS f, (SELECT coalesce(sum(deliveries), 0)::BIGINT AS deliveries,"
-        " coalesce(sum(hits), 0)::BIGINT AS hits FROM report.facts.foreign_beacons) AS b",
-        {
-            "number": number,
-            "now": now,
-            "settle_us": int(settings.settle_hours * 3_600_000_000),
-            "affected": changes.affected,
-        },
+def _signed(
+    number: int, folded: Folded, remembered: State, diff: Diff, mark: datetime | None, settings: Settings, now: datetime
+) -> Build:
+    removed = [file_id for _, file_id in diff.removed]
+    beacon_us = remembered.through_us(removed)
+    moments = [folded.through, None if beacon_us is None else from_micros(beacon_us), mark]
+    through = max((moment for moment in moments if moment is not None), default=None)
+    return Build(
+        number,
+        now,
+        through,
+        None if through is None else through - timedelta(hours=settings.settle_hours),
+        remembered.count_files() - len(removed) + len(diff.added),
+        folded.changes.affected,
+        sum(segment.foreign_deliveries for segment in folded.segments),
+        sum(segment.foreign_hits for segment in folded.segments),
     )
-
-
-def _differing(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    row = database.first_row(
-        connection,
-        f"SELECT (SELECT count(*) FROM (FROM a.facts.{table} EXCEPT ALL FROM b.facts.{table}))"  # noqa: S608
-        f" + (SELECT count(*) FROM (FROM b.facts.{table} EXCEPT ALL FROM a.facts.{table}))",
-    )
-    return int(row[0]) if row else 0

@@ -22,9 +22,12 @@ log = logging.getLogger(__name__)
 
 # DuckDB 1.5 reads what this writes.
 STORAGE_VERSION: Final = "v1.5.0"
-# A day's list, or one notification's platforms, are found by row groups' ranges of accepted_at: with DuckDB's 122,880
-# rows a group, such a query reads three to five times longer; with 8,192 the file grows by a fifth.
+# One notification's platforms, or an hour of a large day, are found by row groups' ranges of accepted_at: with DuckDB's
+# 122,880 rows a group, such a query reads three to five times longer; with 8,192 the file grows by a fifth.
 ROW_GROUP_SIZE: Final = 16_384
+# DuckDB's smallest: a day with few notifications takes some ten blocks, whatever their size (the default: 256 KiB).
+BLOCK_SIZE: Final = 16_384
+OPTIONS: Final = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}, BLOCK_SIZE {BLOCK_SIZE}"
 # What computes the facts, in this order.
 MODELS: Final = ("stage.sql", "facts.sql", "latencies.sql", "calls.sql")
 _FILES: Final = ("schema.sql", "views.sql", *MODELS)
@@ -33,6 +36,17 @@ _FILES: Final = ("schema.sql", "views.sql", *MODELS)
 def model_version() -> str:
     """Return a digest of all models: what other models have computed is computed again."""
     return hashlib.sha256("\0".join(sql_text(__file__, name) for name in _FILES).encode()).hexdigest()[:16]
+
+
+def schema_digest() -> str:
+    """Return a digest of the tables' definitions."""
+    return hashlib.sha256(sql_text(__file__, "schema.sql").encode()).hexdigest()[:16]
+
+
+def run_models(connection: duckdb.DuckDBPyConnection) -> None:
+    """Compute the facts of what is in the stage tables into ``report``."""
+    for name in MODELS:
+        connection.execute(sql_text(__file__, name))
 
 
 def connect(memory: str, threads: int, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -87,7 +101,7 @@ def attached(
         read_only: Open an existing file for reading.
     """
     is_new = not path.exists()
-    options = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}"
+    options = "READ_ONLY" if read_only else OPTIONS
     connection.execute(f"ATTACH {quoted(str(path))} AS {name} ({options})")
     try:
         if is_new and not read_only:

@@ -1,15 +1,14 @@
-"""Which lake files are new, changed or gone since a report version, and their rows for the notifications concerned.
+"""What lake files tell of, and their rows for the notifications concerned: the stage tables that models read.
 
-Belongs here: the file index inside the report database, and loading the stage tables. Does not belong here: what is
+Belongs here: reading lake files into DuckDB. Does not belong here: which files (``lake_diff``, ``state``), what is
 computed from them (``sql/*.sql``).
 
 DuckDB reads local files; those of a lake on S3 are fetched into a temporary folder first, only the ones needed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
@@ -17,11 +16,10 @@ from typing import Final, TypeVar
 import duckdb
 
 from notify_pipeline.core.lake import Lake, LakeFile
-from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS, LakeTable
+from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REGISTRATIONS, REQUESTS, LakeTable
 from notify_pipeline.core.vocabulary import FINAL_STATES, REPORTING_CHANNELS, Outcome
-from notify_pipeline.reports.database import first_row
+from notify_pipeline.reports.lake_diff import SOURCES
 
-SOURCES: Final = (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)
 # The names of a send's actions (buttons), those of an override among them. Few sends have any, and only their bodies
 # are taken apart.
 _ACTIONS: Final = (
@@ -44,12 +42,13 @@ _COLUMNS: Final = {
         " provider_code::stage.word AS provider_code"
     ),
     RECEIPTS.name: 'notification_id, delivery_id, event, action, "at"',
+    REGISTRATIONS.name: "*",
 }
-# Files that were written before there were revisions, domains and actions lack these columns.
+# Files that were written before there were revisions, domains, actions and previous ops lack these columns.
 _GROWN_ROWS: Final = (
     "(FROM empty_rows UNION ALL BY NAME FROM read_parquet($files, union_by_name = true, hive_partitioning = false))"
 )
-_ROWS: Final = {REQUESTS.name: _GROWN_ROWS, RECEIPTS.name: _GROWN_ROWS}
+_ROWS: Final = {table.name: _GROWN_ROWS for table in (REQUESTS, RECEIPTS, REGISTRATIONS)}
 _ANY_ROWS: Final = "read_parquet($files, hive_partitioning = false)"
 # An edited request has a row for each revision (null for the first), and the newest says what was sent.
 _NEWEST: Final = (
@@ -77,93 +76,40 @@ _FETCHERS: Final = 8
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a diff found."""
+def read_keys(connection: duckdb.DuckDBPyConnection, lake: Lake, added: Sequence[tuple[str, LakeFile]]) -> None:
+    """Read what new files tell of into ``stage.contents`` (file_no, lake_table, key), and beacons' ends.
 
-    added: int
-    removed: int
-    affected: int
-
-    @property
-    def any(self) -> bool:
-        """True when the lake is not what the facts were made of."""
-        return bool(self.added or self.removed)
-
-
-def listing(lake: Lake) -> dict[str, list[LakeFile]]:
-    """Return the files that reports are made of, by table."""
-    return {table.name: lake.list(table.name) for table in SOURCES}
-
-
-def index_changes(connection: duckdb.DuckDBPyConnection, lake: Lake, files: dict[str, list[LakeFile]]) -> Changes:
-    """Bring the file index up to date and put the notifications concerned into ``stage.affected``.
-
-    Args:
-        connection: With the report database attached as ``report``.
-        lake: The lake.
-        files: Its listing.
+    ``stage.added`` (file_no, lake_table, path, etag, through) has the files. A key is a notification's id; of
+    registrations it is a day.
 
     Raises:
         FileNotFoundError, duckdb.IOException: A file went away while it was read, as in a compaction: list again.
     """
-    _put_listing(connection, files)
+    connection.execute("CREATE SCHEMA IF NOT EXISTS stage")
     connection.execute(
-        "CREATE OR REPLACE TABLE stage.removed AS SELECT f.file_id FROM report.internal.files AS f"
-        " ANTI JOIN stage.listing AS l USING (lake_table, path, etag)"
+        "CREATE OR REPLACE TABLE stage.added"
+        " (file_no BIGINT, lake_table VARCHAR, path VARCHAR, etag VARCHAR, through TIMESTAMPTZ)"
     )
-    connection.execute(
-        "CREATE OR REPLACE TABLE stage.added AS"
-        " SELECT (SELECT coalesce(max(file_id), 0) FROM report.internal.files) + row_number() OVER () AS file_id, l.*"
-        " FROM stage.listing AS l ANTI JOIN report.internal.files AS f USING (lake_table, path, etag)"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TABLE stage.affected AS SELECT DISTINCT notification_id FROM"
-        " report.internal.file_notifications SEMI JOIN stage.removed USING (file_id)"
-    )
+    connection.execute("CREATE OR REPLACE TABLE stage.contents (file_no BIGINT, lake_table VARCHAR, key VARCHAR)")
     for table in SOURCES:
-        _index(connection, lake, table)
-    for name in ("file_notifications", "files"):
-        connection.execute(
-            f"DELETE FROM report.internal.{name} WHERE file_id IN (SELECT file_id FROM stage.removed)"  # noqa: S608
-        )
-    connection.execute(
-        "INSERT INTO stage.affected SELECT DISTINCT notification_id FROM report.internal.file_notifications"
-        " SEMI JOIN stage.added USING (file_id) ANTI JOIN stage.affected USING (notification_id)"
-    )
-    return Changes(*(_count(connection, f"stage.{name}") for name in ("added", "removed", "affected")))
+        mine = [(number, file) for number, (name, file) in enumerate(added, 1) if name == table.name]
+        for batch in _batches(mine):
+            _read_keys(connection, lake, table, batch)
 
 
-def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Fill the stage tables with the rows of the affected notifications.
+def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake, paths: Mapping[str, Sequence[str]]) -> None:
+    """Fill the stage tables with rows of ``stage.affected`` (notification_id) and ``stage.affected_days`` (day).
+
+    Args:
+        connection: With those two tables.
+        lake: The lake.
+        paths: The files to look into, by table.
 
     Raises:
-        FileNotFoundError, duckdb.IOException: As for ``index_changes``.
+        FileNotFoundError, duckdb.IOException: As for ``read_keys``.
     """
     for table in SOURCES:
-        columns, which = _COLUMNS[table.name], "SEMI JOIN stage.affected USING (notification_id)"
-        if table is ATTEMPTS:
-            connection.execute(_NUMBERED)
-            _load_words(connection, lake)
-            columns, which = f"notification, {columns}", "JOIN stage.numbered USING (tenant, notification_id)"
-        connection.register("empty_rows", table.schema.empty_table())
-        connection.execute(
-            f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT {columns} FROM empty_rows {which}"  # noqa: S608
-        )
-        for batch in _batches(_paths(connection, table)):
-            with local_files(lake, batch) as files:
-                connection.execute(
-                    f"INSERT INTO stage.{table.name} SELECT {columns} FROM"  # noqa: S608 - constants above
-                    f" {_ROWS.get(table.name, _ANY_ROWS)} {which}",
-                    {"files": files},
-                )
-        connection.unregister("empty_rows")
-        if table not in (ATTEMPTS, RECEIPTS):
-            connection.execute(
-                f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT DISTINCT * FROM stage.{table.name}"  # noqa: S608
-            )
-        if table is REQUESTS:
-            connection.execute(_NEWEST)
+        _load(connection, lake, table, sorted(paths.get(table.name, ())))
     connection.execute(
         "CREATE OR REPLACE TABLE stage.final_states AS SELECT unnest($words) AS state",
         {"words": [str(state) for state in sorted(FINAL_STATES)]},
@@ -174,22 +120,40 @@ def load_stage(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     )
 
 
-def _paths(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> list[str]:
-    """Return the table's files that tell of affected notifications."""
-    paths = connection.execute(
-        "SELECT path FROM report.internal.files WHERE lake_table = ? AND file_id IN (SELECT file_id FROM"
-        " report.internal.file_notifications SEMI JOIN stage.affected USING (notification_id)) ORDER BY path",
-        [table.name],
-    ).fetchall()
-    return [path for (path,) in paths]
+def _load(connection: duckdb.DuckDBPyConnection, lake: Lake, table: LakeTable, paths: Sequence[str]) -> None:
+    columns, which = _COLUMNS[table.name], "SEMI JOIN stage.affected USING (notification_id)"
+    if table is ATTEMPTS:
+        connection.execute(_NUMBERED)
+        _load_words(connection, lake, paths)
+        columns, which = f"notification, {columns}", "JOIN stage.numbered USING (tenant, notification_id)"
+    if table is REGISTRATIONS:
+        which = 'WHERE "at"::DATE IN (SELECT day FROM stage.affected_days)'
+    connection.register("empty_rows", table.schema.empty_table())
+    connection.execute(
+        f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT {columns} FROM empty_rows {which}"  # noqa: S608
+    )
+    for batch in _batches(paths):
+        with local_files(lake, batch) as files:
+            connection.execute(
+                f"INSERT INTO stage.{table.name} SELECT {columns} FROM"  # noqa: S608 - constants above
+                f" {_ROWS.get(table.name, _ANY_ROWS)} {which}",
+                {"files": files},
+            )
+    connection.unregister("empty_rows")
+    if table not in (ATTEMPTS, RECEIPTS):
+        connection.execute(
+            f"CREATE OR REPLACE TABLE stage.{table.name} AS SELECT DISTINCT * FROM stage.{table.name}"  # noqa: S608
+        )
+    if table is REQUESTS:
+        connection.execute(_NEWEST)
 
 
-def _load_words(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+def _load_words(connection: duckdb.DuckDBPyConnection, lake: Lake, paths: Sequence[str]) -> None:
     """Make the type of the words that attempts are made of."""
     connection.register("empty_rows", ATTEMPTS.schema.empty_table())
     connection.execute(f"CREATE OR REPLACE TABLE stage.words AS SELECT {_WORDS} FROM empty_rows")  # noqa: S608
     connection.unregister("empty_rows")
-    for batch in _batches(_paths(connection, ATTEMPTS)):
+    for batch in _batches(paths):
         with local_files(lake, batch) as files:
             connection.execute(
                 f"INSERT INTO stage.words SELECT DISTINCT {_WORDS}"  # noqa: S608 - constants above
@@ -199,49 +163,36 @@ def _load_words(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     connection.execute(_WORD, {"words": [str(word) for word in _MODELS_WORDS]})
 
 
-def _put_listing(connection: duckdb.DuckDBPyConnection, files: dict[str, list[LakeFile]]) -> None:
-    connection.execute("CREATE SCHEMA IF NOT EXISTS stage")
-    connection.execute("CREATE OR REPLACE TABLE stage.listing (lake_table VARCHAR, path VARCHAR, etag VARCHAR)")
-    for name, found in files.items():
-        connection.execute(
-            "INSERT INTO stage.listing SELECT $name, unnest($paths), unnest($etags)",
-            {"name": name, "paths": [f.path for f in found], "etags": [f.etag for f in found]},
-        )
-
-
-def _index(connection: duckdb.DuckDBPyConnection, lake: Lake, table: LakeTable) -> None:
-    """Read which notifications each new file of a table tells of."""
-    added = connection.execute(
-        "SELECT file_id, path, etag FROM stage.added WHERE lake_table = ? ORDER BY file_id", [table.name]
-    ).fetchall()
+def _read_keys(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, table: LakeTable, batch: Sequence[tuple[int, LakeFile]]
+) -> None:
     through = 'max("at")' if table is RECEIPTS else "NULL"
-    for batch in _batches(added):
-        with local_files(lake, [path for _, path, _ in batch]) as files:
-            connection.execute(
-                "CREATE OR REPLACE TEMP TABLE opened AS SELECT unnest($ids) AS file_id, unnest($files) AS filename,"
-                " unnest($paths) AS path, unnest($etags) AS etag",
-                {
-                    "ids": [file_id for file_id, _, _ in batch],
-                    "files": files,
-                    "paths": [path for _, path, _ in batch],
-                    "etags": [etag for _, _, etag in batch],
-                },
-            )
-            connection.execute(
-                "CREATE OR REPLACE TEMP TABLE contents AS SELECT o.file_id, r.notification_id,"  # noqa: S608
-                f" {through} AS through FROM read_parquet($files, filename = true, hive_partitioning = false) AS r"
-                " JOIN opened AS o USING (filename) GROUP BY ALL",
-                {"files": files},
-            )
+    key = '"at"::DATE::VARCHAR' if table is REGISTRATIONS else "notification_id"
+    with local_files(lake, [file.path for _, file in batch]) as files:
         connection.execute(
-            "INSERT INTO report.internal.file_notifications"
-            " SELECT file_id, notification_id FROM contents WHERE notification_id IS NOT NULL"
+            "CREATE OR REPLACE TEMP TABLE opened AS SELECT unnest($numbers) AS file_no, unnest($files) AS filename,"
+            " unnest($paths) AS path, unnest($etags) AS etag",
+            {
+                "numbers": [number for number, _ in batch],
+                "files": files,
+                "paths": [file.path for _, file in batch],
+                "etags": [file.etag for _, file in batch],
+            },
         )
         connection.execute(
-            "INSERT INTO report.internal.files SELECT o.file_id, ?, o.path, o.etag, max(c.through)"
-            " FROM opened AS o LEFT JOIN contents AS c USING (file_id) GROUP BY ALL",
-            [table.name],
+            f"CREATE OR REPLACE TEMP TABLE found AS SELECT o.file_no, {key} AS key,"  # noqa: S608 - constants above
+            f" {through} AS through FROM read_parquet($files, filename = true, hive_partitioning = false)"
+            " JOIN opened AS o USING (filename) GROUP BY ALL",
+            {"files": files},
         )
+    connection.execute(
+        "INSERT INTO stage.contents SELECT file_no, ?, key FROM found WHERE key IS NOT NULL", [table.name]
+    )
+    connection.execute(
+        "INSERT INTO stage.added SELECT o.file_no, ?, o.path, o.etag, max(f.through)"
+        " FROM opened AS o LEFT JOIN found AS f USING (file_no) GROUP BY ALL",
+        [table.name],
+    )
 
 
 @contextmanager
@@ -263,8 +214,3 @@ def local_files(lake: Lake, paths: Sequence[str]) -> Iterator[list[str]]:
 
 def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
     return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
-
-
-def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    row = first_row(connection, f"SELECT count(*) FROM {table}")  # noqa: S608 - our own table names
-    return int(row[0]) if row else 0

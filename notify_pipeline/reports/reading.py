@@ -160,7 +160,13 @@ class ReportReader:
 
     @contextmanager
     def cursor(
-        self, since: datetime | None = None, until: datetime | None = None, *, as_of: datetime | None = None
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        as_of: datetime | None = None,
+        by_activity: bool = False,
+        described: bool = False,
     ) -> Iterator[duckdb.DuckDBPyConnection | None]:
         """Yield a cursor on a version, which stays that version until the block ends; None before the first.
 
@@ -168,15 +174,17 @@ class ReportReader:
         more: a query states its range again.
 
         Args:
-            since: The range's beginning, of acceptance; None: from the first on.
+            since: The range's beginning, of acceptance by the API; None: from the first on.
             until: Its end, exclusive; None: to the last.
             as_of: See ``version``.
+            by_activity: The range is one of attempts and providers' words: at least those are there, and beacons of
+                such deliveries, whenever the API accepted their notifications.
+            described: Give views and columns the comments that tell people what is in them.
 
         Raises:
             VersionGoneError: See ``version``.
         """
-        del since, until  # a version is one file still
-        with self._versions.cursor(as_of) as cursor:
+        with self._versions.cursor(since, until, as_of, by_activity=by_activity, described=described) as cursor:
             yield cursor
 
     @contextmanager
@@ -193,8 +201,7 @@ class ReportReader:
         Raises:
             VersionGoneError: See ``version``.
         """
-        del tenant, notification_id  # as above
-        with self.cursor(as_of=as_of) as cursor:
+        with self._versions.cursor_of(tenant, notification_id, as_of) as cursor:
             yield cursor
 
 

@@ -142,7 +142,7 @@ def stats(
 def consumed(reader: ReportReader, tenant: str, domain: str, since: datetime, until: datetime) -> Consumed:
     """Return how many deliveries of a domain's messages providers accepted in a range of whole seconds."""
     wanted = {"tenant": tenant, "domain": domain, "since": since, "until": until}
-    with reader.cursor() as cursor:
+    with reader.cursor(since, until, by_activity=True) as cursor:
         rows = None if cursor is None else _rows(cursor, "domain_consumed.sql", wanted)
     if not rows:
         return Consumed(0, None)

@@ -1,22 +1,37 @@
 """Report versions, attached for reading.
 
-Belongs here: attaching versions read-only, moving on when the pointer changes, letting go of them. Does not belong
-here: queries (``reading``, ``reading_*``), publishing (``versions``).
+Belongs here: which segments a question needs, attaching them read-only, letting go of them. Does not belong here:
+queries (``reading``, ``reading_*``), publishing (``versions``).
 
-Each version is attached under a name of its own to one in-memory database. A query holds the version it began with; one
-that is not the current one is detached when its last query has ended. Cursors are per query, so threads do not meet.
+Segments are attached to one in-memory database when a question needs them first. Views over a version's segments are
+made once for each set of them that is asked for. What a cursor reads from stays attached until it is closed; beyond
+that, the sets that were used last stay, so many that their files do not exceed a number. Cursors are per query, so
+threads do not meet.
 """
 
+import resource
 import threading
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
-from notify_pipeline.reports.versions import Version, at, current
+from notify_pipeline.reports.composed import attach_empty, compose, describe
+from notify_pipeline.reports.manifests import Segment, Version
+from notify_pipeline.reports.reading_hashes import Hashes
+from notify_pipeline.reports.versions import at, current
+
+# Segments that stay attached without being used, each a file descriptor and some tens of kilobytes; and sets of them.
+_IDLE_FILES: Final = 512
+_IDLE_SETS: Final = 128
+# A range of years attaches as many files as it has days; a process is usually given 1,024 descriptors.
+_DESCRIPTORS: Final = 16_384
+_TICK: Final = timedelta(microseconds=1)
 
 
 class VersionGoneError(LookupError):
@@ -25,8 +40,22 @@ class VersionGoneError(LookupError):
 
 @dataclass
 class _Attached:
-    version: Version
+    """A segment: attached once ``name`` is in use, by so many sets."""
+
     name: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    is_attached: bool = False
+    users: int = 0
+
+
+@dataclass
+class _Set:
+    """Views over some segments of a version, used by so many cursors."""
+
+    name: str
+    segments: Sequence[Segment]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    is_made: bool = False
     users: int = 0
 
 
@@ -36,8 +65,11 @@ class Versions:
     def __init__(self, root: Path, memory_limit: str, threads: int) -> None:
         """Open nothing yet: the first query attaches. Limits are DuckDB's for this process."""
         self._root = root
+        self._hashes = Hashes(root)
         self._lock = threading.Lock()
-        self._attached: dict[int, _Attached] = {}
+        self._names = 0
+        self._files: dict[str, _Attached] = {}
+        self._sets: OrderedDict[tuple[int, tuple[str, ...]], _Set] = OrderedDict()  # those used last come last
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": threads,
@@ -46,6 +78,8 @@ class Versions:
         }
         self._db = duckdb.connect(":memory:", config=config)
         self._db.execute("SET TimeZone = 'UTC'")
+        self._facts = attach_empty(self._db)
+        _allow_descriptors()
 
     def close(self) -> None:
         """Release every version."""
@@ -66,62 +100,158 @@ class Versions:
         return found
 
     @contextmanager
-    def cursor(self, as_of: datetime | None) -> Iterator[duckdb.DuckDBPyConnection | None]:
-        """Yield a cursor on a version, which stays that version until the block ends; None before the first.
+    def cursor(
+        self,
+        since: datetime | None,
+        until: datetime | None,
+        as_of: datetime | None,
+        *,
+        by_activity: bool = False,
+        described: bool = False,
+    ) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Yield a cursor on a version's rows of a range; None before the first. See ``ReportReader.cursor``.
 
         Raises:
             VersionGoneError: See ``find``.
         """
-        attached = self._take(as_of)
-        if attached is None:
+        with self._cursor(as_of, lambda version: _within(version, since, until, by_activity=by_activity)) as cursor:
+            if cursor is not None and described:
+                describe(cursor)
+            yield cursor
+
+    @contextmanager
+    def cursor_of(
+        self, tenant: str, notification_id: str, as_of: datetime | None
+    ) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Yield a cursor on a version's rows of a notification; None before the first.
+
+        Raises:
+            VersionGoneError: See ``find``.
+        """
+        with self._cursor(
+            as_of, lambda version: self._hashes.holding(version.segments, tenant, notification_id)
+        ) as cursor:
+            yield cursor
+
+    @contextmanager
+    def _cursor(
+        self, as_of: datetime | None, choose: Callable[[Version], Sequence[Segment]]
+    ) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        views = self._take(as_of, choose)
+        if views is None:
             yield None
             return
         cursor = self._db.cursor()
         try:
-            cursor.execute(f"USE {attached.name}")
+            cursor.execute(f"USE {views.name}")
             yield cursor
         finally:
             cursor.close()
-            self._give_back(attached)
+            self._give_back(views)
 
-    def _take(self, as_of: datetime | None) -> _Attached | None:
+    def _take(self, as_of: datetime | None, choose: Callable[[Version], Sequence[Segment]]) -> _Set | None:
+        while True:
+            version = self.find(as_of)
+            if version is None:
+                return None
+            try:
+                return self._held(version, choose(version))
+            except (duckdb.IOException, FileNotFoundError):
+                # Pruned since we looked; by now another answers, or none is kept.
+                if self.find(as_of) == version:
+                    raise
+
+    def _held(self, version: Version, segments: Sequence[Segment]) -> _Set:
+        key = (version.number, tuple(segment.file for segment in segments))
         with self._lock:
-            while True:
-                version = self.find(as_of)
-                if version is None:
-                    return None
-                try:
-                    attached = self._attach(version)
-                except duckdb.IOException:
-                    # Pruned since we looked; by now another answers, or none is kept.
-                    if self.find(as_of) == version:
-                        raise
-                    continue
-                attached.users += 1
-                self._release([held for held in self._attached.values() if held.version.number < self._newest])
-                return attached
+            views = self._sets.get(key)
+            if views is None:
+                views = self._sets[key] = _Set(self._name("views"), segments)
+                for segment in segments:
+                    self._files.setdefault(segment.file, _Attached(self._name("segment"))).users += 1
+            self._sets.move_to_end(key)
+            views.users += 1
+        try:
+            with views.lock:
+                if not views.is_made:
+                    self._make(views, version)
+        except BaseException:
+            self._give_back(views, key)
+            raise
+        return views
 
-    @property
-    def _newest(self) -> int:
-        return max(self._attached)
+    def _make(self, views: _Set, version: Version) -> None:
+        """Attach what is missing and make the views: slow for long ranges, and nobody waits but who needs the same."""
+        members = []
+        connection = self._db.cursor()
+        try:
+            for segment in views.segments:
+                attached = self._files[segment.file]
+                with attached.lock:
+                    if not attached.is_attached:
+                        path = str(self._root / segment.file).replace("'", "''")
+                        connection.execute(f"ATTACH '{path}' AS {attached.name} (READ_ONLY)")
+                        attached.is_attached = True
+                members.append((attached.name, segment if segment.name else _looked_into(connection, attached.name)))
+            compose(connection, views.name, self._facts, members, version.build)
+            views.is_made = True
+        finally:
+            connection.close()
 
-    def _attach(self, version: Version) -> _Attached:
-        held = self._attached.get(version.number)
-        if held is None:
-            path = str(version.path).replace("'", "''")
-            held = _Attached(version, f"v{version.number}")
-            self._db.execute(f"ATTACH '{path}' AS {held.name} (READ_ONLY)")
-            self._attached[version.number] = held
-        return held
-
-    def _release(self, candidates: Iterable[_Attached]) -> None:
-        for held in candidates:
-            if held.users == 0:
-                del self._attached[held.version.number]
-                self._db.execute(f"DETACH {held.name}")
-
-    def _give_back(self, attached: _Attached) -> None:
+    def _give_back(self, views: _Set, failed: tuple[int, tuple[str, ...]] | None = None) -> None:
         with self._lock:
+            views.users -= 1
+            if failed is not None and views.users == 0 and not views.is_made and self._sets.get(failed) is views:
+                self._drop(failed)
+            idle = [key for key, each in self._sets.items() if each.users == 0]
+            while idle and (len(self._sets) > _IDLE_SETS or len(self._files) > _IDLE_FILES):
+                self._drop(idle.pop(0))
+
+    def _drop(self, key: tuple[int, tuple[str, ...]]) -> None:
+        """Let go of a set that nobody uses, and of the files that no other set has."""
+        views = self._sets.pop(key)
+        self._db.execute(f"DETACH DATABASE IF EXISTS {views.name}")
+        for segment in views.segments:
+            attached = self._files[segment.file]
             attached.users -= 1
-            if attached.version.number < self._newest:
-                self._release([attached])
+            if attached.users == 0:
+                del self._files[segment.file]
+                if attached.is_attached:
+                    self._db.execute(f"DETACH {attached.name}")
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}_{self._names}"
+
+
+def _within(
+    version: Version, since: datetime | None, until: datetime | None, *, by_activity: bool
+) -> tuple[Segment, ...]:
+    """Return the segments of a range, oldest first."""
+    first = "" if since is None else f"{since.astimezone(UTC):%Y-%m-%d}"
+    last = "9999-12-31" if until is None else f"{until.astimezone(UTC) - _TICK:%Y-%m-%d}"
+
+    def concerns(segment: Segment) -> bool:
+        if not segment.name:
+            return True
+        if by_activity:
+            through = segment.active_through
+            return segment.name <= last and (since is None or (through is not None and through >= since))
+        return first <= segment.name <= last
+
+    return tuple(segment for segment in version.segments if concerns(segment))
+
+
+def _looked_into(connection: duckdb.DuckDBPyConnection, name: str) -> Segment:
+    """Return what can be told of a file from before there were segments."""
+    rows = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'facts'", [name]
+    ).fetchall()
+    return Segment("", "", tables=tuple(table for (table,) in rows))
+
+
+def _allow_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,41 +1,40 @@
-"""Published report versions: immutable files, and the pointer that names the current one.
+"""Published report versions: manifests of immutable segments, and the pointer that names the current one.
 
-Belongs here: the folder's layout, the writer's lock, moving the pointer, keeping and pruning versions. Does not belong
-here: what is in a version (``build``), querying it (``reading``).
+Belongs here: the folder's layout, the writer's lock, moving the pointer, pruning. Does not belong here: what is in a
+version (``build``), which versions are kept (``thinning``), querying (``reading``).
 
-Layout below the reports root: ``versions/<number>.duckdb``, ``current.json``, ``building/`` for what is not published,
-``writer.lock``. A version is never changed after its rename. The pointer is replaced whole, so a reader sees the old or
-the new one.
+Layout below the reports root::
+
+    current.json                          the pointer
+    versions/<number>.json                a version's manifest
+    segments/<day>/<random>.duckdb, .ids  a day's rows; versions share the days that did not change
+    frozen.json                           the day before which nothing is computed anew (``frozen``)
+    builder/                              what the builder remembers (``state``); lags behind the pointer after a crash
+    building/                             what is not published; writer.lock
+
+Manifests and segments are never changed. The pointer is replaced whole, so a reader sees the old or the new version.
 """
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Final
 
 import orjson
 
-_DIGITS = 10
+from notify_pipeline.reports import manifests
+from notify_pipeline.reports.manifests import Segment, Version
+from notify_pipeline.reports.thinning import kept
 
+__all__ = ["Segment", "Version"]
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One published version.
-
-    Attributes:
-        number: Grows by one.
-        path: Its file.
-        published_at: When it became current.
-        source: A token of what it was made from (``build.source_token``).
-    """
-
-    number: int
-    path: Path
-    published_at: datetime
-    source: str = ""
+_DIGITS: Final = 10
+_remembered = lru_cache(maxsize=64)(manifests.load)  # a manifest never changes once the pointer has named it
 
 
 class WriterBusyError(RuntimeError):
@@ -48,18 +47,20 @@ class StaleCandidateError(RuntimeError):
 
 def current(root: Path) -> Version | None:
     """Return what the pointer names, None before anything was published."""
-    try:
-        pointer = orjson.loads((root / "current.json").read_bytes())
-    except FileNotFoundError:
-        return None
-    number = pointer["version"]
-    published_at = datetime.fromisoformat(pointer["published_at"])
-    return Version(number, version_path(root, number), published_at, pointer.get("source", ""))
-
-
-def version_path(root: Path, number: int) -> Path:
-    """Return the file of a version."""
-    return root / "versions" / f"{number:0{_DIGITS}d}.duckdb"
+    while True:
+        pointer = _pointer(root)
+        if pointer is None:
+            return None
+        try:
+            return _remembered(manifest_path(root, pointer["version"]))
+        except FileNotFoundError:
+            # A home that had one file for each version, while the first build with segments is not done.
+            old = Path("versions") / f"{pointer['version']:0{_DIGITS}d}.duckdb"
+            if (root / old).exists():
+                published_at = datetime.fromisoformat(pointer["published_at"])
+                return Version(pointer["version"], published_at, segments=(Segment("", str(old)),))
+            if _pointer(root) == pointer:
+                raise
 
 
 def at(root: Path, moment: datetime) -> Version | None:
@@ -72,15 +73,23 @@ def at(root: Path, moment: datetime) -> Version | None:
     newest = current(root)
     if newest is None or newest.published_at <= moment:
         return newest
-    for number in range(newest.number - 1, 0, -1):
-        path = version_path(root, number)
-        try:
-            published_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)  # published as soon as it was written
-        except FileNotFoundError:
-            return None
-        if published_at <= moment:
-            return Version(number, path, published_at)
-    return None
+    numbers = [number for number in _numbers(root) if number < newest.number]
+    low, high = 0, len(numbers)
+    try:
+        while low < high:  # the first that was published after the moment
+            middle = (low + high) // 2
+            if _remembered(manifest_path(root, numbers[middle])).published_at <= moment:
+                low = middle + 1
+            else:
+                high = middle
+        return _remembered(manifest_path(root, numbers[low - 1])) if low else None
+    except FileNotFoundError:  # pruned meanwhile
+        return at(root, moment)
+
+
+def manifest_path(root: Path, number: int) -> Path:
+    """Return the manifest of a version."""
+    return root / "versions" / f"{number:0{_DIGITS}d}.json"
 
 
 @contextmanager
@@ -99,8 +108,7 @@ def writer(root: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise WriterBusyError(f"another process builds reports in {root}") from None
-        for path in building(root).glob("*.duckdb*"):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(building(root))
         yield
     finally:
         os.close(handle)
@@ -113,51 +121,74 @@ def building(root: Path) -> Path:
     return folder
 
 
-def publish(root: Path, candidate: Path, number: int, now: datetime, keep: int, source: str = "") -> Version:
-    """Make a finished candidate the current version and prune old ones.
-
-    The candidate must be checkpointed, detached and on the same file system. Only one process may publish at a time.
+def publish(root: Path, version: Version, folder: Path, keep: int, keep_days: int) -> Version:
+    """Make a version the current one and prune old ones. Only one process may publish at a time.
 
     Args:
         root: The reports root.
-        candidate: The database file; it is renamed.
-        number: The number it was built to have.
-        now: Stored as the moment of publishing.
-        keep: How many versions to keep, the new one included; at least two, since readers may be on the previous one.
-        source: See ``Version``.
-
-    Returns:
-        The new version.
+        version: With ``published_at`` as it shall be told.
+        folder: Holds those of its segments' files that are new, by their names relative to the root; they are moved.
+        keep: See ``thinning.kept``.
+        keep_days: Likewise.
 
     Raises:
-        StaleCandidateError: Another version came first; the candidate stays where it is.
+        StaleCandidateError: Another version came first.
     """
-    before = current(root)
-    if number != (before.number + 1 if before else 1):
-        raise StaleCandidateError(f"version {number} does not follow {before.number if before else 'nothing'}")
-    path = version_path(root, number)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sync(candidate)
-    # A file of this number that the pointer never named is what a crash before the pointer's move has left.
-    candidate.replace(path)
-    _sync(path.parent)
-    version = Version(number, path, now.astimezone(UTC), source)
-    pointer = root / "current.json"
-    draft = pointer.with_suffix(".tmp")
-    fields = {"version": number, "published_at": version.published_at.isoformat(), "source": source}
-    draft.write_bytes(orjson.dumps(fields))
-    _sync(draft)
-    draft.replace(pointer)
+    before = _pointer(root)
+    if version.number != (before["version"] + 1 if before else 1):
+        raise StaleCandidateError(f"version {version.number} does not follow {before['version'] if before else 'none'}")
+    for new in sorted(folder.glob("segments/*/*")):
+        place = root / new.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sync(new)
+        new.replace(place)
+        _sync(place.parent)
+    (root / "versions").mkdir(exist_ok=True)
     _sync(root)
-    _prune(root, number, max(keep, 2))
+    # A manifest of this number that the pointer never named is what a crash before the pointer's move has left.
+    replace_file(manifest_path(root, version.number), manifests.dump(version))
+    fields = {"version": version.number, "published_at": version.published_at, "source": version.source}
+    replace_file(root / "current.json", orjson.dumps(fields))
+    _prune(root, version.number, keep, keep_days)
     return version
 
 
-def _prune(root: Path, newest: int, keep: int) -> None:
-    for path in (root / "versions").glob("*.duckdb"):
-        if path.stem.isdigit() and int(path.stem) <= newest - keep:
-            # A reader that has it open keeps its data until it closes; nobody opens it anew.
-            path.unlink(missing_ok=True)
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and for good."""
+    draft = path.with_suffix(".tmp")
+    draft.write_bytes(content)
+    _sync(draft)
+    draft.replace(path)
+    _sync(path.parent)
+
+
+def _pointer(root: Path) -> dict[str, Any] | None:
+    try:
+        pointer: dict[str, Any] = orjson.loads((root / "current.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return pointer
+
+
+def _numbers(root: Path) -> list[int]:
+    return sorted(int(path.stem) for path in (root / "versions").glob("*.json") if path.stem.isdigit())
+
+
+def _prune(root: Path, newest: int, keep: int, keep_days: int) -> None:
+    """Remove versions that are not kept, and segments that no kept version names.
+
+    A reader that has a segment open keeps its data until it closes it; nobody opens it anew.
+    """
+    versions = {number: manifests.load(manifest_path(root, number)) for number in _numbers(root) if number <= newest}
+    staying = kept([(number, version.published_at) for number, version in versions.items()], keep, keep_days)
+    for number in versions.keys() - staying:
+        manifest_path(root, number).unlink()
+    for old in (root / "versions").glob("*.duckdb"):  # from before there were segments
+        old.unlink()
+    named = {segment.file for number in staying for segment in versions[number].segments}
+    for path in root.glob("segments/*/*"):
+        if str(path.relative_to(root).with_suffix(".duckdb")) not in named:
+            path.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -19,8 +19,7 @@ from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
 from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
 from notify_pipeline.core.vocabulary import Channel, PolicyKind
-from notify_pipeline.reports.build import build_candidate
-from notify_pipeline.reports.versions import publish
+from notify_pipeline.reports.build import build_candidate, publish
 from tests.ingest_api.conftest import Api, House, change, send
 from tests.ingest_api.test_dead_letters import died
 from tests.reports.worlds import World
@@ -247,7 +246,7 @@ def publish_reports(house: House, owners: Sequence[Owner]) -> None:
     world.put(house.services.lake)
     settings, now = house.services.settings, house.clock() + timedelta(days=1)
     candidate = build_candidate(house.services.lake, settings.reports, settings, now)
-    publish(settings.reports, candidate.path, candidate.number, now, 2, candidate.source)
+    publish(candidate, settings, now)
 
 
 def marks(owners: Sequence[Owner]) -> Iterator[str]:

@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from notify_pipeline.reports.build import build_candidate
-from notify_pipeline.reports.versions import publish
+from notify_pipeline.reports.build import build_candidate, publish
 from tests.ingest_api.conftest import House, fields_of
 from tests.reports.test_domains import DOMAIN, OTHER, accept
 from tests.reports.worlds import START, World, seconds
@@ -65,7 +64,7 @@ def report(house: House) -> None:
     world.put(house.services.lake)
     settings, now = house.services.settings, house.clock() + timedelta(days=3)
     candidate = build_candidate(house.services.lake, settings.reports, settings, now)
-    publish(settings.reports, candidate.path, candidate.number, now, 2, candidate.source)
+    publish(candidate, settings, now)
 
 
 def test_figures_of_a_range_by_period(domain: House) -> None:

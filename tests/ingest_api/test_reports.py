@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from ingest_api.reports.models import ReportPage, ReportShown
-from notify_pipeline.reports.build import build_candidate
-from notify_pipeline.reports.versions import publish
+from notify_pipeline.reports.build import build_candidate, publish
 from tests.ingest_api.conftest import House
 from tests.reports.worlds import World
 
@@ -34,7 +33,7 @@ def published(house: House) -> House:
     settings = house.services.settings
     now = house.clock() + timedelta(days=3)
     candidate = build_candidate(house.services.lake, settings.reports, settings, now)
-    publish(settings.reports, candidate.path, candidate.number, now, 2, candidate.source)
+    publish(candidate, settings, now)
     return house
 
 

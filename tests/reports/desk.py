@@ -7,9 +7,9 @@ from typing import Any
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.reports import checks
-from notify_pipeline.reports.build import Candidate, build_candidate
+from notify_pipeline.reports.build import Candidate, build_candidate, publish
 from notify_pipeline.reports.reading import ReportReader
-from notify_pipeline.reports.versions import publish, writer
+from notify_pipeline.reports.versions import writer
 from tests.reports.worlds import START
 
 NOW = START + timedelta(hours=1)
@@ -34,7 +34,7 @@ class Desk:
             candidate = self.build(full=full)
             results = checks.run(candidate, self.lake, self.settings)
             if candidate.is_changed:
-                publish(self.root, candidate.path, candidate.number, NOW, 10, candidate.source)
+                publish(candidate, self.settings, NOW)
             candidate.discard()
         return results
 

@@ -14,8 +14,10 @@ from notify_pipeline.core.ledger import domain_messages, requests
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.requests import NewRequest, RequestRow
 from notify_pipeline.core.ledger.tables import REQUESTS
+from notify_pipeline.reports import versions
+from notify_pipeline.reports.build import is_stale
 from notify_pipeline.reports.reading_domains import NOTHING, Reported, of_message, of_messages
-from notify_pipeline.reports.versions import current
+from notify_pipeline.reports.versions import current, manifest_path
 from tests.reports.desk import Desk, passed
 from tests.reports.worlds import World, put, seconds
 
@@ -144,19 +146,24 @@ def test_a_version_from_before_domains_serves_until_the_next_which_is_built_whol
     desk.update()
     version = current(desk.root)
     assert version is not None
-    with duckdb.connect(str(version.path)) as connection:
-        for name in ("actions", "consumed"):
-            connection.execute(f"DROP VIEW main.{name}")
-            connection.execute(f"DROP TABLE facts.{name}")
-        connection.execute("DROP INDEX facts.notifications_by_id")
-        connection.execute("ALTER TABLE facts.notifications DROP COLUMN domain")
-        connection.execute("UPDATE internal.meta SET value = 'before' WHERE name = 'models'")
+    # As it was: one file for each version, without what has been added since.
+    path = desk.root / "versions" / "0000000001.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"ATTACH '{desk.root / version.segments[0].file}' AS segment (READ_ONLY)")
+        connection.execute("CREATE SCHEMA facts; CREATE TABLE build AS SELECT 1 AS version, now() AS built_at")
+        connection.execute(
+            "CREATE TABLE facts.notifications AS SELECT * EXCLUDE (domain) FROM segment.facts.notifications"
+        )
+    manifest_path(desk.root, 1).unlink()
+    versions._remembered.cache_clear()
+    assert is_stale(desk.lake, desk.root, desk.settings)
     figures = of_message(desk.reader, one(ledger, "m1"))
     assert figures.reported == Reported(received=1)
     candidate = desk.build()
-    assert candidate.based_on is None
+    assert (candidate.based_on, candidate.number) == (None, 2)
     candidate.discard()
     assert passed(desk.update())
+    assert not path.exists()
     assert desk.query("SELECT count(*) FROM consumed") == [(1,)]
 
 

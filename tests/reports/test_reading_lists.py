@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.reports import reading_details, reading_lists, reading_totals
+from notify_pipeline.reports.build import publish
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_lists import Page, Sort
 from notify_pipeline.reports.reading_rows import COUNTS
-from notify_pipeline.reports.versions import publish, writer
+from notify_pipeline.reports.versions import writer
 from tests.reports.desk import Desk
 from tests.reports.worlds import START, World, seconds
 
@@ -170,7 +171,7 @@ def _publish(desk: Desk) -> None:
     """Publish as of now: lists tell versions by when they were published."""
     with writer(desk.root):
         candidate = desk.build()
-        publish(desk.root, candidate.path, candidate.number, datetime.now(UTC), 10, candidate.source)
+        publish(candidate, desk.settings, datetime.now(UTC))
 
 
 def _rest(desk: Desk, where: ListFilter, first: Page) -> list[dict[str, Any]]:

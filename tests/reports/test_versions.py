@@ -1,29 +1,26 @@
 """Publishing: immutable versions, one writer, and readers that always see a whole version."""
 
-import os
 import subprocess
 import sys
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.reports import versions
+from notify_pipeline.reports.composed import attach_empty
 from notify_pipeline.reports.database import attached, connect
+from notify_pipeline.reports.manifests import Build, Version
 from notify_pipeline.reports.reading import MEASURES, ReportFilter, ReportReader, VersionGoneError
+from notify_pipeline.reports.segments import write_all
 from notify_pipeline.reports.versions import StaleCandidateError, WriterBusyError, current, publish, writer
 from tests.reports.desk import NOW, Desk, passed
 from tests.reports.worlds import World, seconds
 
 # One notification with two platforms whose figures are all the version's number: a torn read would mix two numbers.
 _FILL = """
-DELETE FROM report.facts.notifications;
-DELETE FROM report.facts.platform_reports;
-DELETE FROM report.main.build;
-INSERT INTO report.main.build VALUES ({n}, now(), now(), now(), 0, 0, 0, 0);
 INSERT INTO report.facts.notifications BY NAME
 SELECT 't1' AS tenant, 'n' || i AS notification_id, 'r' AS request_id, 'news' AS type, 'normal' AS priority,
     [] AS topics, [] AS platforms, FALSE AS is_dry_run, TIMESTAMPTZ '2026-11-21 06:00:00Z' AS accepted_at,
@@ -37,15 +34,18 @@ FROM range(20) AS r(i), (VALUES ('ios'), ('android')) AS v(p);
 _COUNTS = [name for name in (*MEASURES, "accepted_by_beacon", "throttled") if not name.endswith(("_at", "_s", "120s"))]
 
 
-def publish_number(root: Path, number: int, keep: int = 5) -> None:
+def publish_number(root: Path, number: int, keep: int = 5, at: datetime = NOW) -> None:
     """Publish a version whose figures are its number."""
-    path = versions.building(root) / f"{number}.duckdb"
+    folder = versions.building(root) / str(number)
+    folder.mkdir(exist_ok=True)
     connection = connect("200MB", 1)
-    with attached(connection, path):
-        zeros = ", ".join(f"{number} AS {name}" for name in _COUNTS)
-        connection.execute(_FILL.format(n=number, zeros=zeros))
+    facts = attach_empty(connection)
+    zeros = ", ".join(f"{number} AS {name}" for name in _COUNTS)
+    connection.execute(_FILL.format(zeros=zeros))
+    segments = write_all(connection, facts, folder)
     connection.close()
-    publish(root, path, number, NOW, keep)
+    build = Build(number, at, at, at, 0, 0, 0, 0)
+    publish(root, Version(number, at, "", build, segments), folder, keep, 0)
 
 
 def whole(reader: ReportReader) -> int:
@@ -108,15 +108,9 @@ def test_no_query_fails_or_is_torn_while_versions_are_published(tmp_path: Path) 
         assert len(numbers) == 80
         assert numbers == sorted(numbers)
         assert len(set(numbers)) > 2
-    databases = reader._versions._db.execute(
-        "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
-    ).fetchall()
     whole(reader)
-    databases = reader._versions._db.execute(
-        "SELECT database_name FROM duckdb_databases() WHERE NOT internal"
-    ).fetchall()
-    assert sorted(name for (name,) in databases) == ["memory", f"v{number}"]
-    assert len(list((tmp_path / "versions").iterdir())) == 5
+    files = [path for path in (tmp_path / "segments").glob("*/*.duckdb")]
+    assert len(files) == len(list((tmp_path / "versions").iterdir())) == 5
 
 
 _ANOTHER_WRITER = """
@@ -140,18 +134,24 @@ def test_only_one_may_write(tmp_path: Path) -> None:
 
 
 def test_a_dead_builders_files_are_removed(tmp_path: Path) -> None:
-    left = versions.building(tmp_path) / "left.duckdb"
+    left = versions.building(tmp_path) / "candidate" / "left.duckdb"
+    left.parent.mkdir()
     left.write_bytes(b"half")
     with writer(tmp_path):
-        assert not left.exists()
+        assert not left.parent.exists()
 
 
 def test_a_version_that_the_pointer_never_named_is_written_again(tmp_path: Path) -> None:
     publish_number(tmp_path, 1)
-    versions.version_path(tmp_path, 2).write_bytes(b"a crash left this")
-    assert current(tmp_path) == versions.Version(1, versions.version_path(tmp_path, 1), NOW)
+    versions.manifest_path(tmp_path, 2).write_bytes(b"a crash left this")
+    left = tmp_path / "segments" / "2026-11-21" / "left.duckdb"
+    left.write_bytes(b"and this")
+    version = current(tmp_path)
+    assert version is not None
+    assert (version.number, version.published_at) == (1, NOW)
     publish_number(tmp_path, 2)
     assert whole(ReportReader(tmp_path)) == 2
+    assert not left.exists()
 
 
 def test_a_candidate_that_was_overtaken_is_refused(tmp_path: Path) -> None:
@@ -199,9 +199,7 @@ def test_pages_filters_and_order(folder_lake: Lake, tmp_path: Path) -> None:
 
 def test_an_earlier_moment_is_answered_by_the_version_of_then(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        publish_number(tmp_path, number, keep=2)
-        path = versions.version_path(tmp_path, number)
-        os.utime(path, (seconds(number).timestamp(),) * 2)
+        publish_number(tmp_path, number, keep=2, at=NOW + timedelta(days=number))
     reader = ReportReader(tmp_path)
 
     def figure(as_of: datetime | None) -> int:
@@ -212,28 +210,28 @@ def test_an_earlier_moment_is_answered_by_the_version_of_then(tmp_path: Path) ->
         return int(listed)
 
     assert figure(None) == 3
-    assert figure(seconds(2.5)) == 2
-    assert figure(NOW) == 3
+    assert figure(NOW + timedelta(days=2.5)) == 2
+    assert figure(NOW + timedelta(days=9)) == 3
     with pytest.raises(VersionGoneError):
-        figure(seconds(1.5))
-    with reader.cursor(as_of=seconds(2)) as held:
+        figure(NOW + timedelta(days=1.5))
+    with reader.cursor(as_of=NOW + timedelta(days=2)) as held:
         assert held is not None
-        publish_number(tmp_path, 4, keep=2)
+        publish_number(tmp_path, 4, keep=2, at=NOW + timedelta(days=4))
         assert figure(None) == 4
         assert held.execute("FROM main.build").fetchall()[0][0] == 2
 
 
 def test_every_table_and_column_that_people_read_is_described(tmp_path: Path) -> None:
     publish_number(tmp_path, 1)
-    version = current(tmp_path)
-    assert version is not None
-    with duckdb.connect(str(version.path), read_only=True) as connection:
-        tables = connection.execute(
-            "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal UNION ALL"
-            " SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main'"
+    with ReportReader(tmp_path).cursor(described=True) as cursor:
+        assert cursor is not None
+        tables = cursor.execute(
+            "SELECT view_name, comment FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal"
+            " AND database_name = current_database() UNION ALL SELECT table_name, comment FROM duckdb_tables()"
+            " WHERE schema_name = 'main' AND database_name = current_database()"
         ).fetchall()
     of_notifications = {"notifications", "platform_reports", "timeline", "failures", "actions", "consumed"}
-    assert {name for name, _ in tables} == of_notifications | {"build"}
+    assert {name for name, _ in tables} >= of_notifications | {"build"}
     assert all(comment for _, comment in tables)
 
 
@@ -242,7 +240,7 @@ def test_the_storage_format_is_the_older_one(tmp_path: Path) -> None:
     connection = connect("100MB", 1)
     version = current(tmp_path)
     assert version is not None
-    with attached(connection, version.path, read_only=True):
+    with attached(connection, tmp_path / version.segments[0].file, read_only=True):
         [(tags,)] = connection.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'report'").fetchall()
     assert "v1.5" in str(tags)
     connection.close()

@@ -212,8 +212,10 @@ GROUP BY ALL
 ORDER BY second_at, r.tenant, r.domain, r.notification_id;
 
 INSERT INTO report.facts.foreign_beacons
-SELECT b.notification_id, count(*), sum(b.lines)::BIGINT
+SELECT b.notification_id, coalesce(min(r.accepted_at), min(b.first_at))::DATE, count(*), sum(b.lines)::BIGINT
 FROM beacons AS b
+LEFT JOIN (SELECT notification_id, min(accepted_at) AS accepted_at FROM stage.requests GROUP BY ALL) AS r
+    USING (notification_id)
 ANTI JOIN (FROM attempts JOIN stage.numbered USING (notification) WHERE is_call) AS a
     USING (notification_id, delivery_id)
 GROUP BY b.notification_id

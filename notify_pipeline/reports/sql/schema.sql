@@ -1,6 +1,6 @@
--- The report database: facts that the models fill, views that people read, and what the builder remembers.
+-- The report database: facts that the models fill. A row belongs to a day: a notification's to that of its acceptance, by
+-- tenant and notification_id; a row that is of no notification has a day of its own.
 CREATE SCHEMA report.facts;
-CREATE SCHEMA report.internal;
 
 CREATE TABLE report.facts.notifications (
     tenant VARCHAR NOT NULL,
@@ -151,24 +151,16 @@ CREATE TABLE report.facts.calls (
     slowest_us BIGINT
 );
 
--- Beacons that belong to no delivery of the notification that they name.
+-- Beacons that belong to no delivery of the notification that they name. Their day is that of the first notification of
+-- that name, or that of the first beacon if there is none.
 CREATE TABLE report.facts.foreign_beacons (
     notification_id VARCHAR NOT NULL,
+    day DATE NOT NULL,
     deliveries BIGINT NOT NULL,
     hits BIGINT NOT NULL
 );
 
--- Which lake files the facts are made of, and which notifications each of them tells of.
-CREATE TABLE report.internal.files (
-    file_id BIGINT NOT NULL,
-    lake_table VARCHAR NOT NULL,
-    path VARCHAR NOT NULL,
-    etag VARCHAR NOT NULL,
-    through TIMESTAMPTZ
-);
-CREATE TABLE report.internal.file_notifications (file_id BIGINT NOT NULL, notification_id VARCHAR NOT NULL);
-CREATE TABLE report.internal.meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL);
-
+-- Built with the version; kept in its manifest.
 CREATE TABLE report.main.build (
     version BIGINT NOT NULL,
     built_at TIMESTAMPTZ NOT NULL,
@@ -179,8 +171,3 @@ CREATE TABLE report.main.build (
     foreign_deliveries BIGINT NOT NULL,
     foreign_hits BIGINT NOT NULL
 );
-
--- An index serves queries by the id alone; ranges of accepted_at are found by the row groups' minima and maxima.
-CREATE INDEX notifications_by_id ON report.facts.notifications (notification_id);
-CREATE INDEX timeline_by_id ON report.facts.timeline (notification_id);
-CREATE INDEX failures_by_id ON report.facts.failures (notification_id);

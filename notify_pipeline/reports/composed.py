@@ -1,0 +1,110 @@
+"""Segments put together: a DuckDB database of views over several files, with everything that people read.
+
+Belongs here: that database, and the empty one that says which tables and columns there are. Does not belong here: which
+segments (``reading_versions``, ``checks``), their contents (``segments``).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import duckdb
+
+from notify_pipeline.core.sql import sql_text
+from notify_pipeline.reports.catalogue import comments
+from notify_pipeline.reports.database import schema_digest
+from notify_pipeline.reports.manifests import Build, Segment
+
+_OF_REPORT: Final = re.compile(r"\breport\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A table of ``facts``: its name and its columns."""
+
+    name: str
+    columns: tuple[str, ...]
+
+    @property
+    def is_by_notification(self) -> bool:
+        """True when its rows go with a tenant's notification."""
+        return {"tenant", "notification_id"} <= set(self.columns)
+
+    @property
+    def names_notifications(self) -> bool:
+        """True when its rows are computed anew with a notification id; if not, with a day."""
+        return "notification_id" in self.columns
+
+    @property
+    def order(self) -> str:
+        """The order of its rows: by acceptance, where they have that, so that a range of time is one of rows."""
+        first = [name for name in ("accepted_at", "tenant", "notification_id") if name in self.columns]
+        return ", ".join(f'"{name}"' for name in (*first, *(name for name in self.columns if name not in first)))
+
+
+def attach_empty(connection: duckdb.DuckDBPyConnection) -> tuple[Fact, ...]:
+    """Attach a report database without rows as ``report``, in memory, and return its facts."""
+    connection.execute("ATTACH ':memory:' AS report")
+    connection.execute(sql_text(__file__, "schema.sql"))
+    return facts_of(connection)
+
+
+def facts_of(connection: duckdb.DuckDBPyConnection) -> tuple[Fact, ...]:
+    """Return the facts of the database attached as ``report``, in the order in which they were made."""
+    rows = connection.execute(
+        "SELECT table_name, list(column_name ORDER BY column_index) FROM duckdb_columns()"
+        " WHERE database_name = 'report' AND schema_name = 'facts' GROUP BY table_name, table_oid ORDER BY table_oid"
+    ).fetchall()
+    return tuple(Fact(name, tuple(columns)) for name, columns in rows)
+
+
+def compose(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    facts: Sequence[Fact],
+    members: Sequence[tuple[str, Segment]],
+    build: Build | None,
+) -> None:
+    """Attach a database of views: ``facts.<table>`` over the segments', ``main.<view>`` over those, and ``main.build``.
+
+    Args:
+        connection: With an empty report database as ``report`` (``attach_empty``) and the segments; used by no other
+            thread.
+        name: The new database's.
+        facts: The empty database's.
+        members: Each segment with the name it is attached under.
+        build: The row of ``main.build``; None: the first segment's.
+    """
+    connection.execute(f"ATTACH ':memory:' AS {name}")
+    statements = [f"CREATE SCHEMA {name}.facts", f"CREATE TABLE {name}.main.build AS FROM report.main.build"]
+    statements += [f"CREATE VIEW {name}.facts.{fact.name} AS {_rows(fact, members)}" for fact in facts]
+    if build is None:
+        statements.append(f"INSERT INTO {name}.main.build BY NAME FROM {members[0][0]}.main.build")  # noqa: S608
+    connection.execute("; ".join(statements))
+    if build is not None:
+        connection.execute(
+            f"INSERT INTO {name}.main.build VALUES ($version, $built_at, $received_through, $settled_through, $files,"  # noqa: S608
+            " $recomputed, $foreign_deliveries, $foreign_hits)",
+            asdict(build),
+        )
+    # Views keep the names they are made with: those of the database that is in use.
+    connection.execute(f"USE {name}")
+    connection.execute(_OF_REPORT.sub(f"{name}.", sql_text(__file__, "views.sql")))
+    connection.execute("USE memory")
+
+
+def describe(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the views of the composed database in use the comments that tell people what is in them."""
+    name = connection.execute("SELECT current_database()").fetchall()[0][0]
+    connection.execute(comments(name))
+
+
+def _rows(fact: Fact, members: Sequence[tuple[str, Segment]]) -> str:
+    """Return the query over all members; those made by other models may lack columns, which are null then."""
+    having = [(alias, segment) for alias, segment in members if fact.name in segment.tables]
+    ours = all(segment.schema == schema_digest() for _, segment in having)
+    parts = [f"FROM {alias}.facts.{fact.name}" for alias, _ in having]
+    if not parts or not ours:
+        parts.insert(0, f"FROM report.facts.{fact.name}")
+    return (" UNION ALL " if ours else " UNION ALL BY NAME ").join(parts)
