@@ -6,16 +6,22 @@ Belongs here: the list. Does not belong here: the definitions.
 import dagster as dg
 
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs.reports import assets, catalogue, sensor
+from notify_pipeline.defs.reports import assets, catalogue, extract, sensor
 
 
 def build(settings: Settings) -> dg.Definitions:
     """Assets, checks, jobs, schedules and the sensor of reports."""
+    extracted = extract.make_extract(settings, [assets.published_report.key])
     return dg.Definitions(
-        assets=[assets.report_candidate, assets.published_report, *catalogue.specs(assets.published_report.key)],
+        assets=[
+            assets.report_candidate,
+            assets.published_report,
+            extracted,
+            *catalogue.specs(assets.published_report.key),
+        ],
         asset_checks=[assets.check_candidate, assets.equals_full_rebuild],
-        jobs=assets.make_jobs(),
-        schedules=[sensor.hourly, sensor.daily],
+        jobs=[*assets.make_jobs(), extract.make_job(extracted)],
+        schedules=[sensor.hourly, sensor.daily, extract.extract_nightly, extract.extract_what_changed],
         sensors=[sensor.build_when_the_lake_changed],
         resources={"report_writer": assets.report_writer},
     )
