@@ -36,7 +36,7 @@ def process(
 ) -> None:
     """Process all hours from the first to the last one. Doing so again changes nothing; nothing is ever sent."""
     settings = Settings()
-    lake, logs = lake_of(settings), Logs(settings.logs, settings.s3_endpoint_url)
+    lake, logs = lake_of(settings), Logs(settings.logs, settings.s3_endpoint_url, settings.log_formats)
     hours = list(_hours(from_.replace(tzinfo=UTC), until.replace(tzinfo=UTC) if until else datetime.now(UTC)))
     if not hours:
         raise typer.BadParameter("--until is before --from")

@@ -1,4 +1,4 @@
-"""The settings of raw logs: how late they come.
+"""The settings of raw logs: what they look like, and how late they come.
 
 Belongs here: those names, defaults and what they mean. Does not belong here: where logs lie, beside every other place
 (``settings``); the reading of any setting.
@@ -7,10 +7,17 @@ Belongs here: those names, defaults and what they mean. Does not belong here: wh
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from notify_pipeline.core.vocabulary import LogFormat
+
 
 class LogSettings(BaseSettings):
     """A part of ``Settings``."""
 
+    log_formats: dict[str, LogFormat] = Field(
+        default_factory=dict,
+        description='What the lines of a source look like, as JSON: {"cdn-eu": "cloudfront"}. Formats: fastly, '
+        "cloudfront, cloudfront_json, combined. Default: each file's first lines tell.",
+    )
     # Fastly writes a file when its period is over, 3,600 s by default; CloudFront usually delivers within an hour.
     log_delay_minutes: float = Field(
         default=60.0,

@@ -245,3 +245,12 @@ class ErasureState(StrEnum):
     LEDGER_DONE = "ledger_done"  # the ledger names the person no more; the lake does
     LAKE_DONE = "lake_done"  # nor does the lake; what was under way then is still to be caught
     VERIFIED = "verified"  # everything was looked through again, and nothing was found
+
+
+class LogFormat(StrEnum):
+    """What a raw log's lines look like."""
+
+    FASTLY = "fastly"  # JSON lines with datetime, event and querystring
+    CLOUDFRONT = "cloudfront"  # standard logs: tab-separated columns, named by the file's header
+    CLOUDFRONT_JSON = "cloudfront_json"  # standard logs (v2) as JSON lines
+    COMBINED = "combined"  # Apache's and NGINX' combined and common log formats

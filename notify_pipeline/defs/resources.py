@@ -38,7 +38,7 @@ def lake(context: dg.InitResourceContext) -> Lake:
 def logs(context: dg.InitResourceContext) -> Logs:
     """Point at its root."""
     found = _settings(context)
-    return Logs(found.logs, found.s3_endpoint_url)
+    return Logs(found.logs, found.s3_endpoint_url, found.log_formats)
 
 
 def make_resources() -> dict[str, object]:

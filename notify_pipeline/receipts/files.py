@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.partitions import HOUR, hour_start
 from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS
+from notify_pipeline.core.vocabulary import LogFormat
 from notify_pipeline.receipts.blocks import Damage, read_blocks
-from notify_pipeline.receipts.fast import BlockParser
+from notify_pipeline.receipts.formats import Parsers, detect
 from notify_pipeline.receipts.lines import Reason
 
 # A CDN puts a line into the file that is open when the request ends, and files are named after when they were begun:
@@ -46,16 +47,20 @@ class ParsedFile:
     other: int
 
 
-def parse_file(path: str, raw: bytes, hour: datetime, parser: BlockParser | None = None) -> ParsedFile:
+def parse_file(
+    path: str, raw: bytes, hour: datetime, parsers: Parsers | None = None, log_format: LogFormat | None = None
+) -> ParsedFile:
     """Parse a log file; nothing that it holds makes this fail.
 
     Args:
         path: Its path below the log root, kept with quarantined lines.
         raw: Its bytes as stored: gzip, zstd or plain.
         hour: The hour whose folder it lies in.
-        parser: Hands on what earlier files of the same log have taught; the result is the same without.
+        parsers: Hand on what earlier files have taught; the result is the same without.
+        log_format: What its lines look like; default: what the first ones do.
     """
-    parser = parser or BlockParser()
+    parsers = parsers or Parsers()
+    parser = None if log_format is None else parsers.of(log_format)
     start = hour_start(hour)
     latest = to_micros(start + HOUR + FUTURE_TOLERANCE) - 1
     parts: list[pl.DataFrame] = []
@@ -66,6 +71,8 @@ def parse_file(path: str, raw: bytes, hour: datetime, parser: BlockParser | None
             refused.append((block.line_no, block.reason, block.raw))
             lines += block.reason is Reason.TOO_LONG
             continue
+        if parser is None:
+            parser = parsers.of(detect(io.BytesIO(block.data)))
         parsed = parser.parse(block.data, latest)
         parts.append(parsed.events)
         refused += [(block.first_line + r.line, r.reason, r.raw[:RAW_KEPT]) for r in parsed.refused]

@@ -15,8 +15,8 @@ from typing import Final
 from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.partitions import hour_start
 from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS
-from notify_pipeline.receipts.fast import BlockParser
 from notify_pipeline.receipts.files import ParsedFile, parse_file, to_parquet
+from notify_pipeline.receipts.formats import Parsers
 from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.results import result_key, result_keys, result_path
 
@@ -113,9 +113,9 @@ def _parse_all(
 
     def work(task: tuple[str, LakeFile]) -> _FileCounts:
         # What a thread has learnt of the log's lines serves its next file.
-        parser = local.parser = getattr(local, "parser", None) or BlockParser()
+        parsers = local.parsers = getattr(local, "parsers", None) or Parsers()
         key, file = task
-        parsed = parse_file(file.path, logs.read(file.path), hour, parser)
+        parsed = parse_file(file.path, logs.read(file.path), hour, parsers, logs.format_of(file.path))
         _store(lake, hour, key, file, parsed)
         return _FileCounts.of(parsed)
 

@@ -12,7 +12,15 @@ from typing import Final
 import polars as pl
 
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
-from notify_pipeline.receipts.lines import MAX_LINE_BYTES, Event, LineRefusedError, parse_line
+from notify_pipeline.receipts.lines import (
+    MAX_LINE_BYTES,
+    METHOD_KEYS,
+    METHODS,
+    STATUS_KEYS,
+    Event,
+    LineRefusedError,
+    parse_line,
+)
 
 # The date and time of a stamp; the rest of it is a fraction and a zone.
 SECOND_LENGTH: Final = len("2026-11-21T06:33:00")
@@ -32,6 +40,9 @@ _VARYING: Final = (b"/notification/", b"notificationId", b"platform", b"provider
 # Members of a flat JSON object without escapes or control characters: valid for certain.
 KEY: Final = r'"[^"\\\x00-\x1f]*": ?'
 VALUE: Final = r'("[^"\\\x00-\x1f]*"|true|false|null|-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?)'
+# Of these, the values with which a request is a beacon for certain.
+_METHOD: Final = "(null|" + "|".join(f'"{method}"' for method in METHODS) + ")"
+_STATUS: Final = '(null|[1-3][0-9]{2}|499|"([0-3][0-9]{2}|499)")'
 _MEMBER: Final = r'(, ?"[A-Za-z0-9_.-]+": ?)(?:"[^"\\\x00-\x1f]*"|[^",{}\[\]]+)'
 # The query string up to its closing quote, and that quote with the key after it.
 _QUERY: Final = re.compile(rb'("querystring": ?"[^"\\]*(?="))(?=("(, ?"[A-Za-z0-9_.-]+":)))')
@@ -116,9 +127,15 @@ def _cut_after_query(raw: bytes) -> Iterator[tuple[int, bytes, str]]:
     end = match.end(1) + 1
     tail = raw[end:].decode("ascii", "replace")
     keys = re.findall(_MEMBER, tail)
-    form = "^" + "".join(re.escape(key) + VALUE for key in keys) + r"\}$"
+    form = "^" + "".join(re.escape(key) + _value_after(key) for key in keys) + r"\}$"
     if re.fullmatch(form, tail) and not any(name in key for name in _OUR_KEYS for key in keys):
         yield end, match[2], form
+
+
+def _value_after(key: str) -> str:
+    """Return the form of a member's value; a method and a status decide whether the line is a beacon."""
+    name = key.split('"')[1]
+    return _METHOD if name in METHOD_KEYS else _STATUS if name in STATUS_KEYS else VALUE
 
 
 def choose(layouts: Iterable[Layout], sample: pl.DataFrame) -> Layout | None:

@@ -1,10 +1,16 @@
 """One log line, parsed exactly: the rule that every faster way of reading a log must agree with.
 
-Belongs here: what a Fastly-style JSON line means, and why a line is refused. Does not belong here: files, blocks of
-lines, anything vectorised (``blocks``, ``fast``).
+Belongs here: what a request means that a log tells of, in whatever format; what a Fastly-style JSON line means; why a
+line is refused. Does not belong here: the other formats (``w3c``, ``combined``), files, blocks of lines, anything
+vectorised (``blocks``, ``fast``).
 
 The line is a JSON object with ``datetime``, ``event`` (the URL path) and ``querystring`` (percent-encoded, in any
 order, with or without the question mark); further keys are allowed. Lines of other paths are other traffic.
+
+So are requests for our paths that are no beacon: of another method than GET and POST, as a browser's OPTIONS before it
+posts; and those that were refused, by a firewall or for want of a server (a status of 400 and above). One whose client
+did not wait for the answer (CloudFront's 000, NGINX' 499) had been made, and counts. Where a line has neither method
+nor status, every request counts.
 
 A click may name the ``action`` (button) that was clicked. Nobody has signed it, unlike the delivery id: one that is
 repeated or is no name of an action is as if it were not there, and the click counts all the same.
@@ -38,6 +44,13 @@ _TIME = re.compile(
     r" ?(?:Z|UTC|GMT|([+-])([0-9]{2}):?([0-9]{2}))?"
 )
 _MAX_OFFSET = timedelta(hours=24)
+METHODS: Final = ("GET", "POST")
+# What Fastly's own example of a JSON format calls them, and what many have made of it.
+METHOD_KEYS: Final = ("method", "request_method")
+STATUS_KEYS: Final = ("status", "response_status")
+_STATUS = re.compile("[0-9]{1,3}")
+_FIRST_ERROR: Final = 400
+_CLIENT_WENT_AWAY: Final = 499
 
 
 class Reason(StrEnum):
@@ -47,6 +60,7 @@ class Reason(StrEnum):
     NUL = "nul"
     TOO_LONG = "too_long"
     BROKEN_JSON = "broken_json"
+    BROKEN_LINE = "broken_line"  # of the other formats
     MISSING_FIELD = "missing_field"
     REPEATED_FIELD = "repeated_field"
     BAD_ENCODING = "bad_encoding"
@@ -110,12 +124,35 @@ def parse_line(raw: bytes, latest: int) -> Event | Other:
     if not isinstance(path, str):
         raise LineRefusedError(Reason.MISSING_FIELD)
     event = EVENTS.get(path)
-    if event is None:
+    if event is None or not is_beacon(_first(record, METHOD_KEYS), _first(record, STATUS_KEYS)):
         return OTHER
     stamp, query = record.get("datetime"), record.get("querystring")
     if not isinstance(stamp, str) or not isinstance(query, str):
         raise LineRefusedError(Reason.MISSING_FIELD)
-    at = parse_time(stamp)
+    return event_of(event, query, stamp, parse_time(stamp), latest)
+
+
+def is_beacon(method: object, status: object) -> bool:
+    """Tell whether a request for one of our paths is a beacon: by its method and status, where the log has them."""
+    if isinstance(method, str) and method not in METHODS:
+        return False
+    number = int(status) if isinstance(status, str) and _STATUS.fullmatch(status) else status
+    return type(number) is not int or number < _FIRST_ERROR or number == _CLIENT_WENT_AWAY
+
+
+def event_of(event: str, query: str, stamp: str, at: int | None, latest: int) -> Event:
+    """Return the event of a request for one of our paths.
+
+    Args:
+        event: Which of them.
+        query: The query string as the client sent it.
+        stamp: The time as it was written.
+        at: ... and what it means, in microseconds since the epoch; None when it means nothing.
+        latest: As for ``parse_line``.
+
+    Raises:
+        LineRefusedError: The line belongs in quarantine.
+    """
     if at is None:
         raise LineRefusedError(Reason.BAD_TIME)
     if at > latest:
@@ -145,13 +182,40 @@ def parse_time(stamp: str) -> int | None:
     return moment
 
 
-def _record(raw: bytes) -> Mapping[str, Any] | None:
+def is_blank(raw: bytes) -> bool:
+    """Tell whether a line says nothing.
+
+    Raises:
+        LineRefusedError: It cannot be a line of any format.
+    """
     if len(raw) > MAX_LINE_BYTES:
         raise LineRefusedError(Reason.TOO_LONG)
     if not raw.strip():
-        return None
+        return True
     if b"\0" in raw:
         raise LineRefusedError(Reason.NUL)
+    return False
+
+
+def as_text(raw: bytes) -> str:
+    """Return a line's text.
+
+    Raises:
+        LineRefusedError: It has none.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise LineRefusedError(Reason.BAD_UTF8) from None
+
+
+def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> object:
+    return next((record[key] for key in keys if key in record), None)
+
+
+def _record(raw: bytes) -> Mapping[str, Any] | None:
+    if is_blank(raw):
+        return None
     try:
         record = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -10,7 +10,7 @@ time, and one older day in turn, so that a late file of any age is found sooner 
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ import orjson
 
 from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.partitions import partition, partition_of
+from notify_pipeline.core.vocabulary import LogFormat
 
 # Files of hours as recent as this are looked at themselves, so that one overwritten in place is noticed too.
 _RECENT: Final = timedelta(hours=3)
@@ -57,8 +58,17 @@ class _Cursor:
 class Logs:
     """The files below the log root, a folder or S3. May be shared by threads."""
 
-    def __init__(self, root: str, s3_endpoint_url: str | None = None) -> None:
-        """Take the root, a folder or ``s3://bucket/prefix``; it need not exist yet."""
+    def __init__(
+        self, root: str, s3_endpoint_url: str | None = None, formats: Mapping[str, LogFormat] | None = None
+    ) -> None:
+        """Take the root, which need not exist yet.
+
+        Args:
+            root: A folder or ``s3://bucket/prefix``.
+            s3_endpoint_url: S3's endpoint, if not AWS.
+            formats: By source, what its lines look like; of other sources each file's first lines tell.
+        """
+        self._formats = dict(formats or {})
         self._store = Lake(root, s3_endpoint_url)
         self.is_s3 = self._store.is_s3
 
@@ -77,6 +87,10 @@ class Logs:
             for name in self._store.folders(f"{source}/{date}")
         }
         return sorted(hour for hour in found if hour is not None)
+
+    def format_of(self, path: str) -> LogFormat | None:
+        """Return the format that is set for the file's source, None when its lines tell."""
+        return self._formats.get(source_of(path))
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes as stored."""
@@ -142,6 +156,11 @@ def discover(logs: Logs, since_cursor: str | None, now: datetime) -> Discovery:
     if logs.is_s3:  # an hour that is looked at in turn is compared with what it held the last time
         digests = {**cursor.digests, **digests}
     return Discovery(changed, _Cursor(newest, cursor.turn + 1, digests).text())
+
+
+def source_of(path: str) -> str:
+    """Return which source a log file is of: the first folder of its path."""
+    return path.partition("/")[0]
 
 
 def _digest(files: Iterable[LakeFile]) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.receipts import fast
+from notify_pipeline.receipts import vectors
 from notify_pipeline.receipts.fast import BlockParser
 from notify_pipeline.receipts.lines import Event, LineRefusedError, parse_line
 from tests.examples import examples
@@ -28,7 +28,7 @@ def expected(lines: list[bytes]) -> tuple[list[tuple[Any, ...]], list[tuple[int,
             refused.append((number, error.reason.value))
             continue
         if isinstance(event, Event):
-            events.append(tuple(getattr(event, name) for name in fast.EVENT_COLUMNS))
+            events.append(tuple(getattr(event, name) for name in vectors.EVENT_COLUMNS))
         else:
             other += 1
     return events, refused, other
@@ -46,7 +46,7 @@ def check(lines: list[bytes], parser: BlockParser | None = None) -> None:
 @pytest.fixture(autouse=True)
 def always_vectorised(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few lines are otherwise not worth a layout."""
-    monkeypatch.setattr(fast, "_FEW", 0)
+    monkeypatch.setattr(vectors, "FEW", 0)
 
 
 ids = st.integers(0, 5).map(lambda n: delivery_id(str(n)))
@@ -97,7 +97,9 @@ def records(draw: st.DrawFn) -> bytes:
         ("querystring", draw(queries())),
     ]
     tails: list[tuple[str, Any]] = [
-        ("status", 204),
+        ("status", draw(st.sampled_from([204, "204", 404, "503", 499, None, 0, 204.5, True, "ok"]))),
+        ("response_status", draw(st.sampled_from([200, 500, "04"]))),
+        (draw(st.sampled_from(["method", "request_method"])), draw(st.sampled_from(["GET", "POST", "HEAD", None, 1]))),
         ("user_agent", draw(st.text(max_size=5))),
         ("event", "/notification/opened"),
         ("datetime", "2026-11-21T06:00:00Z"),
@@ -174,10 +176,8 @@ def test_every_notification_of_its_own_takes_the_third_slot() -> None:
 
 def test_a_usual_log_leaves_nothing_to_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rest: list[int] = []
-    one_by_one = fast._one_by_one
-    monkeypatch.setattr(
-        fast, "_one_by_one", lambda frame, latest: rest.append(frame.height) or one_by_one(frame, latest)
-    )
+    one_by_one = vectors.one_by_one
+    monkeypatch.setattr(vectors, "one_by_one", lambda frame, rule: rest.append(frame.height) or one_by_one(frame, rule))
     for more in ({}, {"status": 204, "user_agent": "App/1 (iOS; 1)", "client_ip": "10.0.0.0", "pop": "LCY"}):
         lines = []
         for n in range(300):

@@ -1,0 +1,101 @@
+"""What every vectorised parse of a block of lines is made of.
+
+Belongs here: a block's result, cutting it into lines, remembering what distinct texts mean, and parsing what is left
+line by line. Does not belong here: any format (``fast``, ``fast_columns``).
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import polars as pl
+
+from notify_pipeline.receipts.lines import Event, LineRefusedError, Other, Reason
+
+# Looking for the repetitions of lines costs some milliseconds; one by one this many are parsed in the same time.
+FEW: Final = 1_000
+# What is remembered between blocks: an hour has 3,600 seconds, a log some thousands of skeletons.
+_REMEMBERED: Final = 100_000
+
+EVENT_COLUMNS: Final = ("event", "notification_id", "platform", "provider", "delivery_id", "at", "action")
+EVENT_SCHEMA: Final[dict[str, Any]] = {
+    "line": pl.UInt32,
+    **{name: pl.Int64 if name == "at" else pl.String for name in EVENT_COLUMNS},
+}
+# What a skeleton says.
+FIELD_NAMES: Final = ("event", "notification_id", "platform", "provider", "action")
+_Value = TypeVar("_Value")
+# From a line's bytes to what it says, as ``lines.parse_line`` does.
+Rule = Callable[[bytes], Event | Other]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A line for quarantine: its index in the block, why, and its bytes."""
+
+    line: int
+    reason: Reason
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBlock:
+    """What a block held. ``events`` has the columns EVENT_COLUMNS in the order of the lines."""
+
+    events: pl.DataFrame
+    refused: list[Refused]
+    lines: int
+    other: int
+
+
+def split_lines(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return columns line (index) and raw (bytes) of the ASCII lines, which may be cut anywhere, and of the others."""
+    try:
+        # The newline in front keeps a line that begins like a compressed file from being inflated.
+        text = pl.scan_lines(io.BytesIO(b"\n" + data)).collect().to_series().slice(1)
+    except pl.exceptions.ComputeError:  # some line is not UTF-8: bytes split as well, only slower
+        pieces = [piece.removesuffix(b"\r") for piece in data.removesuffix(b"\n").split(b"\n")] if data else []
+        plain = pl.Series(map(bytes.isascii, pieces), dtype=pl.Boolean)
+        frame = pl.DataFrame({"raw": pl.Series(pieces, dtype=pl.Binary)}).with_row_index("line")
+    else:
+        frame = pl.DataFrame({"raw": text.cast(pl.Binary)}).with_row_index("line")
+        if data.isascii():
+            return frame, frame.clear()
+        plain = text.str.len_bytes() == text.str.len_chars()
+    return frame.filter(plain), frame.filter(~plain)
+
+
+def remember(memory: dict[bytes, _Value], keys: pl.Series, work: Callable[[bytes], _Value]) -> list[_Value]:
+    """Return what each key stands for, worked out where the memory has it not."""
+    if len(memory) > _REMEMBERED:
+        memory.clear()
+    values = []
+    for key in keys:
+        if key not in memory:
+            memory[key] = work(key)
+        values.append(memory[key])
+    return values
+
+
+def moments(memory: dict[bytes, int | None], stamps: pl.Series, rule: Callable[[str], int | None]) -> pl.DataFrame:
+    """Return the microseconds of each distinct text, which bears its column's name with ``_us`` behind it."""
+    distinct = stamps.unique()
+    values = remember(memory, distinct, lambda text: rule(text.decode("ascii", "replace")))
+    return pl.DataFrame({stamps.name: distinct, f"{stamps.name}_us": pl.Series(values, dtype=pl.Int64)})
+
+
+def one_by_one(rest: pl.DataFrame, rule: Rule) -> tuple[pl.DataFrame, list[Refused], int]:
+    """Return the events of lines (columns line, raw) in their order, what is refused, and how many are no more."""
+    rows, refused, other = [], [], 0
+    for line, raw in rest.iter_rows():
+        try:
+            event = rule(raw)
+        except LineRefusedError as error:
+            refused.append(Refused(line, error.reason, raw))
+            continue
+        if isinstance(event, Event):
+            rows.append((line, *(getattr(event, name) for name in EVENT_COLUMNS)))
+        else:
+            other += 1
+    return pl.DataFrame(rows, schema=EVENT_SCHEMA, orient="row"), refused, other
