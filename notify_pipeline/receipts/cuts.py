@@ -59,44 +59,46 @@ def cut_w3c(frame: pl.DataFrame, columns: Columns, seconds: Memory) -> Cut:
         columns: Where the columns are.
         seconds: What distinct times mean; grows.
     """
-    when = (columns.millis,) if columns.millis is not None else (columns.date, columns.time)
-    has_time = columns.millis is not None or columns.seconds is None
-    if columns.stem is None or columns.query is None or None in when or not has_time:
+    when = (columns.date, columns.time) if columns.millis is None else (columns.millis,)
+    in_seconds = columns.millis is None and columns.seconds is not None
+    if columns.stem is None or columns.query is None or None in when or in_seconds:
         return _nothing(frame)
     text = pl.col("raw").cast(pl.String)
-    lines = frame.filter(
-        _sane()
-        & (text.str.count_matches("\t", literal=True) == columns.count - 1)
-        & ~text.str.starts_with(COMMENT.decode())
-    )
+    has_all = text.str.count_matches("\t", literal=True) == columns.count - 1
     wanted = (columns.stem, columns.query, columns.method, columns.status, *when)
-    table = _table(lines, "\t", [position for position in wanted if position is not None])
+    table = _table(
+        frame.filter(_sane() & has_all & ~text.str.starts_with(COMMENT.decode())),
+        "\t",
+        [position for position in wanted if position is not None],
+    )
     if table is None:
         return _nothing(frame)
+    stem = pl.col(str(columns.stem))
+    ours = stem.is_in(list(EVENTS))
+    other = table.filter(~ours & ~stem.str.contains("%", literal=True))
+    return _result(frame, _w3c_times(_w3c_requests(table.filter(ours), columns), columns, seconds), other)
 
+
+def _w3c_requests(table: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     def column(position: int | None, default: str) -> pl.Expr:
         return pl.lit(default) if position is None else pl.col(str(position))
 
-    stem = column(columns.stem, "")
-    ours = stem.is_in(list(EVENTS))
-    other = table.filter(~ours & ~stem.str.contains("%", literal=True))
-    requests = table.filter(ours).with_columns(
-        request=pl.concat_str(
-            stem,
-            column(columns.method, _ANY_METHOD),
-            column(columns.status, _ANY_STATUS),
-            column(columns.query, ""),
-            separator="\t",
-        )
+    parts = (
+        column(columns.stem, ""),
+        column(columns.method, _ANY_METHOD),
+        column(columns.status, _ANY_STATUS),
+        column(columns.query, ""),
     )
-    if columns.millis is not None:
-        millis = pl.col(str(columns.millis))
-        at = pl.when(millis.str.contains(f"^{MILLIS}$")).then(millis.cast(pl.Int64, strict=False) * 1_000)
-        requests = requests.with_columns(at=at)
-    else:
+    return table.with_columns(request=pl.concat_str(parts, separator="\t"))
+
+
+def _w3c_times(requests: pl.DataFrame, columns: Columns, seconds: Memory) -> pl.DataFrame:
+    if columns.millis is None:
         stamp = pl.concat_str(str(columns.date), str(columns.time), separator=" ")
-        requests = _timed(requests.with_columns(second=stamp.cast(pl.Binary)), ("second", seconds, parse_time))
-    return _result(frame, requests, other)
+        return _timed(requests.with_columns(second=stamp.cast(pl.Binary)), ("second", seconds, parse_time))
+    millis = pl.col(str(columns.millis))
+    at = pl.when(millis.str.contains(f"^{MILLIS}$")).then(millis.cast(pl.Int64, strict=False) * 1_000)
+    return requests.with_columns(at=at)
 
 
 def cut_combined(frame: pl.DataFrame, seconds: Memory, zones: Memory) -> Cut:
@@ -111,38 +113,41 @@ def cut_combined(frame: pl.DataFrame, seconds: Memory, zones: Memory) -> Cut:
     lines = frame.filter(_sane() & ~text.str.contains("\\", literal=True)).with_columns(
         quotes=text.str.count_matches('"', literal=True)
     )
-    all_requests, all_other = [], []
-    for quotes in _forms(lines):
-        table = _table(lines.filter(pl.col("quotes") == quotes), '"', (0, 1, 2))
-        if table is None:
-            continue
-        before, request, after = pl.col("0").cast(pl.Binary), pl.col("1"), pl.col("2")
-        size = before.bin.size().cast(pl.Int64)
-        whole = (
-            (size >= _BRACKETED)
-            & (before.bin.slice(size - _BRACKETED, len(STAMP_OPENS)) == pl.lit(STAMP_OPENS.encode()))
-            & before.bin.ends_with(STAMP_CLOSES.encode())
-            & after.str.contains(_STATUS_LAST if quotes == _MIN_QUOTES else _STATUS_INNER)
-        )
-        ours = request.str.contains(_OUR_PATH, literal=True)
-        second = size - _BRACKETED + len(STAMP_OPENS)
-        all_other.append(table.filter(whole & ~ours).select("line"))
-        all_requests.append(
-            table.filter(whole & ours).select(
-                "line",
-                second=before.bin.slice(second, _SECOND),
-                zone=before.bin.slice(second + _SECOND, _ZONE),
-                request=pl.concat_str(after.str.slice(1, 3), request, separator="\t"),
-            )
-        )
-    if not all_requests:
+    tables = [
+        (quotes, table)
+        for quotes in _forms(lines)
+        if (table := _table(lines.filter(pl.col("quotes") == quotes), '"', (0, 1, 2))) is not None
+    ]
+    if not tables:
         return _nothing(frame)
+    parts = [_combined_requests(table, quotes) for quotes, table in tables]
     requests = _timed(
-        pl.concat(all_requests).sort("line"),
+        pl.concat([requests for requests, _ in parts]).sort("line"),
         ("second", seconds, lambda text: parse_stamp(f"{text} +0000")),
         ("zone", zones, lambda text: parse_stamp(f"01/Jan/1970:00:00:00{text}")),
     )
-    return _result(frame, requests, pl.concat(all_other))
+    return _result(frame, requests, pl.concat([other for _, other in parts]))
+
+
+def _combined_requests(table: pl.DataFrame, quotes: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the requests of our paths, and the lines (column line) of other traffic."""
+    before, request, after = pl.col("0").cast(pl.Binary), pl.col("1"), pl.col("2")
+    size = before.bin.size().cast(pl.Int64)
+    whole = (
+        (size >= _BRACKETED)
+        & (before.bin.slice(size - _BRACKETED, len(STAMP_OPENS)) == pl.lit(STAMP_OPENS.encode()))
+        & before.bin.ends_with(STAMP_CLOSES.encode())
+        & after.str.contains(_STATUS_LAST if quotes == _MIN_QUOTES else _STATUS_INNER)
+    )
+    ours = request.str.contains(_OUR_PATH, literal=True)
+    second = size - _BRACKETED + len(STAMP_OPENS)
+    requests = table.filter(whole & ours).select(
+        "line",
+        second=before.bin.slice(second, _SECOND),
+        zone=before.bin.slice(second + _SECOND, _ZONE),
+        request=pl.concat_str(after.str.slice(1, 3), request, separator="\t"),
+    )
+    return requests, table.filter(whole & ~ours).select("line")
 
 
 def _forms(lines: pl.DataFrame) -> Iterator[int]:
