@@ -22,6 +22,7 @@ _COMMANDS = {
     "reports": "reports",
     "audience": "audience",
     "compact": "compact",
+    "erase": "erase",
     "sql": "sql",
 }
 

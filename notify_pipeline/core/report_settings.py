@@ -41,3 +41,9 @@ class ReportSettings(BaseSettings):
     dagster_url: str | None = Field(
         default=None, description="Where operators reach the Dagster UI; the operations page links to it."
     )
+    erasure_settle_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="How long after an erasure's first way through the lake it is gone through again: longer than any "
+        "process that was sending then takes to write down to whom.",
+    )

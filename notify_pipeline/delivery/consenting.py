@@ -14,9 +14,13 @@ from typing import NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, bindparam, exists, select
 
-from notify_pipeline.core import consents
+from notify_pipeline.core import consents, mail_addresses
 from notify_pipeline.core.consents import Defaults, Pair, Said
-from notify_pipeline.core.ledger import policies, preferences, suppressions, users
+from notify_pipeline.core.erasure import ERASED, PLACEHOLDER
+from notify_pipeline.core.ids import to_micros
+from notify_pipeline.core.ledger import erasure_standing, policies, preferences, suppressions, users
+from notify_pipeline.core.ledger.erasure_standing import Gone
+from notify_pipeline.core.ledger.erasure_tables import ERASURES
 from notify_pipeline.core.ledger.people_tables import PREFERENCES, SUPPRESSIONS
 from notify_pipeline.core.ledger.statements import Prepared
 from notify_pipeline.core.ledger.tenant_tables import POLICIES
@@ -28,6 +32,7 @@ _ANYTHING = Prepared(
         exists(select(PREFERENCES.c.tenant)),
         exists(select(SUPPRESSIONS.c.tenant)),
         exists(select(POLICIES.c.kind).where(POLICIES.c.kind == bindparam("kind"))),
+        exists(select(ERASURES.c.tenant).where(ERASURES.c.verified_at.is_(None))),
     ),
     ("kind",),
 )
@@ -41,15 +46,17 @@ class TenantConsents:
         said: Whether any of its recipients said anything.
         suppressed: Channels on which any address is suppressed.
         defaults: What the tenant set, by category.
+        gone: Who is being erased: what was accepted before may have been planned for them.
     """
 
     said: bool = False
     suppressed: frozenset[Channel] = frozenset()
     defaults: Mapping[str, Defaults] = field(default_factory=dict)
+    gone: Sequence[Gone] = ()
 
     def concerns(self, recipients: Sequence[Recipient]) -> bool:
         """Tell whether any of it can matter to any of these: one STOP by SMS is no reason to look at pushes."""
-        if self.said or self.defaults:
+        if self.said or self.defaults or self.gone:
             return True
         return any(platform.channel in self.suppressed for platform in {each.platform for each in recipients})
 
@@ -75,14 +82,16 @@ def read(conn: Connection, tenants: Collection[str]) -> dict[str, TenantConsents
     said = preferences.any_of(conn, tenants) if found[0] else frozenset[str]()
     suppressed = suppressions.any_of(conn, tenants) if found[1] else {}
     stored = policies.of_tenants(conn, tenants, (PolicyKind.PREFERENCES,)) if found[2] else {}
+    gone = {tenant: erasure_standing.gone(conn, tenant) for tenant in tenants} if found[3] else {}
     return {
         tenant: TenantConsents(
             tenant in said,
             suppressed.get(tenant, frozenset()),
             {policy.name: Defaults.of(policy.value) for policy in stored.get(tenant, ())},
+            gone.get(tenant, ()),
         )
         for tenant in tenants
-        if tenant in said or tenant in suppressed or tenant in stored
+        if tenant in said or tenant in suppressed or tenant in stored or gone.get(tenant)
     }
 
 
@@ -196,6 +205,10 @@ class _Book:
             for at, each in enumerate(recipients) if reasons else ():
                 if each.address in reasons and each.platform.channel is channel:
                     found[at] = self._ruling(send.category, channel, said.get(at, {}), reasons[each.address])
+        if gone := [each for each in self.rules.gone if to_micros(send.accepted_at) <= each.since]:
+            for at, each in enumerate(recipients):
+                if _is_gone(each, gone):
+                    found[at] = Ruling(ERASED, found[at].word)
         return found
 
     def _ruling(
@@ -205,3 +218,16 @@ class _Book:
         if reason is not None:
             return Ruling(f"{consents.SUPPRESSED}{reason}", consent.word)
         return Ruling(None if consent.allowed else consents.UNSUBSCRIBED, consent.word)
+
+
+def _is_gone(recipient: Recipient, gone: Sequence[Gone]) -> bool:
+    """Tell whether a recipient was erased: the queue's have lost their addresses, a broadcast's have them still."""
+    address = recipient.address
+    if address.startswith(PLACEHOLDER):
+        return True
+    if recipient.platform is Platform.EMAIL:
+        address = mail_addresses.folded(address)
+    return any(
+        address in each.addresses or (recipient.user_id is not None and recipient.user_id == each.user_id)
+        for each in gone
+    )
