@@ -18,14 +18,19 @@ from flask import Flask, Response, g, request
 from ingest_api import errors
 from ingest_api.dashboard import callbacks, frame, sessions
 from ingest_api.dashboard.page import Page, View, Visit, parameters
-from ingest_api.dashboard.pages import notifications
+from ingest_api.dashboard.pages import notifications, operations, operations_letters
 from ingest_api.dashboard.routes import HEADERS
 from ingest_api.errors import ApiError, not_found
 from ingest_api.services import Services
 from notify_pipeline.core.ledger import tenants
 
 # In the order of the navigation. A page is a module of ``pages``.
-PAGES: tuple[Page, ...] = (notifications.PAGE,)
+PAGES: tuple[Page, ...] = (
+    notifications.PAGE,
+    operations.PAGE,
+    operations_letters.LIST,
+    operations_letters.LETTER,
+)
 _SUITES = "/dashboard/_dash-component-suites/"
 # Shorter answers fit into a packet anyway.
 _PACKED_FROM = 1_200

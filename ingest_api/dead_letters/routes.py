@@ -1,7 +1,7 @@
 """Dead letters: looking at them, and sending them again.
 
-Belongs here: those routes. Does not belong here: which deliveries become one (``delivery.retry``), the replay itself
-(``core.ledger.replays``).
+Belongs here: those routes. Does not belong here: which deliveries become one (``delivery.retry``), what a replay may be
+refused for (``sending``).
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from flask import Response
 
 from ingest_api import replaying
+from ingest_api.dead_letters import sending
 from ingest_api.dead_letters.models import (
     DeliveryId,
     LetterPage,
@@ -18,21 +19,15 @@ from ingest_api.dead_letters.models import (
     ReplayAnswer,
 )
 from ingest_api.endpoint import Answer, Call, Group, answer
-from ingest_api.errors import conflict, not_found, unprocessable
+from ingest_api.errors import not_found
 from ingest_api.fields import fields_of
 from ingest_api.inputs import check_order, read_idempotency_key
 from ingest_api.keys import Access
-from ingest_api.limits import keeping
-from ingest_api.limits.keeping import quota_exceeded
 from ingest_api.paging import following, unpack_key
-from notify_pipeline.core.ledger import letters, replays
+from notify_pipeline.core.ledger import letters
 from notify_pipeline.core.ledger.letters import Letter
-from notify_pipeline.core.ledger.replay_keys import KeyReused
-from notify_pipeline.core.ledger.requests import IdReused
-from notify_pipeline.core.ledger.usage import QuotaExceeded
 
 GROUP = Group("dead letters", "Deliveries that reached nobody through no fault of the recipient's.")
-_UNKNOWN = "There are no dead letters of some of these deliveries; nothing was replayed."
 
 
 @GROUP.endpoint(
@@ -98,33 +93,9 @@ def replay_dead_letters(call: Call, body: NewReplay) -> Response:
     those recipients, with the original's content, options and length of life, at once. A device where the first one
     arrived after all shows the notification once.
     """
-    services, limits = call.services, call.services.limits.of(call.tenant)
-    content = None if body.content is None else body.content.model_dump(exclude_unset=True, exclude_none=True)
-    if faults := [*body.faults(), *keeping.faults(limits, {} if content is None else {"content": content})]:
-        raise unprocessable(*faults)
     check_order(body.filter.since, body.filter.until, "filter.until")
-    asked = replays.Replay(
-        tenant=call.tenant,
-        actor=call.actor,
-        now=services.clock(),
-        ids=tuple(dict.fromkeys(body.ids)) or None,
-        wanted=body.filter.wanted(),
-        limit=body.limit,
-        most=min(services.settings.max_audience_list, limits.max_audience or services.settings.max_audience_list),
-        content=content,
-        key=read_idempotency_key(call.request),
-        quotas=limits.request_quotas,
-    )
-    try:
-        done = replays.replay(services.ledger, asked)
-    except replays.UnknownLetters as error:
-        raise replaying.unknown(body.ids, error.delivery_ids, _UNKNOWN, "has no dead letter") from error
-    except KeyReused as error:
-        raise replaying.key_reused() from error
-    except IdReused as error:
-        raise conflict("id_reused", "A notification id that a replay would get was used before.", "ids") from error
-    except QuotaExceeded as error:
-        raise quota_exceeded(error, asked.now) from error
+    key = read_idempotency_key(call.request)
+    done = sending.send_again(call.services, call.tenant, call.actor, body, key)
     return answer(202, done.answer, [replaying.REPEATED] if done.repeated else ())
 
 

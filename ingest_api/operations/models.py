@@ -138,4 +138,5 @@ class OverviewShown(Shown):
     dead_letters: int = Field(description="Those that were not sent again, counted up to 100,000.")
     logs: LogsShown | None = Field(description="Null before the first version.")
     version: VersionShown | None
+    tenants: dict[str, str] = Field(description="The names of the tenants that are named here.")
     installation: InstallationShown | None = Field(description="For an admin's key only.")

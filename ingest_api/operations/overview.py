@@ -81,6 +81,8 @@ class Overviews:
             "version": None,
             "installation": None if whose is not None else self._installation(ledger, now),
         }
+        of = {str(each["tenant"]) for each in (*found["queues"], *found["broadcasts"]) if each["tenant"] is not None}
+        found["tenants"] = ledger_overview.names(ledger, sorted(of)) if of else {}
         if build is not None:
             logs = ("received_through", "settled_through", "foreign_deliveries", "foreign_hits")
             found["logs"] = {**{name: getattr(build, name) for name in logs}, "quarantined": self._count(now)}

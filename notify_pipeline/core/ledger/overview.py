@@ -23,7 +23,7 @@ from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.live import LiveRequest
 from notify_pipeline.core.ledger.outbox_tables import OUTBOX, OUTBOX_REJECTED
 from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DELIVERIES, LEASES, RATES, REQUESTS
-from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES
+from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES, TENANTS
 from notify_pipeline.core.vocabulary import QUEUED_CHANNELS, Priority, RequestState
 
 SENDS, EVENT, CALLBACK = "sends", "events", "callback messages"
@@ -31,6 +31,8 @@ SENDS, EVENT, CALLBACK = "sends", "events", "callback messages"
 MOST_LETTERS = 100_000
 # Broadcasts shown at most; more than a handful are never sent at once.
 MOST_BROADCASTS = 50
+# Names looked up at most; SQLite takes 32,766 parameters.
+MOST_NAMES = 1_000
 # In the words of the partial indexes, literally: only then does SQLite know that they cover the queries.
 _OPEN = text("requests.state IN ('accepted', 'routed', 'sending')")
 _UNFINISHED = text("deliveries.state IN ('waiting', 'sending')")
@@ -176,6 +178,13 @@ def backlog(ledger: Ledger) -> Backlog:
         at = conn.execute(oldest).scalar() if found else None
         rejected = conn.execute(select(func.count()).select_from(OUTBOX_REJECTED)).scalar_one()
     return Backlog(found, None if at is None else from_micros(at), int(rejected))
+
+
+def names(ledger: Ledger, tenants: Sequence[str]) -> dict[str, str]:
+    """Return the names of these tenants; as many as an overview shows."""
+    query = select(TENANTS.c.tenant, TENANTS.c.name).where(TENANTS.c.tenant.in_(tenants[:MOST_NAMES]))
+    with ledger.read() as conn:
+        return {tenant: name for tenant, name in conn.execute(query)}
 
 
 def _sends(conn: Connection, at: int, tenants: Sequence[str] | None) -> list[Waiting]:
