@@ -77,7 +77,7 @@ _COMMON: Final = {
     "day": (_DAY, "The day (UTC) on which the API accepted the notifications."),
     "deliveries": (_COUNT, "Deliveries that are known to have gone through the stage; the seconds are theirs."),
     "domain": (_TEXT, "The domain whose contacts it is for; null: it is for others."),
-    "dropped": (_COUNT, "Tokens that a provider, or whoever else had to, declared dead."),
+    "dropped": (_COUNT, "Tokens that a provider said are dead."),
     "dry_run": (_COUNT, "Recipients of a dry run."),
     "ended_at": (_TIME, "When it was final and its last attempt made; null: it is not over."),
     "expired": (_COUNT, "Recipients whose time ran out before any call."),
@@ -149,7 +149,7 @@ _COMMON: Final = {
     "topic": (_TEXT, "The topic's name."),
     "topics": (_TEXTS, "The topics that it is for; empty: it is for people or tokens."),
     "type": (_TEXT, "The sender's word for what it is."),
-    "unregistered": (_COUNT, "Tokens that apps, pages or users took back."),
+    "unregistered": (_COUNT, "Tokens that an app, a page or an erasure took back."),
     "version": (_COUNT, "The version's number."),
 }
 _MEASURES: Final = (
@@ -258,6 +258,18 @@ TABLES: Final = (
         {
             "notifications": "Notifications with recipients there. One with some on several platforms counts for each.",
         },
+    ),
+    ReportTable(
+        "token_churn",
+        "What became of a tenant's device tokens, by the day (UTC) on which it did and platform. Days without changes"
+        " have no row.",
+        "tenant day platform registered refreshed unregistered dropped net active",
+        {
+            "day": "The day (UTC) of the changes.",
+            "platform": "What the tokens are of: ios, android, web, webpush.",
+            "tenant": "Whose tokens.",
+        },
+        "token_days",
     ),
     ReportTable(
         "build",

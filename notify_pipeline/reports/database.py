@@ -29,7 +29,7 @@ ROW_GROUP_SIZE: Final = 16_384
 BLOCK_SIZE: Final = 16_384
 OPTIONS: Final = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}, BLOCK_SIZE {BLOCK_SIZE}"
 # What computes the facts, in this order.
-MODELS: Final = ("stage.sql", "facts.sql", "latencies.sql", "calls.sql")
+MODELS: Final = ("stage.sql", "facts.sql", "latencies.sql", "calls.sql", "token_days.sql")
 _FILES: Final = ("schema.sql", "views.sql", *MODELS)
 
 

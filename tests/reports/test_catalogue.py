@@ -7,6 +7,7 @@ import pytest
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.reports.catalogue import TABLES
+from notify_pipeline.reports.composed import describe
 from tests.reports.desk import Desk
 
 
@@ -18,6 +19,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDB
     desk.update()
     with desk.reader.cursor() as cursor:
         assert cursor is not None
+        describe(cursor)
         yield cursor
     desk.reader.close()
 

@@ -22,6 +22,9 @@ _BUTTONS = '{"content":{"actions":[{"action":"read"},{"action":"later"}]}}'
 def month() -> World:
     """Five sends of the last weeks: reach falls, codes rise, and the latest is still going on."""
     world = World()
+    world.token("stays", "upsert", "upsert", at=_NOW - 21 * _DAY)
+    world.token("dies", "upsert", "drop", at=_NOW - 4 * _DAY)
+    world.token("leaves", "upsert", "delete", at=_NOW - 10 * _DAY)
     for number, days_ago in enumerate((20, 12, 9, 3, 0.1)):
         name, at = f"n{number}", _NOW - days_ago * _DAY
         world.request(name, at=at, topics=["uk", "sport"], body=_BUTTONS)

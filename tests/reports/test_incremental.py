@@ -53,6 +53,9 @@ def worlds(draw: st.DrawFn) -> World:
                     _deliver(draw, world, who, platform, name, tenant)
             if draw(st.booleans()):
                 world.state(name, tenant, draw(st.sampled_from(["sending", "done"])), 20)
+    for token in draw(st.lists(st.sampled_from("abc"), unique=True)):
+        ops = draw(st.lists(st.sampled_from(["upsert", "upsert", "delete", "drop"]), max_size=4))
+        world.token(token, "upsert", *ops, at=draw(st.integers(0, 90_000)))
     world.beacon("f" * 40, notification="unknown")
     return world
 

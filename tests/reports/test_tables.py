@@ -7,7 +7,7 @@ import pytest
 
 from notify_pipeline.core.lake import Lake
 from tests.reports.desk import Desk, passed
-from tests.reports.worlds import START, World, seconds
+from tests.reports.worlds import START, World, put, seconds
 
 
 @pytest.fixture
@@ -119,3 +119,41 @@ def test_topics_and_tenants_add_up_by_the_day_of_acceptance(desk: Desk) -> None:
         (first, "apns", "ios", 3, 5, 2, 2, 1, 2),
         (second, "apns", "ios", 1, 2, 1, 1, 0, 1),
     ]
+
+
+def test_tokens_come_change_go_and_come_back(desk: Desk) -> None:
+    world = World()
+    world.token("a", "upsert", "upsert", "drop", "upsert")
+    world.token("b", "upsert", "delete")
+    world.token("c", "upsert", platform="android", at=3 * 86_400)
+    world.token("a", "upsert", tenant="t2")
+    world.put(desk.lake)
+    assert passed(desk.update())
+    first, second, third, fourth = (START.date() + timedelta(days=number) for number in range(4))
+    churn = "SELECT day, platform, registered, refreshed, unregistered, dropped, net, active FROM token_churn"
+    expected = [
+        (first, "ios", 2, 0, 0, 0, 2, 2),
+        (second, "ios", 0, 1, 1, 0, -1, 1),
+        (third, "ios", 0, 0, 0, 1, -1, 0),
+        (fourth, "android", 1, 0, 0, 0, 1, 1),
+        (fourth, "ios", 1, 0, 0, 0, 1, 1),
+    ]
+    assert desk.query(f"{churn} WHERE tenant = 't1' ORDER BY day, platform") == expected
+    assert desk.query(f"{churn} WHERE tenant = 't2'") == [(first, "ios", 1, 0, 0, 0, 1, 1)]
+    # A compaction leaves the same rows twice for a while.
+    world.put(desk.lake, "compacted")
+    assert passed(desk.update())
+    assert desk.query(f"{churn} WHERE tenant = 't1' ORDER BY day, platform") == expected
+
+
+def test_rows_from_before_they_said_what_was_before(desk: Desk) -> None:
+    world = World()
+    world.token("a", "upsert", "upsert", "delete")
+    path = put(desk.lake, "registrations", world.rows["registrations"], "old")
+    desk.lake.write(path, desk.lake.read(path).drop_columns(["previous"]))
+    later = World()
+    later.token("b", "upsert")
+    later.put(desk.lake, "new")
+    assert passed(desk.update())
+    query = "SELECT registered, refreshed, unregistered, active FROM token_churn ORDER BY day"
+    assert desk.query(query) == [(2, 0, 0, 2), (0, 1, 0, 2), (0, 0, 1, 1)]

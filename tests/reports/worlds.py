@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from notify_pipeline.core.lake import Lake, partition
-from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS, LakeTable
+from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REGISTRATIONS, REQUESTS, LakeTable
 
 START = datetime(2026, 11, 21, 6, tzinfo=UTC)
 PROVIDERS = {
@@ -150,13 +150,30 @@ class World:
         }
         self.rows["receipts"].append(row)
 
+    def token(self, token: str, *ops: str, at: float = 0, platform: str = "ios", tenant: str = "t1") -> None:
+        """Change a token, again each day, beginning with its registration."""
+        for number, op in enumerate(ops):
+            row = {
+                "tenant": tenant,
+                "token": token,
+                "platform": platform,
+                "topics": [],
+                "op": op,
+                "revision": number + 1,
+                "at": seconds(at + number * 86_400),
+                "previous": ops[number - 1] if number else None,
+            }
+            self.rows["registrations"].append(row)
+
     def put(self, lake: Lake, name: str = "all") -> None:
         """Write everything, one file per table."""
         for table, rows in self.rows.items():
             put(lake, table, rows, name)
 
 
-TABLES: dict[str, LakeTable] = {table.name: table for table in (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS)}
+TABLES: dict[str, LakeTable] = {
+    table.name: table for table in (REQUESTS, AUDIENCES, AUDIT, ATTEMPTS, RECEIPTS, REGISTRATIONS)
+}
 
 
 def put(lake: Lake, table: str, rows: Iterable[Row], name: str, at: datetime = START) -> str:

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REQUESTS
+from notify_pipeline.core.schemas import ATTEMPTS, AUDIENCES, AUDIT, RECEIPTS, REGISTRATIONS, REQUESTS
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.maintenance import lake_tables
@@ -27,7 +27,8 @@ GROUP = "reports"
 HURRY = "notify/hurry"
 # A rebuild by hand holds the right to build for as long as it takes; a run that waits longer gives its place up.
 _WRITER_WAIT_S = 60.0
-_SOURCES = (*(lake_tables.key_of(t.name) for t in (REQUESTS, AUDIT, AUDIENCES, ATTEMPTS)), dg.AssetKey(RECEIPTS.name))
+_LANDED = (REQUESTS, AUDIT, AUDIENCES, ATTEMPTS, REGISTRATIONS)
+_SOURCES = (*(lake_tables.key_of(table.name) for table in _LANDED), dg.AssetKey(RECEIPTS.name))
 
 
 @dg.resource(required_resource_keys={"settings"}, description="The right to build reports, held for a whole run.")

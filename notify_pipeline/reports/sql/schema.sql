@@ -160,6 +160,17 @@ CREATE TABLE report.facts.foreign_beacons (
     hits BIGINT NOT NULL
 );
 
+-- Changes of registered tokens by the day (UTC) on which the API heard of them.
+CREATE TABLE report.facts.token_days (
+    day DATE NOT NULL,
+    tenant VARCHAR NOT NULL,
+    platform VARCHAR NOT NULL,
+    registered BIGINT NOT NULL,
+    refreshed BIGINT NOT NULL,
+    unregistered BIGINT NOT NULL,
+    dropped BIGINT NOT NULL
+);
+
 -- Built with the version; kept in its manifest.
 CREATE TABLE report.main.build (
     version BIGINT NOT NULL,

@@ -67,3 +67,11 @@ SELECT
     sum(received)::BIGINT AS received, sum(opened)::BIGINT AS opened, sum(clicked)::BIGINT AS clicked
 FROM facts.platform_reports
 GROUP BY ALL;
+
+-- Sums up from the first day that there is: over a range of days only if it begins before that.
+CREATE VIEW report.main.token_churn AS
+SELECT
+    tenant, day, platform, registered, refreshed, unregistered, dropped,
+    registered - unregistered - dropped AS net,
+    sum(registered - unregistered - dropped) OVER (PARTITION BY tenant, platform ORDER BY day)::BIGINT AS active
+FROM facts.token_days;
