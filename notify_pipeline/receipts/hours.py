@@ -6,7 +6,6 @@ out which hours changed (``logs``), anything that sends.
 
 import os
 import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,17 +14,16 @@ from typing import Final
 from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.partitions import hour_start
 from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS
+from notify_pipeline.receipts.counts import FileCounts, HourCounts, hour_counts
 from notify_pipeline.receipts.files import ParsedFile, parse_file, to_parquet
 from notify_pipeline.receipts.formats import Parsers
 from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.results import result_key, result_keys, result_path
+from notify_pipeline.receipts.retractions import retracted
 
 # Metadata keys of a receipts file.
 SOURCE_FILE: Final = "source_file"
 SOURCE_ETAG: Final = "source_etag"
-LINES: Final = "lines"
-OTHER: Final = "other_lines"
-QUARANTINED: Final = "quarantined_lines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +34,13 @@ class HourReport:
         hour: The hour.
         files: Log files of the hour.
         parsed: Those parsed now; the others had been before.
-        removed: Results removed because their log file was replaced.
+        removed: Results removed because their log file was replaced, or taken back.
         lines: Lines read.
         events: Lines that are beacons of ours.
         other: Lines of other traffic, and blank ones.
         quarantined: Lines, and rests of damaged files, put into quarantine.
         reasons: How many of these by reason.
+        total: All results of the hour together, whenever they were parsed.
     """
 
     hour: datetime
@@ -53,6 +52,7 @@ class HourReport:
     other: int
     quarantined: int
     reasons: dict[str, int]
+    total: HourCounts
 
 
 def process_hour(
@@ -73,65 +73,62 @@ def process_hour(
     Returns:
         What was done.
     """
-    files = logs.files(hour)
+    gone = retracted(lake, hour).keys()
+    files = [file for file in logs.files(hour) if file.path not in gone]
     keyed = {result_key(file): file for file in files}
     done = result_keys(lake, hour)
     todo = [(key, file) for key, file in keyed.items() if reparse or key not in done]
     counts = _parse_all(lake, logs, hour, todo, threads or os.cpu_count() or 1)
-    removed = _remove_replaced(lake, hour, done - keyed.keys(), {file.path for file in files})
-    reasons = sum((one.reasons for one in counts), Counter[str]())
+    stale = _replaced(lake, hour, done - keyed.keys(), {file.path for file in files} | gone)
+    stale += _replaced_meanwhile(lake, logs, hour, todo) if todo else []
+    remove_results(lake, hour, stale)
+    now = HourCounts.of(counts)
     return HourReport(
         hour=hour_start(hour),
         files=len(files),
         parsed=len(counts),
-        removed=removed,
-        lines=sum(one.lines for one in counts),
-        events=sum(one.events for one in counts),
-        other=sum(one.other for one in counts),
-        quarantined=reasons.total(),
-        reasons=dict(sorted(reasons.items())),
+        removed=len(stale),
+        lines=now.lines,
+        events=now.events,
+        other=now.other,
+        quarantined=now.quarantined,
+        reasons=now.reasons,
+        total=hour_counts(lake, hour, counts),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _FileCounts:
-    lines: int
-    events: int
-    other: int
-    reasons: Counter[str]
+def results_of(lake: Lake, hour: datetime, source_file: str) -> list[str]:
+    """Return the names of all results that came of a log file, whatever its content was."""
+    return _replaced(lake, hour, result_keys(lake, hour), {source_file})
 
-    @classmethod
-    def of(cls, parsed: ParsedFile) -> "_FileCounts":
-        reasons = Counter(parsed.quarantine["reason"].to_pylist())
-        return cls(parsed.lines, parsed.events.num_rows, parsed.other, reasons)
+
+def remove_results(lake: Lake, hour: datetime, keys: list[str]) -> None:
+    """Remove results. The receipts go last: as long as they are there, the next run finds the rest."""
+    lake.delete([result_path(QUARANTINE, hour, key) for key in keys])
+    lake.delete([result_path(RECEIPTS, hour, key) for key in keys])
 
 
 def _parse_all(
     lake: Lake, logs: Logs, hour: datetime, todo: list[tuple[str, LakeFile]], threads: int
-) -> list[_FileCounts]:
+) -> dict[str, FileCounts]:
     local = threading.local()
 
-    def work(task: tuple[str, LakeFile]) -> _FileCounts:
+    def work(task: tuple[str, LakeFile]) -> tuple[str, FileCounts]:
         # What a thread has learnt of the log's lines serves its next file.
         parsers = local.parsers = getattr(local, "parsers", None) or Parsers()
         key, file = task
         parsed = parse_file(file.path, logs.read(file.path), hour, parsers, logs.format_of(file.path))
-        _store(lake, hour, key, file, parsed)
-        return _FileCounts.of(parsed)
+        counts = FileCounts.of(parsed, file.size)
+        _store(lake, hour, key, file, parsed, counts)
+        return key, counts
 
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, todo))
+        return dict(pool.map(work, todo))
 
 
-def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedFile) -> None:
+def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedFile, counts: FileCounts) -> None:
     """Write both results; the receipts come last, because their presence says that the file is done."""
-    notes = {
-        SOURCE_FILE: file.path,
-        SOURCE_ETAG: file.etag,
-        LINES: str(parsed.lines),
-        OTHER: str(parsed.other),
-        QUARANTINED: str(parsed.quarantine.num_rows),
-    }
+    notes = {SOURCE_FILE: file.path, SOURCE_ETAG: file.etag, **counts.notes()}
     quarantine = result_path(QUARANTINE, hour, key)
     if parsed.quarantine.num_rows:
         lake.write_bytes(quarantine, to_parquet(parsed.quarantine, notes))
@@ -140,13 +137,19 @@ def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedF
     lake.write_bytes(result_path(RECEIPTS, hour, key), to_parquet(parsed.events, notes))
 
 
-def _remove_replaced(lake: Lake, hour: datetime, keys: set[str], sources: set[str]) -> int:
-    """Remove results whose log file is still there, with other content."""
-    replaced = [key for key in sorted(keys) if _source_of(lake, result_path(RECEIPTS, hour, key)) in sources]
-    # The receipts go last: as long as they are there, the next run finds the rest.
-    lake.delete([result_path(QUARANTINE, hour, key) for key in replaced])
-    lake.delete([result_path(RECEIPTS, hour, key) for key in replaced])
-    return len(replaced)
+def _replaced(lake: Lake, hour: datetime, keys: set[str], sources: set[str]) -> list[str]:
+    """Return which results came of these log files."""
+    return [key for key in sorted(keys) if _source_of(lake, result_path(RECEIPTS, hour, key)) in sources]
+
+
+def _replaced_meanwhile(lake: Lake, logs: Logs, hour: datetime, done: list[tuple[str, LakeFile]]) -> list[str]:
+    """Return which results are of files that changed, or were taken back, since they were listed.
+
+    Another process may have read the new content, and found nothing to remove, before this one stored the old.
+    """
+    gone = retracted(lake, hour)
+    now = {file.path: file.etag for file in logs.files(hour)}
+    return [key for key, file in done if file.path in gone or now.get(file.path, file.etag) != file.etag]
 
 
 def _source_of(lake: Lake, path: str) -> str | None:

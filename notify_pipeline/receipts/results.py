@@ -10,6 +10,7 @@ from datetime import datetime
 
 from notify_pipeline.core.lake import Lake, LakeFile, partition
 from notify_pipeline.core.schemas import RECEIPTS, LakeTable
+from notify_pipeline.receipts.retractions import retracted
 
 _SUFFIX = ".parquet"
 
@@ -30,7 +31,9 @@ def result_keys(lake: Lake, hour: datetime, table: LakeTable = RECEIPTS) -> set[
 
 
 def unread(lake: Lake, hour: datetime, files: Iterable[LakeFile]) -> list[LakeFile]:
-    """Return those of an hour's log files whose content is not in the lake."""
-    waiting = list(files)
-    done = result_keys(lake, hour) if waiting else set()
-    return [file for file in waiting if result_key(file) not in done]
+    """Return those of an hour's log files whose content is not in the lake, though it should be."""
+    present = list(files)
+    done = result_keys(lake, hour) if present else set()
+    waiting = [file for file in present if result_key(file) not in done]
+    gone = retracted(lake, hour) if waiting else {}
+    return [file for file in waiting if file.path not in gone]

@@ -11,8 +11,10 @@ import pytest
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import partition
 from notify_pipeline.receipts import hours as hours_module
+from notify_pipeline.receipts import retractions
 from notify_pipeline.receipts.hours import process_hour
 from notify_pipeline.receipts.logs import Logs, discover
+from notify_pipeline.receipts.results import unread
 from tests.receipts.samples import HOUR, line, log, query
 
 NOW = HOUR + timedelta(minutes=30)
@@ -75,7 +77,7 @@ def test_doing_it_again_gives_the_same_bytes(lake: Lake, logs: Logs, raw_logs: L
         put(raw_logs, f"{n}.gz", log(*(line(query(f"n{n}", str(i))) for i in range(50)), b"\xff", b""))
     process_hour(lake, logs, NOW)
     before = contents(lake)
-    assert len(before) == 8
+    assert len(before) == 4 + 4 + 1, "of each file, and what is counted"
     assert process_hour(lake, logs, NOW).parsed == 0
     assert contents(lake) == before
     assert process_hour(lake, logs, NOW, reparse=True).parsed == 4
@@ -128,6 +130,64 @@ def test_a_crash_before_the_receipts_leaves_the_file_to_do(
     assert process_hour(lake, logs, NOW).parsed == 1
     assert receipts(lake) == ["a"]
     assert len(lake.list("quarantine")) == 1
+
+
+def test_a_file_that_is_taken_back_leaves_nothing_until_it_is_restored(lake: Lake, logs: Logs, raw_logs: Lake) -> None:
+    path = put(raw_logs, "a.gz", log(line(query("wrong")), b"garbage"))
+    put(raw_logs, "b.gz", log(line(query("kept"))))
+    process_hour(lake, logs, NOW)
+    retractions.retract(lake, path, NOW, "a test's")
+    assert process_hour(lake, logs, NOW).removed == 1
+    assert (receipts(lake), lake.list("quarantine")) == (["kept"], [])
+    put(raw_logs, "a.gz", log(line(query("wrong again"))))
+    report = process_hour(lake, logs, NOW)
+    assert (report.parsed, report.total.events) == (0, 1)
+    assert unread(lake, NOW, logs.files(NOW)) == []
+    assert retractions.restore(lake, path)
+    assert not retractions.restore(lake, path)
+    assert [file.path for file in unread(lake, NOW, logs.files(NOW))] == [path]
+    process_hour(lake, logs, NOW)
+    assert receipts(lake) == ["kept", "wrong again"]
+
+
+@pytest.mark.parametrize("change", ["replaced", "retracted"])
+def test_a_file_that_changes_while_it_is_read_is_not_counted_twice(
+    folder_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    raw_logs, logs = Lake(str(tmp_path / "logs")), Logs(str(tmp_path / "logs"))
+    path = put(raw_logs, "a.gz", log(line(query("first"))))
+    store = folder_lake.write_bytes
+
+    def slow(to: str, content: bytes) -> None:
+        if to.startswith("receipts/"):  # before it is stored, another process has seen to the change
+            monkeypatch.undo()
+            if change == "replaced":
+                put(raw_logs, "a.gz", log(line(query("second"))))
+            else:
+                retractions.retract(folder_lake, path, NOW, "")
+            process_hour(folder_lake, logs, NOW)
+        store(to, content)
+
+    monkeypatch.setattr(folder_lake, "write_bytes", slow)
+    process_hour(folder_lake, logs, NOW)
+    assert receipts(folder_lake) == (["second"] if change == "replaced" else [])
+
+
+def test_the_hours_numbers_are_of_all_its_files(folder_lake: Lake, tmp_path: Path) -> None:
+    lake, raw_logs, logs = folder_lake, Lake(str(tmp_path / "logs")), Logs(str(tmp_path / "logs"))
+    first = log(line(query("a")), b"garbage", line(event="/x"))
+    put(raw_logs, "a.gz", first)
+    process_hour(lake, logs, NOW)
+    second = log(line(query("b"), at=HOUR + timedelta(minutes=9)), b"more", b"\xff")
+    put(raw_logs, "b.gz", second)
+    report = process_hour(lake, logs, NOW)
+    total = report.total
+    assert (report.parsed, total.files, total.size) == (1, 2, len(first) + len(second))
+    assert (total.lines, total.events, total.other, total.quarantined) == (6, 2, 1, 3)
+    assert total.reasons == {"bad_utf8": 1, "broken_json": 2}
+    assert total.latest == HOUR + timedelta(minutes=9)
+    lake.delete([file.path for file in lake.list("log_counts", suffix="")])
+    assert process_hour(lake, logs, NOW).total == total, "read again from the notes of the results"
 
 
 def test_changed_hours_are_found(logs: Logs, raw_logs: Lake) -> None:
