@@ -18,6 +18,12 @@ class LogSettings(BaseSettings):
         description='What the lines of a source look like, as JSON: {"cdn-eu": "cloudfront"}. Formats: fastly, '
         "cloudfront, cloudfront_json, combined. Default: each file's first lines tell.",
     )
+    log_alarm_sends: int = Field(
+        default=1_000,
+        ge=1,
+        description="When a provider accepted so many sends in an hour and no beacon came since, the logs' freshness "
+        "check fails. Fewer say nothing: nights are quiet.",
+    )
     # Fastly writes a file when its period is over, 3,600 s by default; CloudFront usually delivers within an hour.
     log_delay_minutes: float = Field(
         default=60.0,

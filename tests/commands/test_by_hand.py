@@ -62,6 +62,37 @@ def test_receipts_of_some_hours(tmp_path: Path) -> None:
     assert notify("receipts", "process", "--from", "2026-03-02", "--until", "2026-03-01").exit_code == 1
 
 
+def test_an_operator_sees_quarantine_and_takes_a_file_back(tmp_path: Path) -> None:
+    name = f"fastly/{partition(HOUR)}/one.log.gz"
+    path = tmp_path / "logs" / name
+    path.parent.mkdir(parents=True)
+    d = "0123456789" * 4
+    good = f"notificationId=n&platform=ios&provider=apns&d={d}"
+    lines = [receipt_line("/notification/received", query, HOUR) for query in (good, "nonsense")]
+    path.write_bytes(gzip.compress(b"\n".join(lines)))
+    hours = ("--from", "2026-03-01T06", "--until", "2026-03-01T09")
+    notify("receipts", "process", *hours)
+    seen = notify("receipts", "quarantine", *hours, "--show", "5").output
+    assert "missing_field" in seen
+    assert f"{name}:2:" in seen
+    assert "missing_field" not in notify("receipts", "quarantine", *hours, "--source", "other").output
+    assert "events are gone" in notify("receipts", "retract", name, "--why", "a test").output
+    assert list((tmp_path / "lake" / "receipts").rglob("*.parquet")) == []
+    notify("receipts", "process", *hours)
+    assert list((tmp_path / "lake" / "receipts").rglob("*.parquet")) == []
+    assert "read again" in notify("receipts", "restore", name).output
+    assert len(list((tmp_path / "lake" / "receipts").rglob("*.parquet"))) == 1
+    assert notify("receipts", "restore", name).exit_code == 1
+    assert notify("receipts", "retract", "fastly/one.log").exit_code == 1
+
+
+def test_an_unknown_log_format_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_LOG_FORMATS", '{"cdn-eu": "cloudfrond"}')
+    refused = notify("receipts", "process", "--from", "2026-03-01")
+    assert refused.exit_code == 1
+    assert "NOTIFY_LOG_FORMATS_CDN-EU" in refused.stderr
+
+
 def test_reports_are_built_once_and_rebuilt_on_demand(tmp_path: Path) -> None:
     assert "version 1 is current" in notify("reports", "build").output
     assert "nothing changed" in notify("reports", "build").output

@@ -15,9 +15,11 @@ from notify_pipeline.core import log_watermark
 from notify_pipeline.core.ids import DeliveryIds
 from notify_pipeline.core.partitions import hour_start, partition
 from notify_pipeline.core.receipt_log import receipt_line
-from notify_pipeline.defs.receipts.asset import JOB, key_of
+from notify_pipeline.core.schemas import ATTEMPTS
+from notify_pipeline.defs.receipts.asset import FRESHNESS_JOB, JOB, key_of
 from notify_pipeline.defs.receipts.hours import MAX_HOURS, Batch, Memory, batches
 from notify_pipeline.defs.receipts.schedules import NIGHTLY, RECENT
+from notify_pipeline.receipts.hours import process_hour
 from tests.defs.conftest import World
 
 HOUR = timedelta(hours=1)
@@ -55,7 +57,11 @@ def test_an_hour_becomes_events_in_the_lake_and_counts_in_dagster(world: World) 
     (event,) = world.instance.fetch_materializations(dg.AssetKey("receipts"), limit=10).records
     assert event.partition_key == "2026-03-01-07:00"
     assert event.asset_materialization is not None
-    assert event.asset_materialization.metadata["events"].value == 3
+    told = event.asset_materialization.metadata
+    assert (told["events"].value, told["files"].value, told["dagster/partition_row_count"].value) == (3, 1, 3)
+    assert told["latest"].value == (START + timedelta(minutes=1)).timestamp()
+    (beside,) = world.instance.fetch_materializations(dg.AssetKey("quarantine"), limit=10).records
+    assert beside.partition_key == "2026-03-01-07:00"
 
 
 def test_a_backfill_of_many_hours_is_one_run_and_the_second_one_changes_nothing(world: World) -> None:
@@ -175,6 +181,28 @@ def test_the_schedule_starts_a_run_only_for_what_lies_unread_and_moves_the_mark(
     assert after is not None
     assert after > before
     assert scheduled(world, RECENT).run_requests == []
+
+
+def test_silence_is_an_alarm_only_where_something_was_sent(world: World) -> None:
+    def passes() -> bool:
+        result = world.run(FRESHNESS_JOB)
+        (evaluation,) = result.get_asset_check_evaluations()
+        return evaluation.passed
+
+    assert passes(), "a quiet night"
+    sent = hour_start(datetime.now(UTC)) - 3 * HOUR
+    row = {"outcome": "accepted", "platform": "ios", "sent_at": sent, "notification_id": "n"}
+    few, many = (ATTEMPTS.schema.empty_table().from_pylist([row] * n, schema=ATTEMPTS.schema) for n in (9, 2_000))
+    world.lake.write(f"attempts/{partition(sent)}/few.parquet", few)
+    assert passes(), "too few for anybody to have answered"
+    world.lake.write(f"attempts/{partition(sent)}/many.parquet", many)
+    assert not passes()
+    add_log(world, sent - HOUR, "of before")
+    process_hour(world.lake, world.logs, sent - HOUR)
+    assert not passes()
+    add_log(world, sent + HOUR, "late")
+    process_hour(world.lake, world.logs, sent + HOUR)
+    assert passes()
 
 
 def test_the_nightly_schedule_asks_for_one_run_of_three_days(world: World) -> None:

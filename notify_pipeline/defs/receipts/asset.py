@@ -4,6 +4,7 @@ Belongs here: the assets and their job. Does not belong here: parsing (``receipt
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -16,7 +17,14 @@ from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.looking import look
 
 JOB = "process_receipts"
+QUARANTINE_KEY = "quarantine"
+FRESHNESS = "logs_come"
+FRESHNESS_JOB = "check_logs_come"
+_ROWS = "dagster/partition_row_count"
 KEY_FORMAT = "%Y-%m-%d-%H:%M"
+if TYPE_CHECKING:
+    from notify_pipeline.receipts.hours import HourReport
+
 # The hour under way, whose logs arrive while it lasts, and the next.
 _OPEN_HOURS = 2
 # As many hours as the schedule looks through, and a log that arrives is hardly ever of more.
@@ -66,7 +74,7 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
         hour = window.start
         while hour < window.end:
             report = process_hour(lake, logs, hour)
-            context.add_asset_metadata(metadata.of(report), partition_key=key_of(hour))
+            _tell(context, report)
             hour += timedelta(hours=1)
         if _SCHEDULED in context.run.tags:
             look(lake, logs, began, timedelta(minutes=settings.log_delay_minutes), settings.receipts_from)
@@ -74,11 +82,64 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
     return receipts
 
 
+def _tell(context: dg.AssetExecutionContext, report: "HourReport") -> None:
+    """Show what the hour holds by now, and what this run did."""
+    key, total = key_of(report.hour), report.total
+    now = {"parsed_now": report.parsed, "removed_now": report.removed, _ROWS: total.events}
+    context.add_asset_metadata({**metadata.of(total), **now}, partition_key=key)
+    if report.parsed or report.removed:
+        told = {"quarantined": total.quarantined, **{f"reason {name}": n for name, n in total.reasons.items()}}
+        context.log_event(dg.AssetMaterialization(QUARANTINE_KEY, partition=key, metadata=told))
+
+
+def quarantine(settings: Settings) -> dg.AssetSpec:
+    """What could not be read, which comes of the same runs."""
+    return dg.AssetSpec(
+        QUARANTINE_KEY,
+        deps=[RAW_LOGS],
+        partitions_def=hourly(settings),
+        group_name="receipts",
+        description="Lines, and rests of damaged files, that are no log lines, by reason. `notify receipts quarantine`"
+        " shows them.",
+    )
+
+
+def make_freshness_check(asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    """The check that raises an alarm where beacons should have come."""
+
+    @dg.asset_check(
+        asset=asset,
+        name=FRESHNESS,
+        description="Of sends to many devices some beacon came, in the time that CDNs take. Passes when nobody sent.",
+    )
+    def logs_come(settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        from notify_pipeline.receipts.freshness import freshness
+
+        delay = timedelta(minutes=settings.log_delay_minutes)
+        found = freshness(lake, datetime.now(UTC), delay, settings.log_alarm_sends)
+        return dg.AssetCheckResult(
+            passed=found.is_fresh, severity=dg.AssetCheckSeverity.WARN, metadata=metadata.of(found)
+        )
+
+    return logs_come
+
+
+def make_freshness_job(asset: dg.AssetsDefinition) -> UnresolvedAssetJobDefinition:
+    """The job that runs the check alone."""
+    return dg.define_asset_job(
+        FRESHNESS_JOB,
+        selection=dg.AssetSelection.checks_for_assets(asset),
+        executor_def=dg.in_process_executor,
+        tags=lanes.tag(lanes.RECEIPTS),
+        description="Looks whether logs come, where some should. Sends nothing.",
+    )
+
+
 def make_job(asset: dg.AssetsDefinition) -> UnresolvedAssetJobDefinition:
     """The job that processes hours; also what a backfill runs."""
     return dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.assets(asset),
+        selection=dg.AssetSelection.assets(asset).without_checks(),
         executor_def=dg.in_process_executor,
         tags=lanes.tag(lanes.RECEIPTS),
         description="Brings the lake in line with the log files of one or many hours. Sends nothing.",

@@ -13,7 +13,7 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import hour_start
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes
-from notify_pipeline.defs.receipts.asset import JOB, key_of
+from notify_pipeline.defs.receipts.asset import FRESHNESS_JOB, JOB, key_of
 from notify_pipeline.defs.receipts.hours import batches
 from notify_pipeline.defs.receipts.requests import run_request, span
 from notify_pipeline.receipts.logs import Logs
@@ -66,3 +66,11 @@ def nightly(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Se
     now = context.scheduled_execution_time
     first = max(hour_start(settings.receipts_from), hour_start(now - timedelta(days=NIGHTLY_DAYS)))
     return dg.RunRequest(tags=span(key_of(first), key_of(max(first, hour_start(now)))))
+
+
+hourly_check = dg.ScheduleDefinition(
+    job_name=FRESHNESS_JOB,
+    cron_schedule="10 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
