@@ -140,7 +140,7 @@ class Scrubber:
         parts += [rf"{re.escape(each)}(?!\d)" for each in sorted(mine.phones)]
         parts += [rf"(?<![\w-]){re.escape(each)}(?![\w-])" for each in sorted(mine.tokens | mine.pictures)]
         parts += [
-            rf"(?<![\w@.:+-]){re.escape(each)}(?![\w@+-]|[.:]\w)"
+            rf"(?<![\w@.:+-])(?:user:)?{re.escape(each)}(?![\w@+-]|[.:]\w)"
             for each in sorted(ids, key=len, reverse=True)
             if len(each) >= SHORTEST_ANYWHERE
         ]

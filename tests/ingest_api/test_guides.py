@@ -46,6 +46,7 @@ _GUIDES = (
     "messages",
     "contacts-figures",
     "websocket",
+    "erasure",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)
