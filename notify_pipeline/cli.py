@@ -24,6 +24,7 @@ _COMMANDS = {
     "compact": "compact",
     "erase": "erase",
     "sql": "sql",
+    "retention": "retention",
 }
 
 

@@ -47,3 +47,26 @@ class ReportSettings(BaseSettings):
         description="How long after an erasure's first way through the lake it is gone through again: longer than any "
         "process that was sending then takes to write down to whom.",
     )
+
+    lake_registrations_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days of the lake's registrations that are kept whole; of older ones only each token's last word. "
+        "None, here and below: for ever.",
+    )
+    lake_requests_days: int | None = Field(default=None, ge=1, description="Days of requests that are kept.")
+    lake_audiences_days: int | None = Field(default=None, ge=1, description="... of audiences.")
+    lake_audit_days: int | None = Field(default=None, ge=1, description="... of the audit trail in the lake.")
+    lake_attempts_days: int | None = Field(default=None, ge=1, description="... of attempts.")
+    lake_events_days: int | None = Field(default=None, ge=1, description="... of events.")
+    lake_receipts_days: int | None = Field(default=None, ge=1, description="... of receipts.")
+    lake_quarantine_days: int | None = Field(
+        default=30, ge=1, description="... of quarantined log lines: time enough to look into them."
+    )
+    lake_snapshots_days: int | None = Field(
+        default=90,
+        ge=1,
+        description="... of broadcasts' recipient lists after their last change; for a broadcast without its list no "
+        "recipients are shown any more. One that is not over keeps its list.",
+    )
+    lake_extracts_days: int | None = Field(default=None, ge=1, description="... of extracts of reports.")

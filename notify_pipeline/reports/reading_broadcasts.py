@@ -79,7 +79,12 @@ class BroadcastReader:
                 narrow = where.outcome is not None or where.pending
                 size = min(_FIRST_WINDOW << 2 * windows, _WINDOW) if narrow else limit - len(found)
                 end = min(start + size, shard.recipients)
-                found += [((shard.shard, at), row) for at, row in self._window(shard, start, end, where)]
+                try:
+                    found += [((shard.shard, at), row) for at, row in self._window(shard, start, end, where)]
+                except FileNotFoundError:
+                    if self._lake.exists(shard.path):
+                        raise
+                    break  # its list is not kept any more
                 start, windows = end, windows + 1
         return found[:limit], None
 
@@ -100,8 +105,8 @@ class BroadcastReader:
         last = self._last(shard, start, end)
         wanted = [at for at in range(start, end) if _may_fit(last.get(at), where)]
         attempts = self._attempts(shard, {at: last[at] for at in wanted if at in last}, where.outcome)
-        if where.outcome is not None:
-            wanted = [at for at in wanted if at in attempts]
+        # Attempts that are not there although they were made are not kept any more, and so nobody can say what became.
+        wanted = [at for at in wanted if at in attempts or (where.outcome is None and not _was_recorded(last.get(at)))]
         people = self._people(shard, wanted, ("recipient", "platform", "user_id"))
         ids = DeliveryIds(self._secret, self._request.tenant, self._request.notification_id, shard.channel)
         delivery_ids = ids.of_all(people[at]["recipient"] for at in wanted)
@@ -180,7 +185,8 @@ class BroadcastReader:
                 at = by_key.get((row["recipient"], row["attempt_no"]))
                 if at is not None and row["channel"] == shard.channel and row["shard"] is not None:
                     found[at] = row
-        if outcome is None and len(found) < len(last):
+        # Without any file of the hour: attempts of that day are not kept any more.
+        if paths and outcome is None and len(found) < len(last):
             raise FileNotFoundError(f"attempts of request {shard.request_id} in {hour:%Y-%m-%d %H}")
         return found
 
@@ -191,6 +197,10 @@ def _next(hopeful: Sequence[Sequence[int]] | None, start: int) -> int:
         return start
     firsts = ((rows, bisect_left(rows, start)) for rows in hopeful)
     return min((rows[at] for rows, at in firsts if at < len(rows)), default=1 << 62)
+
+
+def _was_recorded(last: _Last | None) -> bool:
+    return last is not None and last.chunk.state != _INTENDED
 
 
 def _may_fit(last: _Last | None, where: RecipientFilter) -> bool:

@@ -28,7 +28,19 @@ def notify(*arguments: str) -> Result:
 def test_help_names_every_command() -> None:
     shown = notify("--help")
     assert shown.exit_code == 0
-    for command in ("up", "status", "db", "sandbox", "lander", "receipts", "reports", "audience", "compact", "sql"):
+    for command in (
+        "up",
+        "status",
+        "db",
+        "sandbox",
+        "lander",
+        "receipts",
+        "reports",
+        "audience",
+        "compact",
+        "sql",
+        "retention",
+    ):
         assert command in shown.output
 
 
@@ -109,3 +121,14 @@ def test_a_second_builder_is_refused(tmp_path: Path) -> None:
 def test_maintenance_by_hand() -> None:
     assert notify("compact").exit_code == 0
     assert notify("audience", "rebuild").exit_code == 0
+
+
+def test_retention_shows_what_would_go_and_then_lets_it_go(tmp_path: Path) -> None:
+    old = tmp_path / "lake" / "quarantine" / "date=2026-01-01" / "hour=00" / "x.parquet"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"x")
+    shown = notify("retention", "--dry-run")
+    assert "quarantine" in shown.output and old.exists()
+    assert notify("retention").exit_code == 0
+    assert not old.exists()
+    assert "nothing went" in notify("retention").output

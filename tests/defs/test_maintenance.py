@@ -40,3 +40,13 @@ def test_scratch_files_of_dead_processes_are_removed(world: World, monkeypatch: 
     monkeypatch.setattr(tidy, "SCRATCH_AGE", timedelta(0))
     assert world.run("tidy").success
     assert not scratch.exists()
+
+
+def test_what_is_older_than_its_setting_goes(world: World) -> None:
+    world.lake.write_bytes("quarantine/date=2026-01-01/hour=00/old.parquet", b"x")
+    world.lake.write_bytes("quarantine/date=2999-01-01/hour=00/new.parquet", b"x")
+    result = world.run("retention")
+    assert result.success
+    (output,) = (event.step_output_data for event in result.all_node_events if event.is_successful_output)
+    assert output.metadata["went"].value["quarantine"]["files"] == 1
+    assert [file.path for file in world.lake.list("quarantine")] == ["quarantine/date=2999-01-01/hour=00/new.parquet"]

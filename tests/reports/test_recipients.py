@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from notify_pipeline.core.compaction import compact
-from notify_pipeline.core.ledger import audit, deliveries, requests, routing
+from notify_pipeline.core.ledger import audit, deliveries, requests, retaining, routing
 from notify_pipeline.core.ledger.progress import AUDIENCE, NO_CHANNEL, PENDING
 from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, RequestState
@@ -145,6 +145,13 @@ def test_a_broadcast_is_followed_while_it_is_sent(large: DeliveryContext, fcm: F
     assert compact(large.ledger, large.lake, ATTEMPTS, timedelta(minutes=5), later + timedelta(hours=1)).deleted
     assert [f for f in large.lake.list("attempts") if "bc-" in f.path] == []
     assert check(large, request_id) == before
+    # What is not kept any more cannot be shown, and is no error.
+    paths = [file.path for file in large.lake.list("attempts")]
+    assert retaining.forget_files(large.ledger, "attempts", paths, later + timedelta(days=1)) == set()
+    large.lake.delete(paths)
+    assert listed(large, request_id) == []
+    large.lake.delete(file.path for file in large.lake.list("snapshots"))
+    assert listed(large, request_id) == listed(large, request_id, RecipientFilter(outcome=Outcome.ACCEPTED)) == []
 
 
 def test_a_small_send_survives_compaction(small: DeliveryContext, fcm: FakeSender) -> None:
