@@ -12,21 +12,23 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, cast
 
-from dash import Dash, Input, Output
+from dash import Dash, Input, Output, ctx
+from dash.exceptions import PreventUpdate
 from flask import Flask, Response, g, request
 
 from ingest_api import errors
 from ingest_api.dashboard import callbacks, frame, sessions
-from ingest_api.dashboard.page import Page, View, Visit, parameters
-from ingest_api.dashboard.pages import notifications, operations, operations_letters
+from ingest_api.dashboard.page import Page, Visit, parameters
+from ingest_api.dashboard.pages import notification, notifications, operations, operations_letters
 from ingest_api.dashboard.routes import HEADERS
-from ingest_api.errors import ApiError, not_found
+from ingest_api.errors import ApiError
 from ingest_api.services import Services
 from notify_pipeline.core.ledger import tenants
 
 # In the order of the navigation. A page is a module of ``pages``.
 PAGES: tuple[Page, ...] = (
     notifications.PAGE,
+    notification.PAGE,
     operations.PAGE,
     operations_letters.LIST,
     operations_letters.LETTER,
@@ -90,21 +92,27 @@ def _route(dash: Dash, services: Services) -> None:
     def show(pathname: object, search: object) -> tuple[Any, str, str, Any]:
         session = sessions.of(request)
         path = pathname if isinstance(pathname, str) else ""
-        try:
-            page, view = _view(services, session, path, search)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            page, view = None, frame.nothing(error.message)
+        page, place = _page(session, path)
+        if page is not None and page.is_its_own and set(ctx.triggered_prop_ids) == {"address.search"}:
+            raise PreventUpdate
+        view = frame.nothing("There is no such page.")
+        if page is not None:
+            try:
+                view = page.view(services, Visit(session, place, parameters(search)))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                view = frame.nothing(error.message)
         return view.content, view.title, path, frame.navigation(session, PAGES, page)
 
 
-def _view(services: Services, session: sessions.Session, path: str, search: object) -> tuple[Page, View]:
+def _page(session: sessions.Session, path: str) -> tuple[Page | None, str]:
+    """Return the page at a path that a session may see, and what the path names of it."""
     for page in PAGES:
         place = page.place(path)
         if place is not None and session.key.scope in page.scopes:
-            return page, page.view(services, Visit(session, place, parameters(search)))
-    raise not_found("There is no such page.")
+            return page, place
+    return None, ""
 
 
 def _owner(services: Services) -> str:

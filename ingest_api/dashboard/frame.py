@@ -13,7 +13,7 @@ from ingest_api.dashboard.page import HOME, Page, View
 from ingest_api.dashboard.sessions import Session
 from ingest_api.dashboard.widgets import aria, data
 
-TITLE = "Notifications"
+TITLE = "Notify"
 # Everything comes from here: scripts are files, and Dash's one line that starts it. Dash's parts and Plotly make styles
 # while they run: these have the document's nonce, which ``theme.js`` gives them; styles in markup would not.
 _POLICY = (

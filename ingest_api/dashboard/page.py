@@ -69,6 +69,7 @@ class Page:
         view: What it shows at an address. Raises ApiError 404 where there is nothing.
         register: Declares its callbacks, once.
         has_place: Whether it is below its path that it shows things.
+        is_its_own: Whether its callbacks see to changes of its parameters; otherwise it is shown anew.
     """
 
     path: str
@@ -77,6 +78,7 @@ class Page:
     view: Callable[[Services, Visit], View]
     register: Callable[["Dash", Services], None]
     has_place: bool = False
+    is_its_own: bool = False
 
     def place(self, pathname: str) -> str | None:
         """Return what a path names of this page; None when the path is not this page's."""

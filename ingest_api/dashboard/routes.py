@@ -9,14 +9,14 @@ These routes are for browsers alone, so the OpenAPI document leaves them out.
 import logging
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import cast
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Request, Response, request
 
-from ingest_api.dashboard import sessions, sign_in
+from ingest_api.dashboard import downloads, sessions, sign_in
 from ingest_api.endpoint import empty
 from ingest_api.errors import ApiError, forbidden, not_found, unauthorized, unavailable
 from ingest_api.lean import LeanResponse
@@ -56,14 +56,25 @@ def blueprint(services: Services) -> Blueprint:
         ("POST", "/dashboard/sign-out"): lambda: _sign_out(request, services),
         ("GET", "/dashboard/session"): lambda: _session(request, services),
         ("GET", "/dashboard/assets/<name>"): _asset,
+        ("GET", "/dashboard/reports.<form>"): partial(_download, services, downloads.reports),
+        ("GET", "/dashboard/notifications/<name>/<table>.<form>"): partial(_download, services, downloads.details),
         ("GET", _HOME): pages.answer,
         ("GET", "/dashboard/<path:_>"): pages.answer,
         ("POST", "/dashboard/<path:_>"): pages.answer,
     }
     for (method, rule), view in views.items():
+        # A point would name another blueprint.
         endpoint = f"{method} {rule.replace('.', '-')}"
         made.add_url_rule(rule, endpoint, view, methods=[method], provide_automatic_options=False)
     return made
+
+
+def _download(services: Services, download: Callable[..., Response], **asked: str) -> Response:
+    session = sessions.find(request, services)
+    if session is None:
+        return _must_sign_in(request)
+    services.rates.check(session.key)
+    return download(services, request, session, **asked)
 
 
 class _Pages:

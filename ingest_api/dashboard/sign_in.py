@@ -29,14 +29,14 @@ def html(problem: str = "", following: str = "") -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Sign in · Notifications</title>
+<title>Sign in · Notify</title>
 <link rel="icon" href="/dashboard/assets/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/dashboard/assets/style.css">
 <script src="/dashboard/assets/theme.js"></script>
 </head>
 <body class="sign-in">
 <main>
-<h1>Notifications</h1>
+<h1>Notify</h1>
 <p class="lead">What was sent, whom it reached, and how fast.</p>
 {said}
 <form method="post" action="/dashboard/sign-in">

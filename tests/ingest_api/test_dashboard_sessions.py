@@ -9,42 +9,15 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.ingest_api.conftest import ADMIN, House, build, copied
+from tests.ingest_api.dashboards import HOME, OURS, SHOWN, SIGN_IN, UPDATE, called, show, sign_in
 
-OURS = {"Sec-Fetch-Site": "same-origin"}
-HOME = "/dashboard/"
-SIGN_IN = "/dashboard/sign-in"
-UPDATE = "/dashboard/_dash-update-component"
-SHOW = "..page.children...page.data-title...page.data-path...navigation.children.."
+CALL = called(SHOWN, [("address", "pathname", HOME)], [("address", "search", "")])
 
 
 @pytest.fixture
 def browser(house: House) -> FlaskClient:
     """A client that keeps cookies, as browsers do."""
     return house.client.application.test_client()
-
-
-def sign_in(browser: FlaskClient, key: str, following: str = "", **headers: str) -> TestResponse:
-    return browser.post(SIGN_IN, data={"key": key, "next": following}, headers={**OURS, **headers})
-
-
-def call(pathname: Any, search: Any = "") -> dict[str, Any]:
-    """Return what the page's script sends to learn what an address shows."""
-    parts = ("page", "children"), ("page", "data-title"), ("page", "data-path"), ("navigation", "children")
-    return {
-        "output": SHOW,
-        "outputs": [{"id": name, "property": part} for name, part in parts],
-        "inputs": [
-            {"id": "address", "property": "pathname", "value": pathname},
-            {"id": "address", "property": "search", "value": search},
-        ],
-        "changedPropIds": [],
-    }
-
-
-def show(browser: FlaskClient, pathname: Any, search: Any = "", **headers: str) -> TestResponse:
-    """Ask for what an address shows."""
-    body = orjson.dumps(call(pathname, search))
-    return browser.post(UPDATE, data=body, content_type="application/json", headers={**OURS, **headers})
 
 
 def is_signed_in(browser: FlaskClient) -> bool:
@@ -197,7 +170,7 @@ def test_a_call_that_no_page_makes_is_refused(
     house: House, browser: FlaskClient, change: dict[str, Any], status: int
 ) -> None:
     sign_in(browser, house.mine.secret_key)
-    answer = browser.post(UPDATE, json=call(HOME) | change, headers=OURS)
+    answer = browser.post(UPDATE, json=CALL | change, headers=OURS)
     assert answer.status_code == status
     assert answer.json is not None and answer.json["error"]["code"]
 

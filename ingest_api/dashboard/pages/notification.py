@@ -1,0 +1,283 @@
+"""One notification's page.
+
+Belongs here: reading what the page shows, and when it is read again. Does not belong here: how it is shown (``parts``),
+queries (``reports.reading_*``).
+
+While it moves, only what is inside its boxes is made anew: boxes that scroll or open, links and controls stay, so that
+nobody who reads or types is thrown out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dash import Dash, Input, Output, State, dcc, html
+from dash.exceptions import PreventUpdate
+from pydantic import TypeAdapter, ValidationError
+
+from ingest_api.dashboard import asking, widgets
+from ingest_api.dashboard.page import HOME, Page, View, Visit, parameters, visitor
+from ingest_api.dashboard.parts import behind, curves, standing
+from ingest_api.dashboard.sessions import Session
+from ingest_api.dashboard.widgets import aria
+from ingest_api.errors import ApiError, not_found
+from ingest_api.fields import NotificationId
+from ingest_api.services import Services
+from notify_pipeline.core.ledger import live, tenants
+from notify_pipeline.core.vocabulary import KeyScope, RequestState
+from notify_pipeline.reports import reading_comparison, reading_details, reading_live
+from notify_pipeline.reports.reading_rows import Row
+
+_SCOPES = frozenset({KeyScope.SECRET})
+# How often an open page asks: while it is being sent, and while beacons may still come in. Settled, it asks no more.
+_SENDING_MS, _SENT_MS = 2_000, 10_000
+_UNKNOWN = "There is no such notification, or it was accepted only seconds ago."
+_ID: TypeAdapter[str] = TypeAdapter(NotificationId)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A report and what stands behind it, all of one version."""
+
+    report: Row
+    timeline: list[Row]
+    failures: list[Row]
+    latencies: list[Row]
+    token: str
+
+
+def _view(services: Services, visit: Visit) -> View:
+    tenant = asking.named(services, visit.session, visit.query.get("organization"))
+    found = _read(services, tenant, visit.place)
+    report, parts = found.report, _parts(found)
+    name = report["title"] or report["notification_id"]
+    whose = tenants.get(services.ledger, tenant) if tenant != visit.session.tenant else None
+    content = [
+        html.Div(
+            [
+                html.Div(widgets.link("All notifications", HOME), className="hint"),
+                html.H1(name),
+                html.Div(standing.description(report, None if whose is None else whose.name), className="about"),
+                html.Div(
+                    [
+                        html.Span(parts["chips"], id="notification-chips", className="row"),
+                        html.Span(parts["sentence"], id="notification-sentence", className="muted"),
+                    ],
+                    className="row",
+                ),
+            ],
+            className="head",
+        ),
+        html.Div(parts["figures"], id="notification-figures"),
+        *_cards(parts, lambda table: behind.files(visit.place, table, visit.query)),
+        _comparing(services, visit, report),
+        html.Div(
+            standing.said(report), id="notification-said", role="status", className="unseen", **aria(live="polite")
+        ),
+        dcc.Store(id="notification-token", data=found.token),
+        dcc.Interval(id="notification-tick", interval=_pace(report)[0], disabled=_pace(report)[1]),
+    ]
+    return View(name, html.Div(content, className="stack"))
+
+
+def _cards(parts: Mapping[str, Any], files: Callable[[str], Any]) -> list[Any]:
+    scroller, card = widgets.scroller, widgets.card
+    lines = html.Ul(
+        [
+            html.Li([html.Span(className=f"line line-{number}", **aria(hidden="true")), text])
+            for number, text in ((1, "accepted"), (2, "received"))
+        ],
+        className="legend",
+    )
+    return [
+        card("Funnel", "From planned recipients to clicks, by platform.", [_box("funnel", parts)]),
+        html.Div(
+            [
+                card(
+                    "Timeline",
+                    "How many were accepted and received, by steps of time.",
+                    [lines, curves.graph("timeline", parts["timeline"]), _box("timeline-told", parts)],
+                ),
+                card(
+                    "Latency",
+                    "What share of the accepted deliveries was received by when. Dashed: 120\u00a0s and 90\u00a0%.",
+                    [curves.graph("latency", parts["latency"]), _box("latency-told", parts)],
+                ),
+            ],
+            className="columns",
+        ),
+        card(
+            "Numbers of both charts",
+            "By steps of ten seconds.",
+            [
+                widgets.numbers(scroller(_box("rows", parts), "Numbers of the timeline", css="scroller tall"), "Show"),
+                files("timeline"),
+            ],
+        ),
+        card(
+            "Platforms",
+            "What became of the deliveries, by platform.",
+            [scroller(_box("platforms", parts), "Platforms"), files("platforms")],
+        ),
+        card(
+            "Stages",
+            "How long each stage of a delivery took.",
+            [scroller(_box("latencies", parts), "Stages"), files("latencies")],
+        ),
+        card(
+            "Failures",
+            "What was not accepted, and why.",
+            [scroller(_box("failures", parts), "Failures"), files("failures")],
+        ),
+    ]
+
+
+def _box(name: str, parts: Mapping[str, Any]) -> Any:
+    return html.Div(parts[name], id=f"notification-{name}")
+
+
+def _parts(found: _Found) -> dict[str, Any]:
+    """Return what moves, by the names of its boxes."""
+    report = found.report
+    steps, accepted = curves.steps_of(found.timeline), report["totals"]["accepted"]
+    return {
+        "chips": standing.chips(report),
+        "sentence": standing.sentence(report),
+        "figures": standing.figures(report),
+        "funnel": standing.funnel(report),
+        "timeline-told": html.P(curves.timeline_told(steps), className="hint"),
+        "latency-told": html.P(curves.latency_told(report["totals"]["share_120s"]), className="hint"),
+        "rows": curves.rows(steps, accepted),
+        "platforms": behind.platforms(report["platforms"]),
+        "latencies": behind.latencies(found.latencies),
+        "failures": behind.failures(found.failures),
+        "said": standing.said(report),
+        "timeline": curves.timeline(steps),
+        "latency": curves.latency(steps, accepted),
+    }
+
+
+_BOXES = (
+    *("chips", "sentence", "figures", "funnel", "timeline-told", "latency-told"),
+    *("rows", "platforms", "latencies", "failures", "said"),
+)
+
+
+def _register(dash: Dash, services: Services) -> None:
+    @dash.callback(
+        *(Output(f"notification-{name}", "children") for name in _BOXES),
+        Output("timeline-graph", "figure"),
+        Output("latency-graph", "figure"),
+        Output("notification-token", "data"),
+        Output("notification-tick", "interval"),
+        Output("notification-tick", "disabled"),
+        Input("notification-tick", "n_intervals"),
+        State("address", "pathname"),
+        State("address", "search"),
+        State("notification-token", "data"),
+        prevent_initial_call=True,
+    )
+    def move(_: object, pathname: object, search: object, before: object) -> tuple[Any, ...]:
+        """Show the report again when it has changed."""
+        tenant, name = _asked(services, pathname, search)
+        if before is not None and before == _token(services, tenant, name):
+            raise PreventUpdate
+        found = _read(services, tenant, name)
+        parts = _parts(found)
+        shown = [parts[each] for each in _BOXES]
+        return (*shown, parts["timeline"], parts["latency"], found.token, *_pace(found.report))
+
+    @dash.callback(
+        Output("notification-comparison", "children"),
+        Input("address", "search"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def compare(search: object, pathname: object) -> Any:
+        """Show another send beside this one."""
+        if not isinstance(pathname, str) or PAGE.place(pathname) is None:
+            raise PreventUpdate
+        tenant, name = _asked(services, pathname, search)
+        return _compared(services, tenant, _report(services, tenant, name), parameters(search).get("with", ""))
+
+
+def _asked(services: Services, pathname: object, search: object) -> tuple[str, str]:
+    """Return the tenant and the notification that a callback is about.
+
+    Raises:
+        ApiError: 404 unless the visitor sees the tenant.
+    """
+    session: Session = visitor(_SCOPES)
+    name = PAGE.place(pathname) if isinstance(pathname, str) else None
+    if name is None:
+        raise not_found(_UNKNOWN)
+    return asking.named(services, session, parameters(search).get("organization")), name
+
+
+def _read(services: Services, tenant: str, notification_id: str) -> _Found:
+    # Before it is read: what changes meanwhile is then read again.
+    token = _token(services, tenant, notification_id)
+    version = services.reports.version()
+    as_of = None if version is None else version.published_at
+    report = _report(services, tenant, notification_id)
+    reports = services.reports
+    timeline, failures, latencies = (
+        read(reports, tenant, notification_id, as_of=as_of) or []
+        for read in (reading_details.timeline, reading_details.failures, reading_details.latencies)
+    )
+    return _Found(report, timeline, failures, latencies, token)
+
+
+def _report(services: Services, tenant: str, notification_id: str) -> Row:
+    """Return a report as it stands now.
+
+    Raises:
+        ApiError: 404 when the tenant has no such notification.
+    """
+    try:
+        _ID.validate_python(notification_id)
+    except ValidationError as error:
+        raise not_found(_UNKNOWN) from error
+    row = reading_details.one(services.reports, tenant, notification_id)
+    if row is not None:
+        return reading_live.overlay(services.ledger, [row])[0]
+    found = reading_live.unpublished(services.ledger, tenant, notification_id)
+    if found is None:
+        raise not_found(_UNKNOWN)
+    return found
+
+
+def _token(services: Services, tenant: str, notification_id: str) -> str:
+    """Return a word that changes when the report does."""
+    version = services.reports.version()
+    return f"{0 if version is None else version.number} {live.token(services.ledger, tenant, notification_id)}"
+
+
+def _pace(report: Row) -> tuple[int, bool]:
+    """Return how often the page asks for changes, and whether it has no more to ask for."""
+    is_final = RequestState(report["state"]).is_final
+    return _SENT_MS if is_final else _SENDING_MS, bool(report["settled"]) and is_final
+
+
+def _comparing(services: Services, visit: Visit, report: Row) -> Any:
+    other = visit.query.get("with", "")
+    return widgets.card(
+        "Compare",
+        "Another send beside this one.",
+        [
+            behind.chooser(visit.place, visit.query),
+            html.Div(_compared(services, report["tenant"], report, other), id="notification-comparison"),
+        ],
+    )
+
+
+def _compared(services: Services, tenant: str, report: Row, other: str) -> list[Any]:
+    if not other:
+        return []
+    try:
+        return behind.comparison(reading_comparison.compared(report, _report(services, tenant, other)))
+    except ApiError as error:
+        return behind.problem(error.message)
+
+
+PAGE = Page("notifications", "", _SCOPES, _view, _register, has_place=True, is_its_own=True)
