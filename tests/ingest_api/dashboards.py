@@ -10,8 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from ingest_api.services import Services
-from notify_pipeline.reports.build import build_candidate
-from notify_pipeline.reports.versions import publish
+from notify_pipeline.reports.build import build_candidate, publish
 from tests.reports import worlds
 from tests.reports.worlds import World
 
@@ -49,8 +48,8 @@ def update(browser: FlaskClient, body: Any, **headers: str) -> TestResponse:
 
 def show(browser: FlaskClient, pathname: Any, search: Any = "", **headers: str) -> TestResponse:
     """Ask for what an address shows."""
-    where = [("address", "pathname", pathname)], [("address", "search", search)]
-    return update(browser, called(SHOWN, *where), **headers)
+    where = [("address", "pathname", pathname), ("address", "search", search)]
+    return update(browser, called(SHOWN, where), **headers)
 
 
 def texts(node: Any) -> Iterator[str]:
@@ -68,8 +67,7 @@ def publish_world(services: Services, world: World, number: int = 1) -> None:
     """Put a world into the lake and publish its reports."""
     world.put(services.lake, f"part-{number}")
     settings, now = services.settings, services.clock()
-    candidate = build_candidate(services.lake, settings.reports, settings, now)
-    publish(settings.reports, candidate.path, candidate.number, now, 5, candidate.source)
+    publish(build_candidate(services.lake, settings.reports, settings, now), settings, now)
 
 
 def send(world: World, name: str, tenant: str, at: float, size: int = 20, **more: Any) -> None:

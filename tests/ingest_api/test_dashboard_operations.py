@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from ingest_api.dashboard.pages import operations_letters, operations_parts
 from notify_pipeline.core.ledger import keys
 from tests.ingest_api.conftest import ADMIN, House
-from tests.ingest_api.test_dashboard_sessions import OURS, UPDATE, show, sign_in
+from tests.ingest_api.dashboards import OURS, UPDATE, show, sign_in
 from tests.ingest_api.test_dead_letters import died
 
 OPERATIONS, LETTERS = "/dashboard/operations", "/dashboard/dead-letters"

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from tests.ingest_api.conftest import ADMIN, House, build, copied
 from tests.ingest_api.dashboards import HOME, OURS, SHOWN, SIGN_IN, UPDATE, called, show, sign_in
 
-CALL = called(SHOWN, [("address", "pathname", HOME)], [("address", "search", "")])
+CALL = called(SHOWN, [("address", "pathname", HOME), ("address", "search", "")])
 
 
 @pytest.fixture
