@@ -7,8 +7,6 @@ While it moves, only what is inside its boxes is made anew: boxes that scroll or
 nobody who reads or types is thrown out.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html
@@ -17,7 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ingest_api.dashboard import asking, widgets
 from ingest_api.dashboard.page import HOME, Page, View, Visit, parameters, visitor
-from ingest_api.dashboard.parts import behind, curves, standing
+from ingest_api.dashboard.parts import behind, standing, whole
+from ingest_api.dashboard.parts.whole import Found
 from ingest_api.dashboard.sessions import Session
 from ingest_api.dashboard.widgets import aria
 from ingest_api.errors import ApiError, not_found
@@ -35,21 +34,10 @@ _UNKNOWN = "There is no such notification, or it was accepted only seconds ago."
 _ID: TypeAdapter[str] = TypeAdapter(NotificationId)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A report and what stands behind it, all of one version."""
-
-    report: Row
-    timeline: list[Row]
-    failures: list[Row]
-    latencies: list[Row]
-    token: str
-
-
 def _view(services: Services, visit: Visit) -> View:
     tenant = asking.named(services, visit.session, visit.query.get("organization"))
     found = _read(services, tenant, visit.place)
-    report, parts = found.report, _parts(found)
+    report, parts = found.report, whole.parts(found)
     name = report["title"] or report["notification_id"]
     whose = tenants.get(services.ledger, tenant) if tenant != visit.session.tenant else None
     content = [
@@ -69,7 +57,7 @@ def _view(services: Services, visit: Visit) -> View:
             className="head",
         ),
         html.Div(parts["figures"], id="notification-figures"),
-        *_cards(parts, lambda table: behind.files(visit.place, table, visit.query)),
+        *whole.cards(parts, lambda table: behind.files(visit.place, table, visit.query)),
         _comparing(services, visit, report),
         html.Div(
             standing.said(report), id="notification-said", role="status", className="unseen", **aria(live="polite")
@@ -80,92 +68,9 @@ def _view(services: Services, visit: Visit) -> View:
     return View(name, html.Div(content, className="stack"))
 
 
-def _cards(parts: Mapping[str, Any], files: Callable[[str], Any]) -> list[Any]:
-    scroller, card = widgets.scroller, widgets.card
-    lines = html.Ul(
-        [
-            html.Li([html.Span(className=f"line line-{number}", **aria(hidden="true")), text])
-            for number, text in ((1, "accepted"), (2, "received"))
-        ],
-        className="legend",
-    )
-    return [
-        card("Funnel", "From planned recipients to clicks, by platform.", [_box("funnel", parts)]),
-        html.Div(
-            [
-                card(
-                    "Timeline",
-                    "How many were accepted and received, by steps of time.",
-                    [lines, curves.graph("timeline", parts["timeline"]), _box("timeline-told", parts)],
-                ),
-                card(
-                    "Latency",
-                    "What share of the accepted deliveries was received by when. Dashed: 120\u00a0s and 90\u00a0%.",
-                    [curves.graph("latency", parts["latency"]), _box("latency-told", parts)],
-                ),
-            ],
-            className="columns",
-        ),
-        card(
-            "Numbers of both charts",
-            "By steps of ten seconds.",
-            [
-                widgets.numbers(scroller(_box("rows", parts), "Numbers of the timeline", css="scroller tall"), "Show"),
-                files("timeline"),
-            ],
-        ),
-        card(
-            "Platforms",
-            "What became of the deliveries, by platform.",
-            [scroller(_box("platforms", parts), "Platforms"), files("platforms")],
-        ),
-        card(
-            "Stages",
-            "How long each stage of a delivery took.",
-            [scroller(_box("latencies", parts), "Stages"), files("latencies")],
-        ),
-        card(
-            "Failures",
-            "What was not accepted, and why.",
-            [scroller(_box("failures", parts), "Failures"), files("failures")],
-        ),
-    ]
-
-
-def _box(name: str, parts: Mapping[str, Any]) -> Any:
-    return html.Div(parts[name], id=f"notification-{name}")
-
-
-def _parts(found: _Found) -> dict[str, Any]:
-    """Return what moves, by the names of its boxes."""
-    report = found.report
-    steps, accepted = curves.steps_of(found.timeline), report["totals"]["accepted"]
-    return {
-        "chips": standing.chips(report),
-        "sentence": standing.sentence(report),
-        "figures": standing.figures(report),
-        "funnel": standing.funnel(report),
-        "timeline-told": html.P(curves.timeline_told(steps), className="hint"),
-        "latency-told": html.P(curves.latency_told(report["totals"]["share_120s"]), className="hint"),
-        "rows": curves.rows(steps, accepted),
-        "platforms": behind.platforms(report["platforms"]),
-        "latencies": behind.latencies(found.latencies),
-        "failures": behind.failures(found.failures),
-        "said": standing.said(report),
-        "timeline": curves.timeline(steps),
-        "latency": curves.latency(steps, accepted),
-    }
-
-
-_BOXES = (
-    *("chips", "sentence", "figures", "funnel", "timeline-told", "latency-told"),
-    *("rows", "platforms", "latencies", "failures", "said"),
-)
-
-
 def _register(dash: Dash, services: Services) -> None:
     @dash.callback(
-        *(Output(f"notification-{name}", "children") for name in _BOXES),
+        *(Output(f"notification-{name}", "children") for name in whole.BOXES),
         Output("timeline-graph", "figure"),
         Output("latency-graph", "figure"),
         Output("notification-token", "data"),
@@ -183,8 +88,8 @@ def _register(dash: Dash, services: Services) -> None:
         if before is not None and before == _token(services, tenant, name):
             raise PreventUpdate
         found = _read(services, tenant, name)
-        parts = _parts(found)
-        shown = [parts[each] for each in _BOXES]
+        parts = whole.parts(found)
+        shown = [parts[each] for each in whole.BOXES]
         return (*shown, parts["timeline"], parts["latency"], found.token, *_pace(found.report))
 
     @dash.callback(
@@ -214,7 +119,7 @@ def _asked(services: Services, pathname: object, search: object) -> tuple[str, s
     return asking.named(services, session, parameters(search).get("organization")), name
 
 
-def _read(services: Services, tenant: str, notification_id: str) -> _Found:
+def _read(services: Services, tenant: str, notification_id: str) -> Found:
     # Before it is read: what changes meanwhile is then read again.
     token = _token(services, tenant, notification_id)
     version = services.reports.version()
@@ -225,7 +130,7 @@ def _read(services: Services, tenant: str, notification_id: str) -> _Found:
         read(reports, tenant, notification_id, as_of=as_of) or []
         for read in (reading_details.timeline, reading_details.failures, reading_details.latencies)
     )
-    return _Found(report, timeline, failures, latencies, token)
+    return Found(report, timeline, failures, latencies, token)
 
 
 def _report(services: Services, tenant: str, notification_id: str) -> Row:
