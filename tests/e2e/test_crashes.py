@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,8 @@ from notify_pipeline.commands.demo.reconcile import Sent, lost
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Api
 from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.partitions import partition
+from notify_pipeline.core.receipt_log import receipt_line
 from tests.e2e.load import Load
 from tests.e2e.system import Process, processes
 from tests.waiting import wait_for
@@ -28,7 +31,11 @@ SETTINGS = {
     "NOTIFY_MAX_IN_FLIGHT": "16",
 }
 FAULTS = {"fcm": {"latency_ms": 60, "latency_jitter_ms": 60}, "apns": {"latency_ms": 60, "latency_jitter_ms": 60}}
+# So slow that a broadcast takes many times as long as figures may stand still.
+SLOW = {"latency_ms": 1_000, "latency_jitter_ms": 0}
 RESUMED_S = 90.0
+# Half of it is what is promised; the other half is for a machine that does something else besides.
+REPORTED_S = 60.0
 # A drain that is killed as soon as it is back leaves minutes of work for the one that lives.
 CAUGHT_UP_S = 300.0
 
@@ -83,6 +90,47 @@ def _kill_one(system: RunningSystem, kind: Callable[[Process], bool]) -> None:
 def test_runs_begin_warm(system: RunningSystem) -> None:
     (drain, *_) = wait_for(lambda: _find(system, _drain), RESUMED_S, "a drain run")
     assert "multiprocessing.forkserver" in drain.parent
+
+
+def test_while_a_broadcast_is_sent_its_figures_move_and_a_log_file_is_reported(
+    system: RunningSystem, tenant: Api
+) -> None:
+    sandbox = Api(system.addresses["sandbox"])
+    request = tenant.expect(202, "POST", "/notifications", traffic.single_body("clicked-1", DEVICES[0].user_id))
+    done = lambda: tenant.expect(200, "GET", request["status_url"])["state"] == "done"  # noqa: E731
+    wait_for(done, RESUMED_S, "a send to be done")
+    (recipient, *_) = tenant.expect(200, "GET", f"/requests/{request['request_id']}/recipients")["items"]
+    sandbox.expect(200, "PUT", "/faults", {"fcm": SLOW, "apns": SLOW})
+    try:
+        tenant.expect(202, "POST", "/notifications", traffic.broadcast_body("moving-1"))
+        seen = _accepted_on_the_way(tenant, "moving-1", 3)
+        assert seen == sorted(seen)
+        now = datetime.now(UTC)
+        query = f"notificationId=clicked-1&platform=android&provider=fcm&d={recipient['delivery_id']}"
+        folder = system.home / "logs" / "fastly" / partition(now)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "late.log").write_bytes(receipt_line("/notification/clicked", query, now) + b"\n")
+        clicked = lambda: tenant.expect(200, "GET", "/reports/clicked-1")["totals"]["clicked"] == 1  # noqa: E731
+        wait_for(clicked, REPORTED_S, "the log file in the report")
+    finally:
+        sandbox.expect(200, "PUT", "/faults", FAULTS)
+    _check(system, tenant, [Sent("moving-1", Counter(device.platform for device in DEVICES))])
+
+
+def _accepted_on_the_way(tenant: Api, notification_id: str, count: int) -> list[int]:
+    """Wait for so many figures between none and all; each is the ledger's."""
+    seen: list[int] = []
+
+    def moved() -> bool:
+        answer = tenant.call("GET", f"/reports/{notification_id}")
+        report = answer.body if answer.status == 200 else None
+        if report and 0 < report["totals"]["accepted"] < len(DEVICES) and report["totals"]["accepted"] not in seen:
+            assert report["figures_from"] == "ledger"
+            seen.append(report["totals"]["accepted"])
+        return len(seen) >= count
+
+    wait_for(moved, RESUMED_S, "figures on the way")
+    return seen
 
 
 ROUNDS = pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
