@@ -48,6 +48,18 @@ class BroadcastShown(Shown):
     finished: int = Field(description="Recipients that have their last outcome.")
     accepted: int
     waiting_again: int = Field(description="Recipients that were tried and wait for another attempt.")
+    drops_stopped: bool = Field(description="A provider calls so many of its tokens dead that none is dropped.")
+
+
+class ErasureUnderWay(Shown):
+    """An erasure that is not verified yet; it names nobody."""
+
+    erasure_id: str
+    tenant: str
+    kind: str
+    state: str
+    waits_for: str | None
+    requested_at: datetime
 
 
 class CodeShown(Shown):
@@ -136,6 +148,7 @@ class OverviewShown(Shown):
     broadcasts: list[BroadcastShown]
     channels: list[ChannelShown]
     dead_letters: int = Field(description="Those that were not sent again, counted up to 100,000.")
+    erasures: list[ErasureUnderWay] = Field(description="Those under way, the oldest first.")
     logs: LogsShown | None = Field(description="Null before the first version.")
     version: VersionShown | None
     tenants: dict[str, str] = Field(description="The names of the tenants that are named here.")

@@ -11,7 +11,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from ingest_api.fields import fields_of
+from ingest_api.operations.models import ErasureUnderWay
 from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger import erasures
 from notify_pipeline.core.ledger import overview as ledger_overview
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.overview import Running
@@ -77,11 +80,13 @@ class Overviews:
             "broadcasts": [_broadcast(each) for each in ledger_overview.running(ledger, now, whose)],
             "channels": [_channel(each) for each in reading_operations.channels(reports, now, whose)],
             "dead_letters": ledger_overview.letters_waiting(ledger, whose),
+            "erasures": _erasures(ledger, whose),
             "logs": None,
             "version": None,
             "installation": None if whose is not None else self._installation(ledger, now),
         }
-        of = {str(each["tenant"]) for each in (*found["queues"], *found["broadcasts"]) if each["tenant"] is not None}
+        named = (*found["queues"], *found["broadcasts"], *found["erasures"])
+        of = {str(each["tenant"]) for each in named if each["tenant"] is not None}
         found["tenants"] = ledger_overview.names(ledger, sorted(of)) if of else {}
         if build is not None:
             logs = ("received_through", "settled_through", "foreign_deliveries", "foreign_hits")
@@ -110,6 +115,11 @@ def _channel(health: reading_operations.ChannelHealth) -> dict[str, Any]:
     return {**asdict(health), "codes": codes}
 
 
+def _erasures(ledger: Ledger, whose: Whose) -> list[dict[str, Any]]:
+    pending = [each for each in erasures.pending(ledger) if whose is None or each.tenant in whose]
+    return [fields_of(ErasureUnderWay, each) for each in pending]
+
+
 def _broadcast(running: Running) -> dict[str, Any]:
     due, request = running.due, running.live.request
     channels = running.live.channels.values()
@@ -127,4 +137,5 @@ def _broadcast(running: Running) -> dict[str, Any]:
         "finished": sum(sum(each.outcomes.values()) for each in channels),
         "accepted": sum(each.outcomes.get("accepted", 0) for each in channels),
         "waiting_again": sum(each.again for each in channels),
+        "drops_stopped": running.drops_stopped,
     }

@@ -3,15 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert, update
 
 from ingest_api.operations import overview
 from ingest_api.operations.models import OverviewShown
 from notify_pipeline.core.ids import to_micros
-from notify_pipeline.core.ledger import leases, rates
-from notify_pipeline.core.ledger.tables import DELIVERIES
+from notify_pipeline.core.ledger import audit, leases, rates
+from notify_pipeline.core.ledger import overview as overview_reads
+from notify_pipeline.core.ledger.tables import DELIVERIES, REQUESTS, SHARDS
 from notify_pipeline.core.schemas import QUARANTINE
 from tests.ingest_api.conftest import ADMIN, Api, House, change, send
 from tests.ingest_api.test_dead_letters import died
@@ -165,3 +167,49 @@ def test_many_who_ask_are_told_the_same(house: House, monkeypatch: pytest.Monkey
     assert shown(house.secret) == before
     assert len(shown(house.api(ADMIN))["queues"]) == 1
     assert shown(house.stranger)["queues"] == []
+
+
+def test_broadcasts_and_erasures_under_way(any_house: House) -> None:
+    house, ledger = any_house, any_house.services.ledger
+    request_id = house.secret.ok("POST", "/notifications", send(id="n-1", priority="high"))["request_id"]
+    counts = {"fcm": {"audience": 100, "pending": 60, "accepted": 37, "invalid_recipient": 3}}
+    sending = {"state": "sending", "mode": "broadcast", "counts": orjson.dumps(counts).decode()}
+    change(ledger, update(REQUESTS).where(REQUESTS.c.request_id == request_id).values(sending))
+    shards = [
+        {"request_id": request_id, "shard": number, "channel": "fcm", "path": f"s{number}", "recipients": 50}
+        for number in range(2)
+    ]
+    change(ledger, insert(SHARDS).values([shards[0] | {"done_at": 1}, shards[1] | {"done_at": None}]))
+    house.secret.ok("DELETE", "/users/gone")
+    found = shown(house.secret)
+    (broadcast,) = found["broadcasts"]
+    assert broadcast == {
+        "tenant": house.mine.tenant,
+        "request_id": request_id,
+        "notification_id": "n-1",
+        "priority": "high",
+        "state": "sending",
+        "accepted_at": "2026-11-21T06:33:59.123456Z",
+        "shards": 2,
+        "shards_done": 1,
+        "is_held": False,
+        "audience": 100,
+        "finished": 40,
+        "accepted": 37,
+        "waiting_again": 0,
+        "drops_stopped": False,
+    }
+    assert [(each["kind"], each["tenant"]) for each in found["erasures"]] == [("user", house.mine.tenant)]
+    assert found["tenants"] == {house.mine.tenant: "mine"}
+    entry = audit.Entry(overview_reads.DROP_STOPPED, "delivery", 0, house.mine.tenant, request_id, "n-1")
+    ledger.write(_audited, entry)
+    everything = shown(house.api(ADMIN))
+    assert [each["drops_stopped"] for each in everything["broadcasts"]] == [True]
+    assert len(everything["erasures"]) == 1
+    strange = shown(house.stranger)
+    assert strange["broadcasts"] == strange["erasures"] == []
+
+
+def _audited(conn: Connection, entries: Any) -> list[None]:
+    audit.write(conn, list(entries), datetime.now(UTC))
+    return [None for _ in entries]

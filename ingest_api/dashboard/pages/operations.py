@@ -66,6 +66,8 @@ def _panels(services: Services, session: Session) -> list[Any]:
     ]
     if found["installation"] is not None:
         panels += [_lake(found["installation"]["lake"], now), _providers(found["installation"], now)]
+    if found["erasures"]:
+        panels.append(_erasures(found, now, session))
     return [*panels, _logs(found, now), html.P(["As of ", time(found["at"]), "."], className="hint")]
 
 
@@ -99,7 +101,7 @@ def _broadcasts(found: _Overview, now: datetime, session: Session) -> Any:
         [
             Cell(_notification(each, session), about=_whose(each["tenant"], found, session)),
             Cell(each["priority"]),
-            Cell([chip(each["state"], "live"), "" if each["is_held"] else chip("nobody works on it", "warn")]),
+            Cell(_state(each)),
             Cell(count(each["audience"]), number=True),
             Cell(f"{count(each['finished'])} ({percent(each['finished'], each['audience'])})", number=True),
             Cell(count(each["accepted"]), number=True),
@@ -109,6 +111,30 @@ def _broadcasts(found: _Overview, now: datetime, session: Session) -> Any:
         for each in found["broadcasts"]
     ]
     return _card("broadcasts", "Broadcasts under way", table("Large sends", heads, rows, "No broadcast is being sent."))
+
+
+def _state(broadcast: dict[str, Any]) -> list[Any]:
+    words = [chip(broadcast["state"], "live")]
+    if not broadcast["is_held"]:
+        words.append(chip("nobody works on it", "warn"))
+    if broadcast["drops_stopped"]:
+        words.append(chip("so many dead tokens that none is dropped", "bad"))
+    return words
+
+
+def _erasures(found: _Overview, now: datetime, session: Session) -> Any:
+    heads = ["Erasure", "By", "State", "Waits for", "Asked for"]
+    rows = [
+        [
+            Cell(html.Code(each["erasure_id"]), about=_whose(each["tenant"], found, session)),
+            Cell(each["kind"]),
+            Cell(each["state"].replace("_", " ")),
+            Cell(each["waits_for"] or "–"),
+            Cell(f"{age(each['requested_at'], now)} ago", number=True),
+        ]
+        for each in found["erasures"]
+    ]
+    return _card("erasures", "Erasures under way", table("Erasures, the oldest first", heads, rows, ""))
 
 
 def _queues(found: _Overview, now: datetime, session: Session) -> Any:

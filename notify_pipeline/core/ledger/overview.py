@@ -22,13 +22,15 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.event_tables import EVENTS
 from notify_pipeline.core.ledger.live import LiveRequest
 from notify_pipeline.core.ledger.outbox_tables import OUTBOX, OUTBOX_REJECTED
-from notify_pipeline.core.ledger.tables import DEAD_LETTERS, DELIVERIES, LEASES, RATES, REQUESTS
+from notify_pipeline.core.ledger.tables import AUDIT, DEAD_LETTERS, DELIVERIES, LEASES, RATES, REQUESTS
 from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES, TENANTS
 from notify_pipeline.core.vocabulary import QUEUED_CHANNELS, Priority, RequestState
 
 SENDS, EVENT, CALLBACK = "sends", "events", "callback messages"
 # Counted up to this many: whether a hundred thousand or more wait to be looked at makes no difference.
 MOST_LETTERS = 100_000
+# The audit event of that alarm.
+DROP_STOPPED = "token_drop_stopped"
 # Broadcasts shown at most; more than a handful are never sent at once.
 MOST_BROADCASTS = 50
 # Names looked up at most; SQLite takes 32,766 parameters.
@@ -117,10 +119,14 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A broadcast that is fixed or sent."""
+    """A broadcast that is fixed or sent.
+
+    ``drops_stopped``: a provider calls so many of its tokens dead that none is dropped (``delivery.tokens``).
+    """
 
     due: DueBroadcast
     live: LiveRequest
+    drops_stopped: bool
 
 
 def waiting(ledger: Ledger, now: datetime, tenants: Sequence[str] | None = None) -> list[Waiting]:
@@ -138,7 +144,12 @@ def running(ledger: Ledger, now: datetime, tenants: Sequence[str] | None = None)
     """Return the broadcasts that are being fixed or sent, in the order in which they run."""
     due = [each for each in broadcasts.due(ledger, now) if tenants is None or each.tenant in tenants]
     found = live.by_request(ledger, [each.request_id for each in due[:MOST_BROADCASTS]])
-    return [Running(each, found[each.request_id]) for each in due if each.request_id in found]
+    alarms = select(AUDIT.c.request_id).where(AUDIT.c.request_id.in_(found), AUDIT.c.event == DROP_STOPPED)
+    with ledger.read() as conn:
+        stopped = set(conn.execute(alarms).scalars()) if found else set()
+    return [
+        Running(each, found[each.request_id], each.request_id in stopped) for each in due if each.request_id in found
+    ]
 
 
 def letters_waiting(ledger: Ledger, tenants: Sequence[str] | None = None) -> int:
