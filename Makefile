@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CHDB := .bench-chdb
 UV_VERSION := 0.13.8
 # A system starts a dozen Python processes: without compiled files each of them takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
@@ -46,9 +47,17 @@ format: $(READY)
 bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
   bench-gateway bench-events bench-isolation bench-automation
 
-bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
-  bench-gateway bench-events bench-isolation: bench-%: $(READY)
+bench-ingress bench-audience bench-reports bench-engine bench-fanout bench-million bench-priority bench-gateway \
+  bench-events bench-isolation: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
+
+# What this one is compared with is no dependency: it lies in a folder of its own, from the first time on.
+bench-receipts: $(READY) $(CHDB)/.ready
+	$(BIN)/python -m benchmarks.receipts --chdb $(CHDB) $(BENCH_ARGS)
+
+$(CHDB)/.ready: benchmarks/chdb.txt | $(READY)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q --no-deps --require-hashes --target $(CHDB) -r benchmarks/chdb.txt
+	@touch $@
 
 bench-automation: $(READY)
 	$(BIN)/python -m benchmarks.automation_report
@@ -58,4 +67,4 @@ lock: $(READY)
 	  --group pyproject.toml:dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CHDB) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,11 +1,14 @@
-"""Seconds to parse log files into Parquet ÷ seconds of ``zcat | wc -l`` over the same files, on the same CPUs.
+"""Seconds to parse log files into Parquet ÷ seconds of ``zcat | wc -l``, and of chdb, over the same files and CPUs.
 
 The logs are in the form that Fastly services write: 5 M lines in 8 gzip files, beacons of 200 notifications with
 status, user agent, address and location, 2 % other traffic, 0.1 % garbage. Ours is the whole of ``process_hour``: read,
 inflate, parse, check, write and fsync the Parquet files. Rounds alternate; the ratio is the median of the rounds'
-ratios. Beside the plain ``zcat | wc -l`` of all files, one is measured that runs a zcat per CPU.
+ratios. Beside the plain ``zcat | wc -l`` of all files, one is measured that runs a zcat per CPU. chdb (ClickHouse) does
+the same work as well as SQL can say it (``receipts_chdb``); ``make bench-receipts`` installs it.
 
-    python -m benchmarks.receipts [--lines 5000000] [--rounds 5]
+The same requests are also written as CloudFront's and NGINX' lines, and each is compared with its own zcat.
+
+    python -m benchmarks.receipts [--lines 5000000] [--rounds 5] [--chdb folder of its packages]
 """
 
 import argparse
@@ -15,10 +18,13 @@ import random
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -27,6 +33,7 @@ from notify_pipeline.core.partitions import partition
 from notify_pipeline.core.receipt_log import receipt_line
 from notify_pipeline.receipts.hours import process_hour
 from notify_pipeline.receipts.logs import Logs
+from notify_pipeline.receipts.w3c import LEGACY
 
 HOUR = datetime(2026, 11, 1, 10, tzinfo=UTC)
 FILES = 8
@@ -36,21 +43,31 @@ POPS = ("LCY", "LHR", "FRA", "AMS", "IAD")
 LEVEL = 6  # gzip's default, and what CDNs offer as their default
 
 
-def make_log(path: Path, lines: int, draws: random.Random) -> None:
-    """Write one log file."""
+Render = Callable[[dict[str, Any]], bytes]
+
+
+def make_log(path: Path, lines: int, draws: random.Random, render: Render | None = None) -> None:
+    """Write one log file; the draws say which requests, ``render`` how they are written, by default as Fastly does."""
+    render = render or orjson.dumps
     notifications = [f"{draws.getrandbits(128):032x}" for _ in range(NOTIFICATIONS)]
     agents = [f"News/{n}.{n % 7} (iPhone; iOS 19.{n % 4}; Scale/3.00) CFNetwork/1568" for n in range(60)]
     with gzip.open(path, "wb", compresslevel=LEVEL) as file:
         for start in range(0, lines, 10_000):
-            batch = [_line(draws, notifications, agents) for _ in range(min(10_000, lines - start))]
+            batch = [_line(draws, notifications, agents, render) for _ in range(min(10_000, lines - start))]
             file.write(b"\n".join([*batch, b""]))
 
 
-def _line(draws: random.Random, notifications: list[str], agents: list[str]) -> bytes:
+def _line(draws: random.Random, notifications: list[str], agents: list[str], render: Render) -> bytes:
     moment = HOUR + timedelta(milliseconds=draws.randrange(3_600_000))
     kind = draws.random()
     if kind < 0.02:
-        return receipt_line("/article", f"id={draws.getrandbits(32)}", moment, status=200, pop=draws.choice(POPS))
+        more = {
+            "status": 200,
+            "user_agent": draws.choice(agents),
+            "client_ip": "203.0.113.0",
+            "pop": draws.choice(POPS),
+        }
+        return render(orjson.loads(receipt_line("/article", f"id={draws.getrandbits(32)}", moment, **more)))
     platform, provider = draws.choice(TARGETS)
     event = "received" if kind < 0.9 else "opened" if kind < 0.97 else "clicked"
     query = (
@@ -63,8 +80,48 @@ def _line(draws: random.Random, notifications: list[str], agents: list[str]) -> 
         "client_ip": f"{draws.randrange(1, 224)}.{draws.randrange(256)}.{draws.randrange(256)}.0",
         "pop": draws.choice(POPS),
     }
-    line = receipt_line(f"/notification/{event}", query, moment, **more)
+    line = render(orjson.loads(receipt_line(f"/notification/{event}", query, moment, **more)))
     return line[: draws.randrange(len(line))] if draws.random() < 0.001 else line
+
+
+def as_cloudfront(request: dict[str, Any]) -> bytes:
+    """Write a request as CloudFront's legacy standard log does."""
+    moment = datetime.fromisoformat(request["datetime"])
+    number = hash(request["querystring"]) & (1 << 64) - 1
+    values = {
+        "date": f"{moment:%Y-%m-%d}",
+        "time": f"{moment:%H:%M:%S}",
+        "x-edge-location": f"{request['pop']}50-C1",
+        "sc-bytes": "321",
+        "c-ip": request["client_ip"],
+        "cs-method": "GET",
+        "cs(Host)": "d111111abcdef8.cloudfront.net",
+        "cs-uri-stem": request["event"],
+        "sc-status": str(request["status"]),
+        "cs(User-Agent)": request["user_agent"].replace(" ", "%20"),
+        "cs-uri-query": request["querystring"],
+        "x-edge-result-type": "Hit",
+        "x-edge-request-id": f"{number:020d}-{number:032x}==",
+        "x-host-header": "beacons.example.com",
+        "cs-protocol": "https",
+        "time-taken": f"0.{number % 100:03d}",
+        "ssl-protocol": "TLSv1.3",
+        "ssl-cipher": "TLS_AES_128_GCM_SHA256",
+        "cs-protocol-version": "HTTP/2.0",
+        "c-port": str(number % 60_000),
+    }
+    return "\t".join(values.get(name, "-") for name in LEGACY.split()).encode()
+
+
+def as_combined(request: dict[str, Any]) -> bytes:
+    """Write a request as NGINX does."""
+    stamp = datetime.fromisoformat(request["datetime"]).strftime("%d/%b/%Y:%H:%M:%S +0000")
+    target = f"{request['event']}?{request['querystring']}"
+    line = f'{request["client_ip"]} - - [{stamp}] "GET {target} HTTP/2.0" {request["status"]} 0 "-"'
+    return f'{line} "{request["user_agent"]}"'.encode()
+
+
+OTHER_FORMATS: dict[str, Render] = {"cloudfront": as_cloudfront, "combined": as_combined}
 
 
 def shell(command: str) -> float:
@@ -74,11 +131,23 @@ def shell(command: str) -> float:
     return time.perf_counter() - begin
 
 
-def ours(root: Path) -> tuple[float, int, int]:
+def chdb(root: Path, packages: Path) -> float:
+    """Return the seconds that chdb takes for the same work, not counting its start; tell what it found."""
+    shutil.rmtree(root / "chdb", ignore_errors=True)
+    files, latest = root / "logs" / "fastly" / partition(HOUR) / "*.gz", HOUR + timedelta(hours=2)
+    command = [sys.executable, "-m", "benchmarks.receipts_chdb", str(files), str(root / "chdb"), f"{latest:%F %T}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(packages), str(Path.cwd())))}
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)
+    said = orjson.loads(done.stdout)
+    print(f"  chdb: {said['events']} events, {said['quarantine']} quarantined")
+    return float(said["seconds"])
+
+
+def ours(root: Path, logs: str = "logs") -> tuple[float, int, int]:
     """Return seconds, events and quarantined lines of one run into an empty lake."""
     shutil.rmtree(root / "lake", ignore_errors=True)
     begin = time.perf_counter()
-    report = process_hour(Lake(str(root / "lake")), Logs(str(root / "logs")), HOUR)
+    report = process_hour(Lake(str(root / "lake")), Logs(str(root / logs)), HOUR)
     return time.perf_counter() - begin, report.events, report.quarantined
 
 
@@ -91,14 +160,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chdb", type=Path, help="The folder of chdb's packages; without, it is left out.")
     arguments = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cpus)
     with tempfile.TemporaryDirectory(prefix="bench-receipts-") as folder:
-        measure(Path(folder), arguments.lines, arguments.rounds, len(cpus))
+        others = measure_others(Path(folder), arguments.lines // 5, arguments.rounds)
+        measure(Path(folder), arguments.lines, arguments.rounds, len(cpus), arguments.chdb, others)
 
 
-def measure(root: Path, lines: int, rounds: int, cpus: int) -> None:
+def measure_others(root: Path, lines: int, rounds: int) -> dict[str, float]:
+    """Return the ratio to zcat of the other formats, each over a fifth of the lines."""
+    ratios = {}
+    for name, render in OTHER_FORMATS.items():
+        folder = root / name / name / partition(HOUR)
+        folder.mkdir(parents=True)
+        for number in range(FILES):
+            make_log(folder / f"{number}.log.gz", lines // FILES, random.Random(number), render)
+        found = []
+        for _ in range(rounds):
+            zcat = shell(f"zcat {folder}/*.gz | wc -l")
+            seconds, events, quarantined = ours(root, name)
+            found.append(seconds / zcat)
+            print(f"{name}: zcat {zcat:.2f} s, ours {seconds:.2f} s, {events} events, {quarantined} quarantined")
+        ratios[f"ratio_to_zcat_wc_{name}"] = round(statistics.median(found), 3)
+        shutil.rmtree(root / name)
+    return ratios
+
+
+def measure(root: Path, lines: int, rounds: int, cpus: int, packages: Path | None, others: dict[str, float]) -> None:
     """Make the logs, alternate the runs, print every round and the result."""
     logs = root / "logs" / "fastly" / partition(HOUR)
     logs.mkdir(parents=True)
@@ -111,6 +201,8 @@ def measure(root: Path, lines: int, rounds: int, cpus: int) -> None:
         times["zcat"].append(shell(f"zcat {logs}/*.gz | wc -l"))
         seconds, events, quarantined = ours(root)
         times["ours"].append(seconds)
+        if packages is not None:
+            times.setdefault("chdb", []).append(chdb(root, packages))
         times["parallel"].append(shell(f"ls {logs}/*.gz | xargs -P {cpus} -n 1 sh -c 'zcat \"$0\" | wc -l'"))
         print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.2f} s" for name, values in times.items()))
     middle = {name: statistics.median(values) for name, values in times.items()}
@@ -123,7 +215,10 @@ def measure(root: Path, lines: int, rounds: int, cpus: int) -> None:
         "seconds": round(middle["ours"], 2),
         "zcat_wc_seconds": round(middle["zcat"], 2),
         "cpus": cpus,
+        **others,
     }
+    if "chdb" in times:
+        result |= {"ratio_to_chdb": round(ratio(times, "chdb"), 3), "chdb_seconds": round(middle["chdb"], 2)}
     print(orjson.dumps(result).decode())
 
 
