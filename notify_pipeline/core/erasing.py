@@ -30,8 +30,9 @@ from notify_pipeline.core.schemas import LANDING_TABLES, REGISTRATIONS
 from notify_pipeline.core.vocabulary import ErasureState
 
 LEASE = "erasure"
-# One file takes seconds; the lease is kept before each.
-_LEASE_S = 300.0
+# A dead process's successor waits this long; one file takes seconds, and the leases are kept between files.
+_LEASE_S = 60.0
+_KEEP_S = _LEASE_S / 3
 # How long one step waits for the lander or for a compaction before it leaves the erasure for the next run.
 _PATIENCE_S = 30.0
 _LOOK_S = 0.05
@@ -122,19 +123,17 @@ class Erasing:
         live = erasure_standing.live_again(self.ledger, subject)
         rules = Rules(Scrubber(subject), to_micros(erasure.requested_at), live)
 
-        def keep() -> None:
-            if leases.renew(self.ledger, lease, _LEASE_S, self.clock()) is None:
-                raise leases.LeaseLost("another process carries erasures through")
+        keeper = _Keeper(self, lease)
 
         def go(files: list[LakeFile], rule: Rule) -> Swept:
-            return sweep(self.lake, files, rule, rewrite, keep)
+            return sweep(self.lake, files, rule, rewrite, keeper.keep)
 
         seen: dict[str, Swept] = {}
         for name in rules.of_tables:
-            with self._alone(f"compaction/{name}", rewrite and name in LANDING_TABLES):
+            with keeper.alone(f"compaction/{name}", rewrite and name in LANDING_TABLES):
                 if name == REGISTRATIONS.name:
                     # In one hold: a compaction between the two could bring a device back.
-                    with self._alone("audience-base", rewrite):
+                    with keeper.alone("audience-base", rewrite):
                         seen[_BASE] = self._sweep_base(rules, go, is_last)
                 seen[name] = go(self.lake.list(name), rules.of_tables[name])
         seen[_SNAPSHOTS] = go(self._snapshots(erasure, rules), rules.of_snapshots)
@@ -178,21 +177,46 @@ class Erasing:
                 raise NotYet("rows to land in the lake")
             time.sleep(_LOOK_S)
 
+
+class _Keeper:
+    """Keeps the leases of one way through the lake, some of them for a table only."""
+
+    def __init__(self, erasing: Erasing, lease: leases.Lease) -> None:
+        self._erasing = erasing
+        self._held = [lease]
+        self._kept_at = 0.0  # at once: nobody knows how long ago the first was taken
+
+    def keep(self) -> None:
+        """Extend them, unless that was done a moment ago.
+
+        Raises:
+            LeaseLost: Another took one over; what was rewritten so far is what it would have rewritten.
+        """
+        if time.monotonic() < self._kept_at + _KEEP_S:
+            return
+        ledger, now = self._erasing.ledger, self._erasing.clock()
+        if any(leases.renew(ledger, each, _LEASE_S, now) is None for each in self._held):
+            raise leases.LeaseLost("another process carries erasures through")
+        self._kept_at = time.monotonic()
+
     @contextmanager
-    def _alone(self, role: str, really: bool) -> Iterator[None]:
+    def alone(self, role: str, really: bool) -> Iterator[None]:
         """Keep others from what they would write after from what they read before."""
         if not really:
             yield
             return
+        ledger, clock = self._erasing.ledger, self._erasing.clock
         owner, deadline = f"erasing-{new_id()}", time.monotonic() + _PATIENCE_S
-        while (held := leases.acquire(self.ledger, role, owner, _LEASE_S, self.clock())) is None:
+        while (held := leases.acquire(ledger, role, owner, _LEASE_S, clock())) is None:
             if time.monotonic() > deadline:
                 raise NotYet(f"{role} to end")
             time.sleep(_LOOK_S)
+        self._held.append(held)
         try:
             yield
         finally:
-            leases.release(self.ledger, held)
+            self._held.remove(held)
+            leases.release(ledger, held)
 
 
 def _request(file: LakeFile) -> str:

@@ -51,15 +51,15 @@ def sweep(
         files: As they were listed; one that is gone since is left out.
         rule: What to look for.
         rewrite: False to look only.
-        before_each: Called before each file is written: to keep a lease, or to raise.
+        before_each: Called before each file is looked through: to keep a lease, or to raise.
     """
     done = Swept()
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda each: each.path):
+        before_each()
         try:
             rows, named = _look(lake, file.path, rule)
             if named and rewrite:
-                before_each()
                 _rewrite(lake, file.path, rule)
         except FileNotFoundError:  # compacted, or too old
             continue
