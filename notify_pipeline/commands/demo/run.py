@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from notify_pipeline.commands.demo import browsers, people, show, traffic, truth
+from notify_pipeline.commands.demo import browsers, people, readers, show, traffic, truth
 from notify_pipeline.commands.demo.people import Meeting
 from notify_pipeline.commands.demo.reconcile import Sent, figures, lost
 from notify_pipeline.commands.demo.system import RunningSystem
@@ -103,7 +103,8 @@ def run_demo(home: Path, console: Console, count: int) -> int:
             story, reports = _play(system, steps, count)
         verdict = _judge(system, story, reports, console)
         addresses = system.addresses
-    console.print(f"The pages were at {addresses['http']}/docs and {addresses['dagster']}; `make up` keeps them up.")
+    pages = f"{addresses['http']}/dashboard, {addresses['http']}/docs and {addresses['dagster']}"
+    console.print(f"The pages were at {pages}; `make up` keeps them up.")
     verdict["seconds"] = round(time.monotonic() - started, 1)
     # Not through the console: the line must not be wrapped.
     print(orjson.dumps(verdict).decode(), flush=True)
@@ -157,6 +158,7 @@ def _play(system: RunningSystem, steps: Steps, count: int) -> tuple[Story, dict[
     beacons = {e: truth.beacon_truth(sandbox.lines("/cdn/log?since=0"), e) for e in _EVENTS}
     reports = steps.run("wait for the reports", lambda: _reports(api, story.sent, beacons))
     browsers.judge(api, sandbox, story.check)
+    readers.judge(api, system.addresses["http"], product["secret_key"], "election-1", story.check)
     return story, reports
 
 

@@ -49,6 +49,11 @@ class Api:
             raise UnexpectedAnswerError(f"{method} {path}: {answer.status} instead of {status}: {answer.body}")
         return answer.body
 
+    def text(self, path: str) -> str:
+        """Return an answer's body as text, whatever its status."""
+        response = self._pool.request("GET", self._base + path, headers=self._headers)
+        return response.data.decode()
+
     def lines(self, path: str) -> Iterator[Any]:
         """Stream an NDJSON answer, one parsed line at a time."""
         response = self._pool.request("GET", self._base + path, headers=self._headers, preload_content=False)
