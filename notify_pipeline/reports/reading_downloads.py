@@ -23,6 +23,7 @@ from notify_pipeline.reports.reading_details import Detail, one, query_of
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_formats import Format
 from notify_pipeline.reports.reading_rows import COUNTS, DESCRIPTION, MEASURES, PLACE, SETTLING, Row, is_time
+from notify_pipeline.reports.reading_spans import even
 
 __all__ = ["Download", "of_list", "of_report"]
 
@@ -76,16 +77,17 @@ def of_list(
         VersionGoneError: See ``ReportReader.version``.
     """
     columns = PLATFORM_COLUMNS if by_platform else NOTIFICATION_COLUMNS
-    held = ExitStack()
+    plan = _Plan(format_.selected(columns), by_platform, newest_first)
+    version, days = reader.version(as_of), list[_Day]()
     with ExitStack() as failing:
-        failing.push(held)
-        cursor = held.enter_context(reader.cursor(where.since, where.until, as_of=as_of))
-        days = [] if cursor is None else _days(cursor, where)
-        failing.pop_all()
-    plan = _Plan(where, format_.selected(columns), by_platform, newest_first)
-
-    tables = iter(()) if cursor is None else _parts(cursor, plan, [day for day, _ in days])
-    return Download(format_.written(tables, columns, schema_of(columns)), sum(rows for _, rows in days), held)
+        if version is not None:
+            for span in even(version, where, 1):
+                # Each day is held by a cursor of its own: one over all would plan each query over all of them.
+                cursor = failing.enter_context(reader.cursor(span.since, span.until, as_of=version.published_at))
+                days += [] if cursor is None else [_Day(cursor, span, *found) for found in _days(cursor, span)]
+        held = failing.pop_all()
+    pieces = format_.written(_parts(plan, days), columns, schema_of(columns))
+    return Download(pieces, sum(day.rows for day in days), held)
 
 
 def of_report(
@@ -117,32 +119,44 @@ def of_report(
             if kind is not Detail.LATENCIES:
                 raise
             return Download(format_.written(iter(()), kind.columns, schema_of(kind.columns)), 0)
-    return Download(format_.written(iter([table]), kind.columns, table.schema), table.num_rows)
+    return Download(format_.written(iter([table]), kind.columns, schema_of(kind.columns)), table.num_rows)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    where: ListFilter
     selected: str
     by_platform: bool
     newest_first: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """A day with rows: where they are read, which, its number counted from the epoch, and how many they are."""
+
+    cursor: duckdb.DuckDBPyConnection
+    where: ListFilter
+    number: int
+    rows: int
+
+
 def _days(cursor: duckdb.DuckDBPyConnection, where: ListFilter) -> list[tuple[int, int]]:
-    """Return the days with rows, counted from the epoch, and how many."""
+    """Return the days of a span that have rows, counted from the epoch, and how many."""
     query = sql_text(__file__, "download_days.sql").format(where=where.where)
     return cursor.execute(query, where.given).fetchall()
 
 
-def _parts(cursor: duckdb.DuckDBPyConnection, plan: _Plan, days: list[int]) -> Iterator[pa.Table]:
+def _parts(plan: _Plan, days: list[_Day]) -> Iterator[pa.Table]:
     for day in reversed(days) if plan.newest_first else days:
-        whole = _within(plan.where, day * _DAY_US, (day + 1) * _DAY_US)
-        query = sql_text(__file__, "download_steps.sql").format(where=whole.where)
-        begins = [row[0] for row in cursor.execute(query, {**whole.given, "size": _PART}).fetchall()]
-        parts = list(zip(begins, [*begins[1:], (day + 1) * _DAY_US], strict=True))
+        begin, end = day.number * _DAY_US, (day.number + 1) * _DAY_US
+        begins = [begin]
+        if day.rows > _PART:
+            whole = _within(day.where, begin, end)
+            query = sql_text(__file__, "download_steps.sql").format(where=whole.where)
+            begins = [row[0] for row in day.cursor.execute(query, {**whole.given, "size": _PART}).fetchall()]
+        parts = list(zip(begins, [*begins[1:], end], strict=True))
         for since, until in reversed(parts) if plan.newest_first else parts:
-            part = _within(plan.where, since, until)
-            yield _table(cursor, _query(plan, part), part.given)
+            part = _within(day.where, since, until)
+            yield _table(day.cursor, _query(plan, part), part.given)
 
 
 def _table(cursor: duckdb.DuckDBPyConnection, query: str, parameters: Row) -> pa.Table:

@@ -13,15 +13,15 @@ from notify_pipeline.reports.reading_rows import FIRST, LAST
 _CLAUSES = {
     "type": "n.type = $type",
     "platform": "list_contains(n.platforms, $platform)",
-    "channel": (
-        "EXISTS (FROM facts.platform_reports AS p WHERE p.accepted_at >= $since AND p.accepted_at < $until"
-        " AND list_contains($tenants, p.tenant) AND p.channel = $channel"
-        " AND p.tenant = n.tenant AND p.notification_id = n.notification_id)"
-    ),
     "topic": "list_contains(n.topics, $topic)",
     "state": "n.state = $state",
     "title": "contains(lower(n.title), lower($title))",
 }
+_HAS_PLATFORM = (
+    "EXISTS (FROM facts.platform_reports AS p WHERE p.accepted_at >= $since AND p.accepted_at < $until"
+    " AND list_contains($tenants, p.tenant) AND p.tenant = n.tenant AND p.notification_id = n.notification_id AND "
+)
+_NAMES = (*_CLAUSES, "channel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ListFilter:
         until: Accepted before.
         type: Of this type.
         platform: With recipients there; of their platforms' figures only these.
-        channel: With recipients on it; likewise.
+        channel: With recipients on it, those of the platform if one is named; likewise.
         topic: Sent to this topic, by its whole name.
         state: Where the request stands.
         title: Whose title has this text in it, in whatever case.
@@ -56,13 +56,15 @@ class ListFilter:
     def given(self) -> dict[str, Any]:
         """The parameters that ``where`` names."""
         bounds = {"tenants": list(self.tenants), "since": self.since or FIRST, "until": self.until or LAST}
-        return bounds | {name: getattr(self, name) for name in _CLAUSES if getattr(self, name) is not None}
+        return bounds | {name: getattr(self, name) for name in _NAMES if getattr(self, name) is not None}
 
     @property
     def where(self) -> str:
         """The condition on ``facts.notifications AS n``: no more than is asked for, since each column costs reading."""
         clauses = ["n.accepted_at >= $since", "n.accepted_at < $until", "list_contains($tenants, n.tenant)"]
         clauses += [clause for name, clause in _CLAUSES.items() if getattr(self, name) is not None]
+        if self.channel is not None:
+            clauses.append(f"{_HAS_PLATFORM}{self.of_platforms})")
         if not self.include_dry_run:
             clauses.append("NOT n.is_dry_run")
         return " AND ".join(clauses)

@@ -70,16 +70,16 @@ class Format(StrEnum):
         fields = ", ".join(f"{name} := {_iso(name) if is_time(name) else f'r.{name}'}" for name in columns)
         return f"to_json(struct_pack({fields}))::VARCHAR AS {_LINE}"
 
-    def written(self, tables: Iterable[pa.Table], columns: Sequence[str], empty: pa.Schema) -> Generator[bytes]:
+    def written(self, tables: Iterable[pa.Table], columns: Sequence[str], schema: pa.Schema) -> Generator[bytes]:
         """Yield a file's bytes, whole tables at a time.
 
         Args:
             tables: As ``selected`` had them.
             columns: Their columns.
-            empty: The schema of a file without rows; Parquet's alone has one.
+            schema: Parquet's.
         """
         if self is Format.PARQUET:
-            yield from _parquet(tables, empty)
+            yield from _parquet(tables, schema)
             return
         try:
             yield from (_csv(tables, columns) if self is Format.CSV else _ndjson(tables))
@@ -141,17 +141,12 @@ def _ndjson(tables: Iterable[pa.Table]) -> Iterator[bytes]:
             yield ("\n".join(lines) + "\n").encode()
 
 
-def _parquet(tables: Iterable[pa.Table], empty: pa.Schema) -> Iterator[bytes]:
+def _parquet(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[bytes]:
     drain = _Drain()
-    writer: parquet.ParquetWriter | None = None
-    for table in tables:
-        if writer is None:
-            writer = parquet.ParquetWriter(drain, table.schema, compression="zstd")
-        writer.write_table(table)
-        yield drain.take()
-    if writer is None:
-        writer = parquet.ParquetWriter(drain, empty, compression="zstd")
-    writer.close()
+    with parquet.ParquetWriter(drain, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema))
+            yield drain.take()
     yield drain.take()
 
 

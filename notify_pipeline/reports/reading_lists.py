@@ -21,6 +21,7 @@ from notify_pipeline.core.sql import sql_text
 from notify_pipeline.reports.reading import ReportReader, VersionGoneError
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_rows import DESCRIPTION, MEASURES, PLACE, SETTLING, Row, rows_of, selected
+from notify_pipeline.reports.reading_spans import even, growing
 from notify_pipeline.reports.versions import Version
 
 __all__ = ["ListEndedError", "Page", "Place", "Sort", "Version", "page", "with_platforms"]
@@ -138,13 +139,9 @@ def page(
     if version is None:
         return Page(None, [], None)
     sort = sort if after is None else after.sort
-    where = _narrowed(where, sort, after)
-    with reader.cursor(where.since, where.until, as_of=version.published_at) as cursor:
-        if cursor is None:
-            return Page(None, [], None)
-        found = rows_of(cursor.execute(_query(where, sort, after), _parameters(where, sort, after, limit + 1)))
-        rows = with_platforms(cursor, found[:limit], where)
-    return Page(version, rows, _place(version, sort, found[limit - 1]) if len(found) > limit else None)
+    found = _found(reader, version, _narrowed(where, sort, after), limit + 1, sort, after)
+    following = _place(version, sort, found[limit - 1][1]) if len(found) > limit else None
+    return Page(version, _reports(reader, version, found[:limit]), following)
 
 
 def with_platforms(cursor: duckdb.DuckDBPyConnection, found: list[Row], where: ListFilter) -> list[Row]:
@@ -164,6 +161,47 @@ def with_platforms(cursor: duckdb.DuckDBPyConnection, found: list[Row], where: L
         for row in rows_of(cursor.execute(query, names | keys | bounds)):
             reports[row.pop("tenant"), row.pop("notification_id")]["platforms"].append(row)
     return list(reports.values())
+
+
+def _found(
+    reader: ReportReader, version: Version, where: ListFilter, limit: int, sort: Sort, after: Place | None
+) -> list[tuple[ListFilter, Row]]:
+    """Return the first rows, each with the span that it was found in.
+
+    By acceptance that is the first spans' rows; by a figure it may be any's.
+    """
+    newest_first = sort.is_descending
+    spans = growing(version, where, newest_first=newest_first) if sort.is_by_time else even(version, where)
+    found: list[tuple[ListFilter, Row]] = []
+    for span in spans:
+        wanted = limit - len(found) if sort.is_by_time else limit
+        with reader.cursor(span.since, span.until, as_of=version.published_at) as cursor:
+            if cursor is not None:
+                rows = rows_of(cursor.execute(_query(span, sort, after), _parameters(span, sort, after, wanted)))
+                found += [(span, row) for row in rows]
+        if not sort.is_by_time:
+            found = sorted(found, key=lambda each: _keys(each[1]), reverse=newest_first)[:limit]
+        elif len(found) >= limit:
+            break
+    return found
+
+
+def _keys(row: Row) -> tuple[float, datetime, str, str]:
+    return row["sort_key"], row["accepted_at"], row["tenant"], row["notification_id"]
+
+
+def _reports(reader: ReportReader, version: Version, found: list[tuple[ListFilter, Row]]) -> list[Row]:
+    """Return the rows as reports, in their order."""
+    by_span: dict[ListFilter, list[Row]] = {}
+    for span, row in found:
+        by_span.setdefault(span, []).append(row)
+    reports: dict[tuple[str, str], Row] = {}
+    for span, rows in by_span.items():
+        with reader.cursor(span.since, span.until, as_of=version.published_at) as cursor:
+            if cursor is not None:
+                made = with_platforms(cursor, rows, span)
+                reports |= {(each["tenant"], each["notification_id"]): each for each in made}
+    return [reports[row["tenant"], row["notification_id"]] for _, row in found]
 
 
 def _version(reader: ReportReader, after: Place | None, as_of: datetime | None) -> Version | None:

@@ -12,6 +12,7 @@ from notify_pipeline.core.sql import sql_text
 from notify_pipeline.reports.reading import ReportReader
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_rows import COUNTS, Row, rows_of
+from notify_pipeline.reports.reading_spans import even
 
 _DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,10 +24,7 @@ def totals(reader: ReportReader, where: ListFilter, *, as_of: datetime | None = 
     Raises:
         VersionGoneError: See ``ReportReader.version``.
     """
-    found = _sums(reader, where, "NULL::BIGINT", as_of)
-    nothing: Row = {"notifications": 0, **dict.fromkeys(COUNTS, 0), "share_120s": None}
-    # Sums of no rows are null.
-    return {name: found[0][name] for name in nothing} if found and found[0]["notifications"] else nothing
+    return _added(_sums(reader, where, "NULL::BIGINT", as_of))
 
 
 def daily(reader: ReportReader, where: ListFilter, *, as_of: datetime | None = None) -> list[Row]:
@@ -36,10 +34,11 @@ def daily(reader: ReportReader, where: ListFilter, *, as_of: datetime | None = N
         VersionGoneError: See ``ReportReader.version``.
     """
     found = _sums(reader, where, f"epoch_us(n.accepted_at) // {_DAY_US}", as_of)
-    return [{"day": (_EPOCH + timedelta(days=row.pop("period"))).date(), **row} for row in found]
+    return [{"day": (_EPOCH + timedelta(days=row["period"])).date(), **_added([row])} for row in found]
 
 
 def _sums(reader: ReportReader, where: ListFilter, period: str, as_of: datetime | None) -> list[Row]:
+    # The filter's own bounds are parameters, and its other conditions the same in every span.
     name = "report_totals_of_platforms.sql" if where.is_of_platforms else "report_totals.sql"
     query = sql_text(__file__, name).format(
         where=where.where,
@@ -47,5 +46,17 @@ def _sums(reader: ReportReader, where: ListFilter, period: str, as_of: datetime 
         period=period,
         sums=", ".join(f"sum(n.{count})::BIGINT AS {count}" for count in COUNTS),
     )
-    with reader.cursor(where.since, where.until, as_of=as_of) as cursor:
-        return [] if cursor is None else rows_of(cursor.execute(query, where.given))
+    version, found = reader.version(as_of), list[Row]()
+    if version is None:
+        return found
+    for span in even(version, where):
+        with reader.cursor(span.since, span.until, as_of=version.published_at) as cursor:
+            found += [] if cursor is None else rows_of(cursor.execute(query, span.given))
+    return found
+
+
+def _added(rows: list[Row]) -> Row:
+    """Return the sum of sums."""
+    found = {name: sum(row[name] or 0 for row in rows) for name in ("notifications", *COUNTS, "within_120s")}
+    within = found.pop("within_120s")
+    return {**found, "share_120s": within / found["accepted"] if found["accepted"] else None}
