@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 
 from notify_pipeline.core import unsubscribe_tokens
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import keys, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
 from notify_pipeline.core.vocabulary import Channel, KeyScope
+from notify_pipeline.reports import build
+from notify_pipeline.reports.versions import writer
 from tests.ingest_api.conftest import ADMIN, copied
 from tests.ingest_api.furnished import add_item
 from tests.ingest_api.server import Server, call
+from tests.reports.worlds import World
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _GUIDES = (
@@ -47,6 +51,7 @@ _GUIDES = (
     "contacts-figures",
     "websocket",
     "erasure",
+    "reports",
 )
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = re.compile(r"^# (\d{3})\b", re.MULTILINE)
@@ -75,6 +80,8 @@ def surroundings(server: Server, name: str) -> dict[str, str]:
         about = Unsubscribing(made.tenant, "user:user-42", "offers", Channel.EMAIL)
         unsubscribe = unsubscribe_tokens.mint(ledger.secret(unsubscribe_tokens.SECRET), about)
         spare = keys.create(ledger, made.tenant, KeyScope.SECRET, None, "test", now)
+    if name == "reports":
+        publish(server, made.tenant)
     send = {"type": "news", "users": ["user-42"], "content": {"title": "Hello"}}
     sent = call(server.url, "POST", "/notifications", made.secret_key, send).json()
     callback = call(server.url, "POST", "/callbacks", made.secret_key, {"url": "https://example.com/"}).json()
@@ -86,10 +93,27 @@ def surroundings(server: Server, name: str) -> dict[str, str]:
         "ORGANIZATION_ID": made.organizations[0].tenant,
         "KEY_ID": spare.key_id,
         "REQUEST_ID": sent["request_id"],
+        "NOTIFICATION_ID": "reported",
+        "OTHER_ID": "reported-too",
         "ITEM_ID": item,
         "CALLBACK_ID": callback["callback_id"],
         "UNSUBSCRIBE_TOKEN": unsubscribe,
     }
+
+
+def publish(server: Server, tenant: str) -> None:
+    """Publish a version with the reports of two notifications."""
+    settings, world, now = Settings(home=server.home), World(), datetime.now(UTC)
+    for name in ("reported", "reported-too"):
+        world.request(name, tenant)
+        world.audience(2, "android", name, tenant)
+        made = world.attempt("one", "accepted", platform="android", notification=name, tenant=tenant)
+        world.attempt("two", "permanent", platform="android", notification=name, tenant=tenant, code="Gone")
+        world.beacon(made, notification=name)
+    lake = Lake(settings.lake)
+    world.put(lake, tenant)
+    with writer(settings.reports):
+        build.publish(build.build_candidate(lake, settings.reports, settings, now), settings, now)
 
 
 @pytest.mark.parametrize("name", _GUIDES)
