@@ -13,10 +13,12 @@ from sqlalchemy import Connection, insert, update
 
 from notify_pipeline.core import unsubscribe_tokens, user_tokens
 from notify_pipeline.core.ids import DeliveryIds, new_id, to_micros
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import inbox, policies, sms_stops, tenants
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.ledger.tenant_tables import KEYS, TENANTS
+from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
 from notify_pipeline.core.vocabulary import Channel, PolicyKind
 from notify_pipeline.reports.build import build_candidate, publish
@@ -244,9 +246,12 @@ def publish_reports(house: House, owners: Sequence[Owner]) -> None:
         made = world.attempt(owner.refs["token"], "accepted", 1, platform="android", notification=name, tenant=tenant)
         world.beacon(made, at=1.5, notification=name)
     world.put(house.services.lake)
-    settings, now = house.services.settings, house.clock() + timedelta(days=1)
-    candidate = build_candidate(house.services.lake, settings.reports, settings, now)
-    publish(candidate, settings, now)
+    publish_lake(house.services.settings, house.clock() + timedelta(days=1))
+
+
+def publish_lake(settings: Settings, now: datetime) -> None:
+    """Publish a version of what the lake holds."""
+    publish(build_candidate(Lake(settings.lake), settings.reports, settings, now), settings, now)
 
 
 def marks(owners: Sequence[Owner]) -> Iterator[str]:

@@ -18,10 +18,8 @@ from notify_pipeline.core.ledger.inbox import NewItem
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.unsubscribe_tokens import Unsubscribing
 from notify_pipeline.core.vocabulary import Channel, KeyScope
-from notify_pipeline.reports import build
-from notify_pipeline.reports.versions import writer
 from tests.ingest_api.conftest import ADMIN, copied
-from tests.ingest_api.furnished import add_item
+from tests.ingest_api.furnished import add_item, publish_lake
 from tests.ingest_api.server import Server, call
 from tests.reports.worlds import World
 
@@ -110,10 +108,8 @@ def publish(server: Server, tenant: str) -> None:
         made = world.attempt("one", "accepted", platform="android", notification=name, tenant=tenant)
         world.attempt("two", "permanent", platform="android", notification=name, tenant=tenant, code="Gone")
         world.beacon(made, notification=name)
-    lake = Lake(settings.lake)
-    world.put(lake, tenant)
-    with writer(settings.reports):
-        build.publish(build.build_candidate(lake, settings.reports, settings, now), settings, now)
+    world.put(Lake(settings.lake), tenant)
+    publish_lake(settings, now)
 
 
 @pytest.mark.parametrize("name", _GUIDES)

@@ -14,9 +14,9 @@ import pytest
 
 from ingest_api.reports.models import ComparisonShown, FailurePage, LatencyPage, ReportPage, TimelinePage
 from notify_pipeline.reports import reading_downloads
-from notify_pipeline.reports.build import build_candidate, publish
 from notify_pipeline.reports.reading_formats import Format
 from tests.ingest_api.conftest import House, build, copied, fields_of, send
+from tests.ingest_api.furnished import publish_lake
 from tests.reports.worlds import World
 
 _HOUR = 3_600
@@ -34,13 +34,13 @@ def house(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[
         world.request("=cmd()", made.mine.tenant, 40 * _HOUR, title='+1, "quoted"\nand a line', topics=["a", "b"])
         world.request("theirs", made.other.tenant, 1)
         world.put(made.services.lake)
-        _publish(made, timedelta(days=_DAYS))
+        publish_lake(made.services.settings, made.clock() + timedelta(days=_DAYS))
         later = World()
         later.rows["receipts"] = []
         attempt = world.rows["attempts"][0]
         later.beacon(attempt["delivery_id"], at=900, notification="n-0")
         later.put(made.services.lake, "later")
-        _publish(made, timedelta(days=_DAYS, hours=1))
+        publish_lake(made.services.settings, made.clock() + timedelta(days=_DAYS, hours=1))
         yield made
 
 
@@ -56,11 +56,6 @@ def _add(world: World, house: House, number: int) -> None:
             if who > 1:
                 world.beacon(made, at=at + who * 10, notification=name)
     world.state(name, tenant, "done", at + 100)
-
-
-def _publish(house: House, after: timedelta) -> None:
-    settings, now = house.services.settings, house.clock() + after
-    publish(build_candidate(house.services.lake, settings.reports, settings, now), settings, now)
 
 
 def _names(found: dict[str, Any]) -> list[str]:
