@@ -56,6 +56,27 @@ _RULES: Final = {
         " - accepted_by_beacon AS accepted FROM main.notifications WHERE domain IS NOT NULL) AS n"
         " USING (tenant, notification_id) WHERE coalesce(c.consumed, 0) <> coalesce(n.accepted, 0)",
     ),
+    "stages_reconcile": (
+        "every call was queued for, every acceptance and every beacon timed, and longer shares take no less time",
+        "SELECT notification_id FROM (SELECT tenant, notification_id, channel, platform, provider,"
+        " sum(deliveries) FILTER (stage = 'queued') AS queued, sum(deliveries) FILTER (stage = 'provider') AS answered,"
+        " sum(deliveries) FILTER (stage = 'device') AS shown, sum(deliveries) FILTER (stage = 'total') AS total,"
+        " bool_and(0 <= p50_s AND p50_s <= p90_s AND p90_s <= p99_s AND p99_s <= max_s) AS ascends"
+        " FROM main.latencies GROUP BY ALL) AS l FULL JOIN main.platform_reports AS p"
+        " USING (tenant, notification_id, channel, platform, provider) WHERE NOT ascends"
+        " OR coalesce(queued, 0) IS DISTINCT FROM attempted OR coalesce(total, 0) IS DISTINCT FROM received"
+        " OR coalesce(answered, 0) IS DISTINCT FROM accepted - accepted_by_beacon"
+        " OR coalesce(shown, 0) > least(answered, received)",
+    ),
+    "calls_reconcile": (
+        "calls by the hour are the attempts: those that failed are those of failures, and what was accepted was called",
+        "SELECT notification_id FROM (SELECT tenant, notification_id, sum(attempts) FILTER (outcome = 'accepted')"
+        " AS accepting, sum(attempts) FILTER (outcome <> 'accepted') AS others FROM facts.calls GROUP BY ALL) AS c"
+        " FULL JOIN (SELECT tenant, notification_id, sum(attempts) AS failing FROM main.failures"
+        " WHERE outcome NOT IN ('skipped', 'expired') GROUP BY ALL) AS f USING (tenant, notification_id)"
+        " FULL JOIN main.notifications AS n USING (tenant, notification_id) WHERE coalesce(others, 0) <>"
+        " coalesce(failing, 0) OR coalesce(accepting, 0) < n.accepted - n.accepted_by_beacon",
+    ),
     "one_row_each": (
         "one row per notification",
         "SELECT notification_id FROM main.notifications GROUP BY tenant, notification_id HAVING count(*) > 1",

@@ -23,6 +23,7 @@ class Segment:
         file: Where it lies, relative to the reports root.
         schema: A digest of the tables' definitions (``segments.schema_digest``).
         tables: Those of ``facts`` that have rows.
+        rows: How many, in the order of the tables; empty where that was not counted.
         notifications: How many notifications it has.
         foreign_deliveries: Delivery ids in its beacons that belong to no notification.
         foreign_hits: Lines of such beacons.
@@ -39,6 +40,7 @@ class Segment:
     foreign_hits: int = 0
     ended_through: datetime | None = None
     active_through: datetime | None = None
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,13 @@ class Version:
         """Return the same, published at a moment."""
         return replace(self, published_at=at.astimezone(UTC))
 
+    def rows_of(self, table: str) -> int | None:
+        """Return how many rows a table of ``facts`` has; None where a segment's were not counted."""
+        having = [segment for segment in self.segments if table in segment.tables]
+        if not all(segment.rows for segment in having):
+            return None
+        return sum(segment.rows[segment.tables.index(table)] for segment in having)
+
     @property
     def is_settled(self) -> bool:
         """True when every notification that has ended is settled: reading the logs further changes no report."""
@@ -113,7 +122,8 @@ def load(path: Path) -> Version:
 
 
 def _segment(fields: Mapping[str, Any]) -> Segment:
-    return Segment(**_with_times(fields, "ended_through", "active_through") | {"tables": tuple(fields["tables"])})
+    lists = {"tables": tuple(fields["tables"]), "rows": tuple(fields.get("rows", ()))}
+    return Segment(**_with_times(fields, "ended_through", "active_through") | lists)
 
 
 def _with_times(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -103,7 +103,8 @@ def write(
         connection.execute(f"ATTACH {quoted(str(path))} AS made ({OPTIONS})")
         try:
             tables = _fill(connection, facts, day)
-            segment = Segment(name, file, schema_digest(), tuple(tables), *_stats(connection, tables))
+            stats = _stats(connection, tuple(tables))
+            segment = Segment(name, file, schema_digest(), tuple(tables), *stats, tuple(tables.values()))
             if "notifications" in tables:
                 _write_hashes(connection, path)
             connection.execute("CHECKPOINT made")
@@ -126,10 +127,10 @@ def _attached(connection: duckdb.DuckDBPyConnection, segment: Segment | None, ro
         connection.execute("DETACH old")
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, facts: Sequence[Fact], day: Day) -> list[str]:
-    """Copy a day's rows into ``made`` and return the tables that have some."""
+def _fill(connection: duckdb.DuckDBPyConnection, facts: Sequence[Fact], day: Day) -> dict[str, int]:
+    """Copy a day's rows into ``made`` and return the tables that have some, with how many."""
     connection.execute("CREATE SCHEMA made.facts")
-    tables = []
+    tables = {}
     for fact in facts:
         parts = [_computed(fact, day.day)]
         if day.before is not None and fact.name in day.before.tables:
@@ -138,7 +139,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, facts: Sequence[Fact], day: Day
         connection.execute(f"CREATE TABLE made.facts.{fact.name} AS FROM ({query}) ORDER BY {fact.order}")
         row = first_row(connection, f"SELECT count(*) FROM made.facts.{fact.name}")  # noqa: S608 - our own names
         if row is not None and row[0]:
-            tables.append(fact.name)
+            tables[fact.name] = int(row[0])
         else:
             connection.execute(f"DROP TABLE made.facts.{fact.name}")
     return tables

@@ -13,6 +13,7 @@ from notify_pipeline.defs.delivery.work import REQUEST_TAG
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
 from notify_pipeline.defs.reports.watch import END_PAUSE, Build, may_build
 from notify_pipeline.reports import checks, versions
+from notify_pipeline.reports.catalogue import TABLES
 from notify_pipeline.reports.reading import ReportReader
 from tests.defs.conftest import TOPIC, World
 
@@ -37,6 +38,14 @@ def test_a_send_becomes_a_report(make_world: Callable[..., World], sandbox_url: 
     report = ReportReader(world.settings.reports).one(world.tenant, "one")
     assert report is not None
     assert report["totals"]["accepted"] == 2
+    rows = {
+        event.asset_key.path[-1]: event.step_materialization_data.materialization.metadata.get("dagster/row_count")
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None and event.asset_key.path[0] == "reports"
+    }
+    assert rows.keys() == {table.name for table in TABLES}
+    assert (rows["notifications"], rows["actions"]) == (dg.IntMetadataValue(1), dg.IntMetadataValue(0))
+    assert rows["tenant_usage"] is None
 
     assert world.run(VERIFY_JOB).success
 

@@ -327,6 +327,8 @@ def test_checks_find_what_is_wrong(desk: Desk) -> None:
         connection.execute("UPDATE facts.platform_reports SET received = 5, hits = 1, audience = 0, failed = 1")
         connection.execute("UPDATE facts.notifications SET received = 5")
         connection.execute("INSERT INTO facts.notifications FROM facts.notifications")
+        connection.execute("UPDATE facts.latencies SET max_s = 0.1")
+        connection.execute("UPDATE facts.calls SET attempts = 0")
         for values in (
             "actions AS SELECT 't1' tenant, 'n1' notification_id, NULL::VARCHAR \"domain\", now() accepted_at,"
             " 'ios' platform, 'read' \"action\", 2::BIGINT clicked, 2::BIGINT hits",

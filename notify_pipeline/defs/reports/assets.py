@@ -18,6 +18,7 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.maintenance import lake_tables
 from notify_pipeline.defs.process import yield_to_delivery
+from notify_pipeline.defs.reports import catalogue
 from notify_pipeline.reports import build, checks, verification, versions
 
 JOB = "build_reports"
@@ -104,6 +105,8 @@ def published_report(
         context.add_output_metadata({"unchanged": True})
         return
     version = build.publish(candidate, settings, datetime.now(UTC))
+    for news in catalogue.published(version):
+        context.log_event(news)
     context.add_output_metadata(
         {"version": version.number, "days": len(version.segments), "new_days": len(candidate.changed)}
     )
