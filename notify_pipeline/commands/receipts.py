@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import duckdb
 import typer
 from rich.table import Table
 
@@ -16,8 +17,10 @@ from notify_pipeline.core.partitions import HOUR, hour_start, partition_of
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.receipts import quarantined, retractions
 from notify_pipeline.receipts.counts import hour_counts
+from notify_pipeline.receipts.foreign import foreign
 from notify_pipeline.receipts.hours import HourReport, process_hour, remove_results, results_of
 from notify_pipeline.receipts.logs import Logs
+from notify_pipeline.reports import analysis
 
 _DAY = timedelta(days=1)
 _DAY_AGO = "First hour, UTC; default: a day ago."
@@ -67,6 +70,26 @@ def quarantine(
     CONSOLE.print(files)
     for line in quarantined.lines(lake, hours, source, show) if show else ():
         CONSOLE.print(f"{line.source_file}:{line.line_no}: {line.reason}: {line.raw!r}", soft_wrap=True)
+
+
+@app.command(name="foreign")
+@failing_clearly(OSError, duckdb.Error, typer.BadParameter)
+def foreign_(
+    from_: Annotated[datetime | None, typer.Option("--from", formats=_FORMATS, help=_DAY_AGO)] = None,
+    until: Annotated[datetime | None, typer.Option(formats=_FORMATS, help="Last hour, UTC; default: now.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="At most so many, those with the most lines first.")] = 50,
+) -> None:
+    """List beacons that belong to no delivery: forged, or another installation's. No report counts them."""
+    settings, now = Settings(), datetime.now(UTC)
+    first = from_.replace(tzinfo=UTC) if from_ else now - _DAY
+    hours = _hours(first, until.replace(tzinfo=UTC) if until else now + HOUR)
+    table = Table("source", "reason", "names notification", "deliveries", "lines", title="foreign beacons")
+    with analysis.connect(settings) as reports:
+        if reports.version is None:
+            raise typer.BadParameter("no report was built yet")
+        for one in foreign(reports.db, lake_of(settings), hours, rows):
+            table.add_row(one.source, one.reason, one.notification_id, f"{one.deliveries:,}", f"{one.hits:,}")
+    CONSOLE.print(table)
 
 
 @app.command()

@@ -4,12 +4,15 @@ import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner, Result
 
 from notify_pipeline.cli import app
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import partition
 from notify_pipeline.core.receipt_log import receipt_line
+from notify_pipeline.core.schemas import ATTEMPTS, REQUESTS
 from notify_pipeline.reports import versions
 
 HOUR = datetime(2026, 3, 1, 7, tzinfo=UTC)
@@ -96,6 +99,32 @@ def test_an_operator_sees_quarantine_and_takes_a_file_back(tmp_path: Path) -> No
     assert len(list((tmp_path / "lake" / "receipts").rglob("*.parquet"))) == 1
     assert notify("receipts", "restore", name).exit_code == 1
     assert notify("receipts", "retract", "fastly/one.log").exit_code == 1
+
+
+def test_an_operator_finds_beacons_that_belong_to_nothing(tmp_path: Path) -> None:
+    assert "no report was built yet" in notify("receipts", "foreign").stderr
+    lake = Lake(str(tmp_path / "lake"))
+    ids = ["0123456789" * 4, "9876543210" * 4]
+    attempt = {"tenant": "t", "notification_id": "mine", "delivery_id": ids[0], "outcome": "accepted", "sent_at": HOUR}
+    request = {"tenant": "t", "request_id": "r", "notification_id": "mine", "accepted_at": HOUR, "body": "{}"}
+    request |= {"type": "news", "priority": "high", "title": "", "dry_run": False, "topics": [], "expires_at": HOUR}
+    for table, row in ((ATTEMPTS, attempt | {"channel": "apns", "platform": "ios"}), (REQUESTS, request)):
+        lake.write(f"{table.name}/{partition(HOUR)}/a.parquet", pa.Table.from_pylist([row], schema=table.schema))
+    for source, name in (("fastly", "mine"), ("cdn-eu", "mine"), ("cdn-eu", "forged")):
+        path = tmp_path / "logs" / source / partition(HOUR) / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        d = ids[source != "fastly"]
+        query = f"notificationId={name}&platform=ios&provider=apns&d={d}"
+        path.write_bytes(receipt_line("/notification/received", query, HOUR))
+    notify("receipts", "process", "--from", "2026-03-01T06", "--until", "2026-03-01T09")
+    assert notify("reports", "build").exit_code == 0
+    seen = notify("receipts", "foreign", "--from", "2026-03-01T06", "--until", "2026-03-01T09").output
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in seen.splitlines() if "cdn-eu" in line]
+    assert rows == [
+        ["cdn-eu", "unknown_notification", "forged", "1", "1"],
+        ["cdn-eu", "unknown_delivery", "mine", "1", "1"],
+    ]
+    assert "fastly" not in seen
 
 
 def test_an_unknown_log_format_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
