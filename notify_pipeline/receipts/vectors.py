@@ -25,6 +25,8 @@ EVENT_SCHEMA: Final[dict[str, Any]] = {
 }
 # What a skeleton says.
 FIELD_NAMES: Final = ("event", "notification_id", "platform", "provider", "action")
+# How lines of logs begin, and no compressed file does.
+_NO_COMPRESSION: Final = (b"{", b"#", *(b"%d" % digit for digit in range(10)))
 _Value = TypeVar("_Value")
 # From a line's bytes to what it says, as ``lines.parse_line`` does.
 Rule = Callable[[bytes], Event | Other]
@@ -52,8 +54,9 @@ class ParsedBlock:
 def split_lines(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return columns line (index) and raw (bytes) of the ASCII lines, which may be cut anywhere, and of the others."""
     try:
-        # The newline in front keeps a line that begins like a compressed file from being inflated.
-        text = pl.scan_lines(io.BytesIO(b"\n" + data)).collect().to_series().slice(1)
+        # A newline in front keeps a line that begins like a compressed file from being inflated. It costs a copy.
+        front = b"" if data.startswith(_NO_COMPRESSION) else b"\n"
+        text = pl.scan_lines(io.BytesIO(front + data)).collect().to_series().slice(len(front))
     except pl.exceptions.ComputeError:  # some line is not UTF-8: bytes split as well, only slower
         pieces = [piece.removesuffix(b"\r") for piece in data.removesuffix(b"\n").split(b"\n")] if data else []
         plain = pl.Series(map(bytes.isascii, pieces), dtype=pl.Boolean)
