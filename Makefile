@@ -9,8 +9,8 @@ UV_VERSION := 0.13.8
 # A system starts a dozen Python processes: without compiled files each of them takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup up demo test test-long lint format bench bench-ingress bench-audience bench-receipts bench-reports \
-  bench-engine bench-fanout bench-million bench-priority bench-gateway bench-events bench-isolation bench-automation lock clean
+.PHONY: setup up demo notebook test test-long lint format bench bench-ingress bench-audience bench-receipts \
+  bench-reports bench-engine bench-fanout bench-million bench-priority bench-gateway bench-events bench-isolation bench-automation lock clean
 
 setup: $(READY)
 
@@ -27,6 +27,10 @@ up: $(READY)
 
 demo: $(READY)
 	$(BIN)/notify demo
+
+# Opens in a browser; NOTIFY_HOME says whose reports. Nothing is written but the notebook itself, if you change it.
+notebook: $(READY)
+	$(BIN)/marimo edit notebooks/sends.py
 
 # Four at a time, as many of them wait; one file's tests one after another, because they share what they start.
 test: $(READY)
