@@ -1,127 +1,122 @@
-"""Latency of the report queries over 1 M notifications × 4 platforms, while a writer keeps publishing versions.
+"""Latency of the report queries, and the cost of publishing, over 2.5 M notifications × 4 platforms.
 
-The database is generated in DuckDB, 10,000 notifications a day for 100 days, two tenants. A writer in another process
-copies the current version, changes some rows and publishes it, again and again. The reader, in this process, lists
-random days (100 rows with their platforms) and asks for random notifications, in turns. Prints percentiles of both.
+The history is generated: 25,000 notifications a day for 100 days, two tenants, and a second one of the last tenth of
+that (``reports_history``). Then:
 
-    python -m benchmarks.reports [--notifications 1000000] [--questions 1000]
+- The real builder publishes hour after hour of a real lake on both histories in turns: diff, models, checks, segments,
+  pointer, memory. ``cost_ratio`` is the median of the long history by that of the short one: near 1, the cost follows
+  the change.
+- The builder goes on publishing in another process, without pause, while this one lists random days (100 rows with
+  their platforms) and asks for random notifications of all days, in turns.
+
+    python -m benchmarks.reports [--days 100] [--questions 1000] [--hours 9]
 """
 
 import argparse
 import random
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 
-from notify_pipeline.reports import versions
-from notify_pipeline.reports.database import attached, connect
-from notify_pipeline.reports.reading import ReportFilter, ReportReader
+from benchmarks.reports_history import A_DAY, PLATFORMS, START, add_hour, generate
+from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.settings import Settings
+from notify_pipeline.reports import checks, reading_details, reading_lists, versions
+from notify_pipeline.reports.build import build_candidate, is_stale, publish
+from notify_pipeline.reports.reading import ReportReader
+from notify_pipeline.reports.reading_filters import ListFilter
 
-START = datetime(2026, 8, 1, tzinfo=UTC)
-DAYS = 100
 PAGE = 100
-PLATFORMS = ("android", "ios", "web", "tablet")
-KEPT = 4
-MEASURES = """
-    (h % 5000)::BIGINT AS audience, (h % 5000)::BIGINT AS attempted, (h % 4900)::BIGINT AS accepted,
-    0::BIGINT AS accepted_by_beacon, (h % 50)::BIGINT AS failed, 0::BIGINT AS throttled, (h % 50)::BIGINT AS invalid,
-    0::BIGINT AS ambiguous, 0::BIGINT AS skipped, 0::BIGINT AS expired, 0::BIGINT AS dry_run,
-    (h % 4800)::BIGINT AS received, (h % 400)::BIGINT AS opened, (h % 40)::BIGINT AS clicked,
-    (h % 4850)::BIGINT AS hits, accepted_at AS first_accepted_at, accepted_at + INTERVAL 20 SECOND AS last_accepted_at,
-    (h % 1000) / 100 AS p50_s, (h % 1000) / 50 AS p90_s, (h % 1000) / 20 AS p99_s, (h % 97) / 97 AS share_120s
-"""
-FILL = """
-CREATE TEMP TABLE base AS
-SELECT
-    'tenant-' || (i % 2) AS tenant, md5(i::VARCHAR) AS notification_id, hash(i) AS h,
-    make_timestamptz($start::BIGINT + i * $step::BIGINT) AS accepted_at
-FROM range($count) AS r(i);
-"""
-NOTIFICATIONS = f"""
-INSERT INTO report.facts.notifications BY NAME
-SELECT
-    tenant, notification_id, 'r' || notification_id AS request_id, ['news', 'sport'][(h % 2)::INT + 1] AS type,
-    'normal' AS priority, 'A title of some forty characters, no. ' || (h % 1000) AS title, ['breaking/uk'] AS topics,
-    $platforms AS platforms, FALSE AS is_dry_run, accepted_at, accepted_at + INTERVAL 1 DAY AS expires_at,
-    'done' AS state, accepted_at + INTERVAL 30 SECOND AS finished_at,
-    accepted_at + INTERVAL 30 SECOND AS last_attempt_at, {MEASURES}
-FROM base ORDER BY accepted_at, tenant, notification_id;
-"""  # noqa: S608 - constants
-PLATFORM_REPORTS = f"""
-INSERT INTO report.facts.platform_reports BY NAME
-SELECT tenant, notification_id, 'push' AS channel, platform, 'provider' AS provider, accepted_at, {MEASURES}
-FROM base, (SELECT unnest($platforms) AS platform) ORDER BY accepted_at, tenant, notification_id, platform;
-"""  # noqa: S608 - constants
-BUILD = "INSERT INTO report.main.build VALUES (1, now(), now(), now(), 0, 0, 0, 0)"
 
 
-def generate(root: Path, notifications: int) -> None:
-    """Publish the first version."""
-    path = versions.building(root) / "first.duckdb"
-    connection = connect("2GB", 2)
-    with attached(connection, path):
-        step = int(timedelta(days=DAYS) / timedelta(microseconds=1)) // notifications
-        start = int(START.timestamp() * 1_000_000)
-        connection.execute(FILL, {"start": start, "step": step, "count": notifications})
-        connection.execute(NOTIFICATIONS, {"platforms": list(PLATFORMS)})
-        connection.execute(PLATFORM_REPORTS, {"platforms": list(PLATFORMS)})
-        connection.execute(BUILD)
-    connection.close()
-    versions.publish(root, path, 1, datetime.now(UTC), KEPT)
-    print(f"generated {notifications:,} notifications: {path_size(root):.0f} MB", flush=True)
+@dataclass
+class History:
+    """Reports of so many days, their lake, and how many real hours were added to it."""
+
+    home: Path
+    days: int
+    hours: int = 0
+    seconds: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its home."""
+        return Settings(home=self.home)
+
+    @property
+    def lake(self) -> Lake:
+        """The lake that it is made from."""
+        return Lake(str(self.home / "lake"))
+
+    def publish_hour(self) -> None:
+        """Add an hour to the lake, then do what a build does, and note how long its parts took."""
+        add_hour(self.lake, self.days, self.hours)
+        self.hours += 1
+        settings, lake, now = self.settings, self.lake, datetime.now(UTC)
+        moments = [time.perf_counter()]
+        stale = is_stale(lake, settings.reports, settings)
+        moments.append(time.perf_counter())
+        candidate = build_candidate(lake, settings.reports, settings, now)
+        moments.append(time.perf_counter())
+        passed = all(result.passed for result in checks.run(candidate, lake, settings))
+        moments.append(time.perf_counter())
+        if not stale or not passed or len(candidate.changed) > 2:
+            raise RuntimeError("a build is not what it should be")
+        publish(candidate, settings, now)
+        moments.append(time.perf_counter())
+        parts = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+        names = ("look", "build", "check", "publish")
+        self.seconds.append({"all": sum(parts), **dict(zip(names, parts, strict=True))})
+
+    def medians_ms(self) -> dict[str, float]:
+        """Return the median milliseconds of each part, but for the first time, in which everything is cold."""
+        return {
+            name: round(statistics.median(each[name] for each in self.seconds[1:]) * 1e3, 1) for name in self.seconds[0]
+        }
 
 
-def path_size(root: Path) -> float:
-    """Return the current version's size in megabytes."""
-    version = versions.current(root)
-    return 0.0 if version is None else version.path.stat().st_size / 1e6
+def make(home: Path, days: int) -> History:
+    """Generate a history."""
+    history, begin = History(home, days), time.perf_counter()
+    generate(history.settings.reports, history.lake, history.settings, days)
+    size = sum(path.stat().st_size for path in history.settings.reports.rglob("*") if path.is_file()) / 1e6
+    rows = days * A_DAY * len(PLATFORMS)
+    print(f"{days} days, {rows:,} rows of platforms: {size:,.0f} MB in {time.perf_counter() - begin:.0f} s", flush=True)
+    return history
 
 
-def keep_publishing(root: Path) -> None:
-    """Publish until stopped: what the builder does with an hour's change, on a copy of the current version."""
-    connection = connect("500MB", 1)
+def keep_publishing(home: Path, days: int, hours: int) -> None:
+    """Publish until stopped."""
+    history = History(home, days, hours)
     while True:
-        version = versions.current(root)
-        if version is None:
-            raise RuntimeError("no version to go on from")
-        path = versions.building(root) / "next.duckdb"
-        shutil.copyfile(version.path, path)
-        with attached(connection, path):
-            connection.execute(
-                "CREATE OR REPLACE TEMP TABLE changed AS FROM report.facts.notifications ORDER BY accepted_at DESC"
-                " LIMIT 100"
-            )
-            connection.execute(
-                "DELETE FROM report.facts.notifications WHERE notification_id IN (SELECT notification_id FROM changed)"
-            )
-            connection.execute("INSERT INTO report.facts.notifications FROM changed")
-        versions.publish(root, path, version.number + 1, datetime.now(UTC), KEPT)
+        history.publish_hour()
 
 
-def measure(root: Path, notifications: int, questions: int) -> dict[str, list[float]]:
+def measure(history: History, questions: int) -> dict[str, list[float]]:
     """Ask both questions in turns and return the milliseconds of each."""
-    reader = ReportReader(root, "500MB", 2)
+    reader = ReportReader(history.settings.reports, "500MB", 2)
     draws = random.Random(4)
-    names = [row["notification_id"] for row in reader.list("tenant-1", ReportFilter(), 2_000)]
+    names: list[str] = []
     times: dict[str, list[float]] = {"day": [], "one": []}
-    for number in range(questions):
-        since = START + timedelta(days=draws.randrange(DAYS))
+    for _ in range(questions):
+        since = START + timedelta(days=draws.randrange(history.days))
         begin = time.perf_counter()
-        page = reader.list("tenant-1", ReportFilter(since=since, until=since + timedelta(days=1)), PAGE)
+        where = ListFilter(("tenant-1",), since=since, until=since + timedelta(days=1))
+        page = reading_lists.page(reader, where, PAGE).rows
         times["day"].append((time.perf_counter() - begin) * 1e3)
-        name = draws.choice(page)["notification_id"] if number % 2 else draws.choice(names)
+        names.append(draws.choice(page)["notification_id"])
         begin = time.perf_counter()
-        one = reader.one("tenant-1", name)
+        one = reading_details.one(reader, "tenant-1", draws.choice(names))
         times["one"].append((time.perf_counter() - begin) * 1e3)
-        if one is None or len(one["platforms"]) != len(PLATFORMS) or len(page) != min(PAGE, notifications // DAYS // 2):
+        if one is None or len(one["platforms"]) != len(PLATFORMS) or len(page) != PAGE:
             raise RuntimeError("an answer is not whole")
     reader.close()
     return times
@@ -129,31 +124,46 @@ def measure(root: Path, notifications: int, questions: int) -> dict[str, list[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--notifications", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=100)
     parser.add_argument("--questions", type=int, default=1_000)
+    parser.add_argument("--hours", type=int, default=9, help="published on each history, to compare their costs")
     parser.add_argument("--publish-in", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.publish_in is not None:
-        keep_publishing(arguments.publish_in)
+        keep_publishing(arguments.publish_in, arguments.days, arguments.hours)
     with tempfile.TemporaryDirectory(prefix="bench-reports-") as folder:
-        root = Path(folder)
-        generate(root, arguments.notifications)
-        writer = subprocess.Popen([sys.executable, "-m", "benchmarks.reports", "--publish-in", str(root)])
-        try:
-            times = measure(root, arguments.notifications, arguments.questions)
-            alive = writer.poll() is None
-        finally:
-            writer.send_signal(signal.SIGKILL)
-            writer.wait()
-        version = versions.current(root)
-        published = 0 if version is None else version.number - 1
-    if not alive or not published:
-        raise RuntimeError("the writer did not publish all the while")
+        short, long = make(Path(folder) / "short", arguments.days // 10), make(Path(folder) / "long", arguments.days)
+        for _ in range(arguments.hours):
+            short.publish_hour()
+            long.publish_hour()
+        print(f"short {short.medians_ms()}\nlong {long.medians_ms()}", flush=True)
+        times, published = ask_while_publishing(long, arguments.questions)
     result: dict[str, float] = {}
     for name, values in times.items():
         percentiles = statistics.quantiles(values, n=100)
         result |= {f"p50_ms_{name}": round(percentiles[49], 2), f"p99_ms_{name}": round(percentiles[98], 2)}
-    print(orjson.dumps({**result, "published_meanwhile": published, "questions": arguments.questions}).decode())
+    costs = {"publish_ms_short": short.medians_ms()["all"], "publish_ms_long": long.medians_ms()["all"]}
+    ratio = {"cost_ratio": round(costs["publish_ms_long"] / costs["publish_ms_short"], 2)}
+    counts = {"rows": arguments.days * A_DAY * len(PLATFORMS), "published_meanwhile": published}
+    print(orjson.dumps({**result, **costs, **ratio, **counts, "questions": arguments.questions}).decode())
+
+
+def ask_while_publishing(history: History, questions: int) -> tuple[dict[str, list[float]], int]:
+    """Measure while the builder publishes in another process; also return how many versions it published."""
+    command = [sys.executable, "-m", "benchmarks.reports", "--days", str(history.days), "--hours", str(history.hours)]
+    before = versions.current(history.settings.reports)
+    writer = subprocess.Popen([*command, "--publish-in", str(history.home)])
+    try:
+        times = measure(history, questions)
+        alive = writer.poll() is None
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+    after = versions.current(history.settings.reports)
+    published = 0 if before is None or after is None else after.number - before.number
+    if not alive or not published:
+        raise RuntimeError("the writer did not publish all the while")
+    return times, published
 
 
 if __name__ == "__main__":

@@ -194,6 +194,7 @@ def _build(
         or base.build is None
         or base.source != source
         or bool(diff)
+        or folded.segments != base.segments  # what was published unremembered was of files that are gone
         or (not base.is_settled and _is_beyond(mark, base.build))
     )
     return Candidate(

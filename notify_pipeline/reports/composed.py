@@ -83,15 +83,21 @@ def compose(
         statements.append(f"INSERT INTO {name}.main.build BY NAME FROM {members[0][0]}.main.build")  # noqa: S608
     connection.execute("; ".join(statements))
     if build is not None:
-        connection.execute(
-            f"INSERT INTO {name}.main.build VALUES ($version, $built_at, $received_through, $settled_through, $files,"  # noqa: S608
-            " $recomputed, $foreign_deliveries, $foreign_hits)",
-            asdict(build),
-        )
+        put_build(connection, name, build)
     # Views keep the names they are made with: those of the database that is in use.
     connection.execute(f"USE {name}")
     connection.execute(_OF_REPORT.sub(f"{name}.", sql_text(__file__, "views.sql")))
     connection.execute("USE memory")
+
+
+def put_build(connection: duckdb.DuckDBPyConnection, name: str, build: Build) -> None:
+    """Say in a composed database which build it shows."""
+    connection.execute(f"TRUNCATE {name}.main.build")
+    connection.execute(
+        f"INSERT INTO {name}.main.build VALUES ($version, $built_at, $received_through, $settled_through, $files,"  # noqa: S608
+        " $recomputed, $foreign_deliveries, $foreign_hits)",
+        asdict(build),
+    )
 
 
 def describe(connection: duckdb.DuckDBPyConnection) -> None:

@@ -4,7 +4,7 @@ Belongs here: the way from a difference of the lake to segments and to what the 
 here: whether to build (``build``), reading lake files (``lake_files``), writing a segment (``segments``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -91,8 +91,7 @@ class Fold:
         try:
             facts = attach_empty(connection)
             read_keys(connection, self._lake, self._diff.added)
-            self._catch_up(connection)
-            names, days = self._affected(connection)
+            names, days = self._affected(connection, self._catch_up(connection))
             affected = self._put_affected(connection, names, days)
             if affected or days:
                 load_stage(connection, self._lake, self._paths(names, days))
@@ -108,22 +107,32 @@ class Fold:
         changes = Changes(len(self._diff.added), len(self._diff.removed), affected)
         return Folded(tuple(found), tuple(changed), changes, row[0] if row else None)
 
-    def _catch_up(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Learn what lies in segments that were published without being remembered, or that are frozen."""
+    def _catch_up(self, connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+        """Learn what lies in segments that were published without being remembered, or that are frozen; return it."""
         known = self._state.segment_files()
+        learned = {}
         for segment in self._before.values():
             if known.get(segment.name) != segment.file:
-                self._state.catch_up(segment.name, segment.file, segments.names_in(connection, segment, self._root))
+                learned[segment.name] = segments.names_in(connection, segment, self._root)
+                self._state.catch_up(segment.name, segment.file, learned[segment.name])
+        return learned
 
-    def _affected(self, connection: duckdb.DuckDBPyConnection) -> tuple[list[str], list[date]]:
-        """Return what has to be computed anew beside what new files tell of, and the days of registrations."""
+    def _affected(
+        self, connection: duckdb.DuckDBPyConnection, learned: Mapping[str, Sequence[str]]
+    ) -> tuple[list[str], list[date]]:
+        """Return what has to be computed anew (all, if that is remembered nowhere: none), and registrations' days.
+
+        What was published without being remembered is among it: of the files that it was made of nothing is known, and
+        some may be gone by now.
+        """
         of_days = {file_id for table, file_id in self._diff.removed if table == REGISTRATIONS.name}
         others = {file_id for _, file_id in self._diff.removed} - of_days
-        days = self._state.keys_of(of_days) | _keys(connection, f"lake_table = '{REGISTRATIONS.name}'")
+        days = self._state.keys_of(of_days) | _keys(connection, f"lake_table = '{REGISTRATIONS.name}'") | learned.keys()
         touched = sorted(date.fromisoformat(day) for day in days if day >= self._frozen)
         if self._is_full:  # nothing is remembered, and nothing has to be looked up
             return [], touched
         names = self._state.keys_of(others) | _keys(connection, f"lake_table <> '{REGISTRATIONS.name}'")
+        names.update(*learned.values())
         return sorted(names - self._frozen_names(connection, names)), touched
 
     def _frozen_names(self, connection: duckdb.DuckDBPyConnection, names: set[str]) -> set[str]:

@@ -21,7 +21,7 @@ from typing import Final
 
 import duckdb
 
-from notify_pipeline.reports.composed import attach_empty, compose, describe
+from notify_pipeline.reports.composed import attach_empty, compose, describe, put_build
 from notify_pipeline.reports.manifests import Segment, Version
 from notify_pipeline.reports.reading_hashes import Hashes
 from notify_pipeline.reports.versions import at, current
@@ -31,6 +31,8 @@ _IDLE_FILES: Final = 512
 _IDLE_SETS: Final = 128
 # A range of years attaches as many files as it has days; a process is usually given 1,024 descriptors.
 _DESCRIPTORS: Final = 16_384
+# A set's: the version's number, and the segments' files.
+_Key = tuple[int, tuple[str, ...]]
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -50,10 +52,11 @@ class _Attached:
 
 @dataclass
 class _Set:
-    """Views over some segments of a version, used by so many cursors."""
+    """Views over some segments of a version, used by so many cursors; ``has_views``: they may be another version's."""
 
     name: str
     segments: Sequence[Segment]
+    has_views: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_made: bool = False
     users: int = 0
@@ -69,7 +72,7 @@ class Versions:
         self._lock = threading.Lock()
         self._names = 0
         self._files: dict[str, _Attached] = {}
-        self._sets: OrderedDict[tuple[int, tuple[str, ...]], _Set] = OrderedDict()  # those used last come last
+        self._sets: OrderedDict[_Key, _Set] = OrderedDict()  # those used last come last
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": threads,
@@ -164,7 +167,7 @@ class Versions:
     def _held(self, version: Version, segments: Sequence[Segment]) -> _Set:
         key = (version.number, tuple(segment.file for segment in segments))
         with self._lock:
-            views = self._sets.get(key)
+            views = self._sets.get(key) or self._idle_with(key)
             if views is None:
                 views = self._sets[key] = _Set(self._name("views"), segments)
                 for segment in segments:
@@ -180,8 +183,22 @@ class Versions:
             raise
         return views
 
+    def _idle_with(self, key: _Key) -> _Set | None:
+        """Take over what another version shares and nobody uses: of a new version, most days are as they were."""
+        files = key[1]
+        found = next((k for k, each in self._sets.items() if k[1] == files and each.has_views and not each.users), None)
+        if found is None or not files:
+            return None
+        views = self._sets[key] = self._sets.pop(found)
+        views.is_made = False
+        return views
+
     def _make(self, views: _Set, version: Version) -> None:
         """Attach what is missing and make the views: slow for long ranges, and nobody waits but who needs the same."""
+        if views.has_views and version.build is not None:
+            put_build(self._db.cursor(), views.name, version.build)
+            views.is_made = True
+            return
         members = []
         connection = self._db.cursor()
         try:
@@ -194,11 +211,11 @@ class Versions:
                         attached.is_attached = True
                 members.append((attached.name, segment if segment.name else _looked_into(connection, attached.name)))
             compose(connection, views.name, self._facts, members, version.build)
-            views.is_made = True
+            views.is_made = views.has_views = True
         finally:
             connection.close()
 
-    def _give_back(self, views: _Set, failed: tuple[int, tuple[str, ...]] | None = None) -> None:
+    def _give_back(self, views: _Set, failed: _Key | None = None) -> None:
         with self._lock:
             views.users -= 1
             if failed is not None and views.users == 0 and not views.is_made and self._sets.get(failed) is views:
@@ -207,7 +224,7 @@ class Versions:
             while idle and (len(self._sets) > _IDLE_SETS or len(self._files) > _IDLE_FILES):
                 self._drop(idle.pop(0))
 
-    def _drop(self, key: tuple[int, tuple[str, ...]]) -> None:
+    def _drop(self, key: _Key) -> None:
         """Let go of a set that nobody uses, and of the files that no other set has."""
         views = self._sets.pop(key)
         self._db.execute(f"DETACH DATABASE IF EXISTS {views.name}")
