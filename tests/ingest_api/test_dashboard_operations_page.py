@@ -120,9 +120,12 @@ def test_the_page_moves_by_itself(desk: Desk, tabs: Any) -> None:
     assert "lander" in region.inner_text()
     assert "paused for 10 min more" in page.inner_text("#operations-panels")
     assert page.get_by_role("link", name="Dead letters").count() == 0
+    region.focus()
     desk.send("moved-1")
     desk.send("moved-2")
     wait_for(lambda: "Daily" in page.inner_text("#operations-panels"), 30, "the queue on the page")
+    focused = "document.activeElement.getAttribute('aria-label')"
+    wait_for(lambda: page.evaluate(focused) == "Roles that one process holds", 5, "the keyboard's place")
     tab.picture("operations")
 
 
