@@ -23,6 +23,8 @@ _TOGETHER_US = 50_000
 PUT_OFF = "not_processed:quiet_hours"
 # A chunk that took less is followed by larger ones, one that took more by smaller ones.
 _FAST_S, _SLOW_S = 0.5, 2.0
+# The first chunk takes no more than some seconds even of a rate of a hundred per second.
+_FIRST = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,9 @@ class ChunkPace:
     """How large the next chunk should be, so that a chunk takes about a second at any provider's speed.
 
     A process that dies leaves whole chunks ambiguous, and one that is told to stop ends those under way: neither may
-    grow with a provider's slowness. It begins small, because nobody knows yet how fast the provider is.
+    grow with a provider's slowness; nor may the time between two figures of a report, which moves with each chunk. It
+    begins small, because nobody knows yet how fast the provider is: after a rest the rate of one with a limit is a
+    tenth of it.
 
     Args:
         most: The largest chunk.
@@ -179,7 +183,7 @@ class ChunkPace:
     def __init__(self, most: int) -> None:
         self._most = most
         self._least = max(1, most // 20)
-        self.size = max(1, most // 5)
+        self.size = max(1, min(most // 5, _FIRST))
 
     def took(self, recipients: int, seconds: float) -> None:
         """Take note of how long it took to send a chunk of this size."""

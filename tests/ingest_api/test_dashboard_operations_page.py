@@ -7,16 +7,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, update
 
 from notify_pipeline.core.ids import DeliveryIds, to_micros
 from notify_pipeline.core.ledger import dead_letters, keys, leases, letters, rates, requests, tenants
 from notify_pipeline.core.ledger.dead_letters import DeadLetter
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.letters import Filter
+from notify_pipeline.core.ledger.tables import REQUESTS, SHARDS
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import DeadLetterReason, Outcome
+from tests.ingest_api.conftest import change
 from tests.ingest_api.server import Server
 from tests.waiting import wait_for
 
@@ -56,6 +59,17 @@ class Desk:
 
         self.ledger.write(add, rows)
 
+    def broadcast(self, notification_id: str) -> None:
+        """Let a new send be under way: one of its two shards is done."""
+        request_id = self.send(notification_id)
+        counts = {"apns": {"audience": 400_000, "pending": 150_000, "accepted": 249_000, "invalid_recipient": 1_000}}
+        sending = {"state": "sending", "mode": "broadcast", "counts": orjson.dumps(counts).decode()}
+        change(self.ledger, update(REQUESTS).where(REQUESTS.c.request_id == request_id).values(sending))
+        shard = {"request_id": request_id, "channel": "apns", "path": "s", "recipients": 200_000}
+        until = to_micros(utc_now()) + 600_000_000
+        rows = [{"shard": 0, "done_at": 1, "lease_until": None}, {"shard": 1, "done_at": None, "lease_until": until}]
+        change(self.ledger, insert(SHARDS).values([shard | row for row in rows]))
+
     def waiting(self) -> int:
         return len(letters.oldest_waiting(self.ledger, self.tenant.tenant, Filter(), 1_000))
 
@@ -83,7 +97,7 @@ class Tab:
     def picture(self, name: str) -> None:
         if IMAGES is not None:
             IMAGES.mkdir(exist_ok=True)
-            self.page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
+            self.page.screenshot(path=IMAGES / f"dashboard-{name}.png", full_page=True, animations="disabled")
 
 
 @pytest.fixture
@@ -113,17 +127,20 @@ def test_the_page_moves_by_itself(desk: Desk, tabs: Any) -> None:
     now = utc_now()
     leases.acquire(desk.ledger, "lander", "host:1", 60, now)
     rates.hold(desk.ledger, "fcm:project", to_micros(now), to_micros(now) + 600_000_000, 500.0)
+    desk.broadcast("breaking-1")
     tab = tabs(ADMIN, "operations", color_scheme="dark")
     page = tab.page
     page.wait_for_selector("#operations-panels table")
     region = page.get_by_role("region", name="Roles that one process holds")
     assert "lander" in region.inner_text()
     assert "paused for 10 min more" in page.inner_text("#operations-panels")
+    assert "accepted" not in page.inner_text("#operations-panels")
+    assert "250,000 (62.5 %)" in page.get_by_role("region", name="Large sends").inner_text()
     assert page.get_by_role("link", name="Dead letters").count() == 0
     region.focus()
     desk.send("moved-1")
     desk.send("moved-2")
-    wait_for(lambda: "Daily" in page.inner_text("#operations-panels"), 30, "the queue on the page")
+    wait_for(lambda: "accepted" in page.inner_text("#operations-panels"), 30, "the queue on the page")
     focused = "document.activeElement.getAttribute('aria-label')"
     wait_for(lambda: page.evaluate(focused) == "Roles that one process holds", 5, "the keyboard's place")
     tab.picture("operations")

@@ -76,7 +76,9 @@ def _figures(found: _Overview, now: datetime, session: Session) -> Any:
     oldest = min((each["oldest_due_at"] for each in due if each["oldest_due_at"]), default=None)
     letters = count(found["dead_letters"])
     shown = [
-        figure("Due now", count(sum(each["due"] for each in due)), f"the oldest for {age(oldest, now)}"),
+        figure(
+            "Due now", count(sum(each["due"] for each in due)), f"the oldest for {age(oldest, now)}" if oldest else ""
+        ),
         figure("Broadcasts under way", count(len(found["broadcasts"])), ""),
         figure(
             "Dead letters",
