@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import orjson
 
-from notify_pipeline.core.erasure import Scrubber
+from notify_pipeline.core.erasure import Scrubber, Subject
 from notify_pipeline.core.erasure_lake import Swept, sweep
 from notify_pipeline.core.erasure_tables import Rule, Rules
 from notify_pipeline.core.ids import new_id, to_micros
@@ -96,6 +96,8 @@ class Erasing:
         erasure = erasures.get(self.ledger, erasure.tenant, erasure.erasure_id) or erasure
         if waiting := erasure_standing.unfinished(self.ledger, erasure):
             raise NotYet(f"{waiting} deliveries to be skipped")
+        # Before all files are gone through for nothing, as broadcasts may take hours.
+        self._snapshots(erasure, self._rules(erasure))
         erasure = self._through(erasure, lease, is_last=True)
         seen = self._look(erasure, lease, rewrite=False, is_last=True)
         left = erasures.left(self.ledger, erasure)
@@ -117,12 +119,7 @@ class Erasing:
         return erasures.lake_erased(self.ledger, erasure, counts, self.clock())
 
     def _look(self, erasure: Erasure, lease: leases.Lease, rewrite: bool, is_last: bool) -> dict[str, Swept]:
-        subject = erasure.subject
-        if subject is None:
-            return {}
-        live = erasure_standing.live_again(self.ledger, subject)
-        rules = Rules(Scrubber(subject), to_micros(erasure.requested_at), live)
-
+        rules = self._rules(erasure)
         keeper = _Keeper(self, lease)
 
         def go(files: list[LakeFile], rule: Rule) -> Swept:
@@ -138,6 +135,11 @@ class Erasing:
                 seen[name] = go(self.lake.list(name), rules.of_tables[name])
         seen[_SNAPSHOTS] = go(self._snapshots(erasure, rules), rules.of_snapshots)
         return seen
+
+    def _rules(self, erasure: Erasure) -> Rules:
+        subject = erasure.subject or Subject(erasure.tenant)
+        live = erasure_standing.live_again(self.ledger, subject)
+        return Rules(Scrubber(subject), to_micros(erasure.requested_at), live)
 
     def _sweep_base(self, rules: Rules, go: _Go, is_last: bool) -> Swept:
         """Go through the base: who was removed, and at last what was written before, as nobody reads that any more."""

@@ -107,9 +107,9 @@ def test_nothing_but_what_the_lake_is_still_to_be_told_names_an_erased_user(any_
     assert again == answer.json, "one at a time"
 
 
-def test_everybody_else_keeps_what_they_had(any_house: House) -> None:
-    live(any_house)
-    api = any_house.secret
+def test_everybody_else_keeps_what_they_had(house: House) -> None:
+    live(house)
+    api = house.secret
     before = {path: api.ok("GET", path) for path in (f"/users/{BOB}", f"/users/{BOB}/preferences", f"/inbox/{BOB}")}
     api.ok("DELETE", f"/users/{ADA}")
     assert {path: api.ok("GET", path) for path in list(before)[:2]} == dict(list(before.items())[:2])
