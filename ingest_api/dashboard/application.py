@@ -50,8 +50,13 @@ class _Dashboard(Dash):
         return frame.document(parts, g.nonce)
 
 
-def build(services: Services) -> Flask:
-    """Build the application."""
+def build(services: Services, session: sessions.Session) -> Flask:
+    """Build the application, ready for requests side by side.
+
+    Args:
+        services: What its pages work with.
+        session: Any, to try the layout with.
+    """
     server = Flask("ingest_api.dashboard", static_folder=None, template_folder=None)
     server.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
     errors.install(server)
@@ -77,6 +82,10 @@ def build(services: Services) -> Flask:
         page.register(dash, services)
     server.before_request(lambda: callbacks.check(request, dash))
     _finish(server, dash.csp_hashes())
+    # Dash gets ready within its first request, and those beside it would find it half done.
+    with server.test_request_context("/dashboard/"):
+        sessions.remember(request, session)
+        server.preprocess_request()
     return server
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Flask, Request, Response, request
 
 from ingest_api.dashboard import downloads, sessions, sign_in
+from ingest_api.dashboard.sessions import Session
 from ingest_api.endpoint import empty
 from ingest_api.errors import ApiError, forbidden, not_found, unauthorized, unavailable
 from ingest_api.lean import LeanResponse
@@ -95,15 +96,15 @@ class _Pages:
         if request.method == "POST":
             self._services.rates.check(session.key)
         sessions.remember(request, session)
-        return cast(Response, LeanResponse.from_app(self._loaded().wsgi_app, request.environ))
+        return cast(Response, LeanResponse.from_app(self._loaded(session).wsgi_app, request.environ))
 
-    def _loaded(self) -> Flask:
+    def _loaded(self, session: Session) -> Flask:
         if self._application is None:
             with self._guard:
                 if self._application is None:
                     from ingest_api.dashboard.application import build
 
-                    self._application = build(self._services)
+                    self._application = build(self._services, session)
         return self._application
 
 

@@ -7,10 +7,20 @@
   function leave() {
     location.assign("/dashboard/sign-in?next=" + encodeURIComponent(location.pathname + location.search));
   }
+  // While parts are made anew the page is shorter for a moment, and whoever reads at its end would be pulled up.
+  var standing = 0;
+  function stand() {
+    var main = document.getElementById("page");
+    if (main === null) { return; }
+    main.style.minHeight = main.offsetHeight + "px";
+    clearTimeout(standing);
+    standing = setTimeout(function () { main.style.minHeight = ""; }, 600);
+  }
   var plain = window.fetch;
   window.fetch = function () {
     return plain.apply(this, arguments).then(function (answer) {
       if (answer.status === 401) { leave(); }
+      if (answer.status === 200 && String(answer.url).includes("/_dash-update-component")) { stand(); }
       return answer;
     });
   };

@@ -52,9 +52,10 @@ def steps_of(rows: Iterable[Row]) -> list[Step]:
 
 def graph(name: str, figure: dict[str, Any]) -> Any:
     """Return a chart."""
-    made = dcc.Graph(id=f"{name}-graph", figure=figure, config=_CONFIG, responsive=True, className="curve")
+    # Its own style says as high as what is around it, which has a height only here.
+    made = dcc.Graph(id=f"{name}-graph", figure=figure, config=_CONFIG, responsive=True, style={"height": "100%"})
     # What Plotly draws is for eyes; the words beside it and the table say the same.
-    return html.Div(made, **aria(hidden="true"))
+    return html.Div(made, className="curve", **aria(hidden="true"))
 
 
 def timeline(steps: Sequence[Step]) -> dict[str, Any]:
