@@ -16,7 +16,6 @@ from notify_pipeline.receipts import vectors
 from notify_pipeline.receipts.layouts import (
     KEY,
     VALUE,
-    Fields,
     Layout,
     add_skeletons,
     choose,
@@ -29,13 +28,12 @@ from notify_pipeline.receipts.vectors import (
     EVENT_COLUMNS,
     EVENT_SCHEMA,
     FIELD_NAMES,
+    Lookup,
     ParsedBlock,
-    moments,
-    remember,
     split_lines,
 )
 
-_EPOCH: Final = "1970-01-01T00:00:00"
+_EPOCH: Final = b"1970-01-01T00:00:00"
 # A flat object that is valid JSON for certain.
 _FLAT: Final = rf"^\{{{KEY}{VALUE}(, ?{KEY}{VALUE})*\}}$"
 _OUR_PATH: Final = "/notification/"
@@ -51,9 +49,10 @@ class BlockParser:
 
     def __init__(self) -> None:
         self._layouts: list[Layout] = []
-        self._fields: dict[Layout, dict[bytes, Fields | None]] = {}
-        self._seconds: dict[bytes, int | None] = {}
-        self._zones: dict[bytes, int | None] = {}
+        self._fields: dict[Layout, Lookup] = {}
+        self._seconds = Lookup("second", {"second_us": pl.Int64}, lambda text: (_micros(text),))
+        # A moment is the sum of its second and its zone after the epoch.
+        self._zones = Lookup("zone", {"zone_us": pl.Int64}, lambda text: (_micros(_EPOCH + text),))
 
     def start(self) -> None:
         """Begin another file: nothing is of one file alone."""
@@ -89,17 +88,15 @@ class BlockParser:
 
     def _apply(self, layout: Layout, rest: pl.DataFrame, latest: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the events of the lines that have this layout, and the lines that have not."""
-        known = self._fields.setdefault(layout, {})
+        fields = self._fields.get(layout)
+        if fields is None:
+            fields = self._fields[layout] = _fields(layout)
         cut = cut_lines(layout, rest)
         if cut.is_empty():
             return pl.DataFrame(schema=EVENT_SCHEMA), rest
         cut = add_skeletons(layout, cut)
-        for lookup in (
-            _fields(known, cut["skeleton"], layout),
-            moments(self._seconds, cut["second"], parse_time),
-            moments(self._zones, cut["zone"], lambda zone: parse_time(_EPOCH + zone)),
-        ):
-            cut = cut.join(lookup, on=lookup.columns[0], how="left", maintain_order="left")
+        for lookup in (fields, self._seconds, self._zones):
+            cut = lookup.attach(cut)
         found = (
             cut.lazy()
             .with_columns(at=pl.col("second_us") + pl.col("zone_us"))
@@ -113,14 +110,18 @@ class BlockParser:
         return found, rest.join(found.select("line"), on="line", how="anti", maintain_order="left")
 
 
-def _fields(memory: dict[bytes, Fields | None], skeletons: pl.Series, layout: Layout) -> pl.DataFrame:
-    """Return the fields of each distinct skeleton, nulls for one that is no event."""
-    distinct = skeletons.unique()
-    values = remember(memory, distinct, lambda skeleton: parse_skeleton(layout, skeleton))
-    columns = {
-        name: pl.Series([value and getattr(value, name) for value in values], dtype=pl.String) for name in FIELD_NAMES
-    }
-    return pl.DataFrame({"skeleton": distinct, **columns})
+def _fields(layout: Layout) -> Lookup:
+    """Return what the layout's skeletons say; nulls for one that is no event."""
+
+    def work(skeleton: bytes) -> list[str | None]:
+        found = parse_skeleton(layout, skeleton)
+        return [None if found is None else getattr(found, name) for name in FIELD_NAMES]
+
+    return Lookup("skeleton", dict.fromkeys(FIELD_NAMES, pl.String), work)
+
+
+def _micros(text: bytes) -> int | None:
+    return parse_time(text.decode("ascii", "replace"))
 
 
 def _learn(rest: pl.DataFrame, latest: int) -> Layout | None:

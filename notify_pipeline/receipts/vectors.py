@@ -5,7 +5,7 @@ line by line. Does not belong here: any format (``fast``, ``fast_columns``).
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -67,6 +67,33 @@ def split_lines(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
             return frame, frame.clear()
         plain = text.str.len_bytes() == text.str.len_chars()
     return frame.filter(plain), frame.filter(~plain)
+
+
+class Lookup:
+    """What distinct texts mean, as a table that is joined to lines. What a block has taught serves the next one."""
+
+    def __init__(self, key: str, columns: dict[str, Any], work: Callable[[bytes], Sequence[object]]) -> None:
+        """Take the column of the texts, the columns of what they mean, and how that is worked out."""
+        self._mark = f"{key}_known"
+        self._schema = {key: pl.Binary, **columns, self._mark: pl.Boolean}
+        self._key = key
+        self._work = work
+        self._table = pl.DataFrame(schema=self._schema)
+
+    def attach(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Return lines, in their order, with what their texts mean."""
+        if self._table.height > _REMEMBERED:
+            self._table = self._table.clear()
+        found = self._join(lines)
+        unknown = found.filter(pl.col(self._mark).is_null())[self._key].unique()
+        if len(unknown):
+            rows = [(text, *self._work(text), True) for text in unknown]
+            self._table = pl.concat([self._table, pl.DataFrame(rows, schema=self._schema, orient="row")])
+            found = self._join(lines)
+        return found.drop(self._mark)
+
+    def _join(self, lines: pl.DataFrame) -> pl.DataFrame:
+        return lines.join(self._table, on=self._key, how="left", maintain_order="left")
 
 
 def remember(memory: dict[bytes, _Value], keys: pl.Series, work: Callable[[bytes], _Value]) -> list[_Value]:
