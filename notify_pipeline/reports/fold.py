@@ -190,7 +190,8 @@ class Fold:
         self, connection: duckdb.DuckDBPyConnection, facts: Sequence[Fact], located: set[str], days: Sequence[date]
     ) -> tuple[list[Segment], list[Segment]]:
         """Write the segments of the days that rows were in, are in, or that registrations changed."""
-        connection.execute("SET preserve_insertion_order = true")  # rows shall lie in the order that queries look for
+        # Rows shall lie in the order that queries look for; one thread does that with the least memory.
+        connection.execute("SET preserve_insertion_order = true; SET threads = 1")
         concerned = {day.isoformat() for day in (*segments.days_of_rows(connection, facts), *days)}
         found, changed = dict(self._before), []
         for name in sorted(concerned | (located & self._before.keys())):
