@@ -66,6 +66,8 @@ def connect(memory: str, threads: int, spill: Path | None = None) -> duckdb.Duck
         config["temp_directory"] = str(spill)
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET TimeZone = 'UTC'")
+    # DuckDB takes a run's process, which was forked from "python -c", for somebody at a prompt.
+    connection.execute("SET enable_progress_bar = false")
     return connection
 
 

@@ -244,3 +244,10 @@ def test_the_storage_format_is_the_older_one(tmp_path: Path) -> None:
         [(tags,)] = connection.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'report'").fetchall()
     assert "v1.5" in str(tags)
     connection.close()
+
+
+def test_a_build_draws_no_progress_bars_into_the_log_of_its_process() -> None:
+    asked = "select current_setting('enable_progress_bar')"
+    code = f"from notify_pipeline.reports import database; c = database.connect('64MB', 1); print(c.sql({asked!r}))"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "false" in out
