@@ -42,12 +42,13 @@ _COLUMNS: Final = {
         " provider_code::stage.word AS provider_code"
     ),
     RECEIPTS.name: 'notification_id, delivery_id, event, action, "at"',
-    # A day has millions of changes, each known by its token and revision; one is kept as a number. Rows from before
-    # they said what the token was before: it was new if this is its first revision, else taken for registered.
+    # A day has millions of changes, each known by its token and revision: two numbers stand for these, which together
+    # are never the same by chance. Rows from before they said what the token was before: it was new if this is its
+    # first revision, else taken for registered.
     REGISTRATIONS.name: (
         "tenant, coalesce(platform, 'unknown') AS platform, \"at\"::DATE AS day, op,"
         " coalesce(previous, CASE WHEN revision > 1 THEN 'upsert' END) AS previous,"
-        ' md5_number(concat_ws(chr(0), token, revision, epoch_us("at"))) AS change'
+        ' hash(token, revision, "at") AS change, hash("at", revision, token) AS again'
     ),
 }
 # Files that were written before there were revisions, domains, actions and previous ops lack these columns.
