@@ -33,6 +33,12 @@ def even(version: Version, where: ListFilter, days: int = _MOST_DAYS) -> Iterato
     return _cut(_days(version, where, newest_first=False), where, _MOST, days)
 
 
+def within_day(where: ListFilter, moment: datetime) -> ListFilter:
+    """Return the filter for the day of a moment that it holds."""
+    begin = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return replace(where, since=begin, until=begin + _DAY)
+
+
 def _cut(found: Sequence[Segment], where: ListFilter, wanted: int, days: int) -> Iterator[ListFilter]:
     group: list[Segment] = []
     count = 0
