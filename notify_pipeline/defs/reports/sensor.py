@@ -39,10 +39,10 @@ def build_when_the_lake_changed(
     # Since when each broadcast is under way whose end no build has seen yet.
     known = {name: float(since) for name, since in map(_split, (context.cursor or "").split())}
     builds = _builds(context.instance)
-    beacons = False
+    hurry = False
 
     def look() -> bool | None:
-        nonlocal builds, beacons
+        nonlocal builds, hurry
         if any(run.ended_at is None for run in builds):
             builds = _builds(context.instance)  # once it ended nobody but us begins another, but for the schedule
         now = datetime.now(UTC)
@@ -50,7 +50,8 @@ def build_when_the_lake_changed(
         known.update({name: now.timestamp() for name in under_way - known.keys()})
         since = min((datetime.fromtimestamp(known[name], UTC) for name in under_way), default=None)
         ended = known.keys() > under_way and outbox.is_empty(ledger)
-        beacons = since is not None and _beacons_wait(context.instance, builds)
+        hurry = since is not None  # a log file that comes while it is built waits for it
+        beacons = hurry and _beacons_wait(context.instance, builds)
         if not may_build(builds, now, sending_since=since, ended=ended, beacons=beacons):
             return None
         is_stale = build.is_stale(lake, settings.reports, settings)
@@ -63,7 +64,7 @@ def build_when_the_lake_changed(
     cursor = " ".join(f"{name}@{since:.1f}" for name, since in sorted(known.items())) or " "
     if due is None:
         return dg.SensorResult(skip_reason=dg.SkipReason("nothing changed, or the last build is recent"), cursor=cursor)
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags={HURRY: "beacons"} if beacons else {})], cursor=cursor)
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags={HURRY: "broadcast"} if hurry else {})], cursor=cursor)
 
 
 def _split(item: str) -> tuple[str, str]:
