@@ -27,6 +27,7 @@ class Detail(StrEnum):
     TIMELINE = "timeline"
     FAILURES = "failures"
     LATENCIES = "latencies"
+    ACTIONS = "actions"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -38,12 +39,14 @@ _COLUMNS = {
     Detail.PLATFORMS: (*PLACE, *MEASURES),
     Detail.TIMELINE: ("platform", "bucket_s", "accepted", "received"),
     Detail.FAILURES: (*PLACE, "outcome", "provider_code", "attempts", "deliveries", "first_at", "last_at"),
+    Detail.ACTIONS: ("platform", "action", "clicked", "hits"),
     Detail.LATENCIES: (*PLACE, "stage", "deliveries", "p50_s", "p90_s", "p99_s", "max_s"),
 }
 # As fine as the table is.
 _DEFAULTS: dict[Detail, dict[str, Any]] = {kind: {"step_s": 10} if kind is Detail.TIMELINE else {} for kind in Detail}
 # Stages in the order in which a delivery goes through them.
 _ORDERS = {
+    Detail.ACTIONS: "n.clicked DESC, n.action, n.platform",
     Detail.PLATFORMS: "n.platform, n.channel, n.provider",
     Detail.TIMELINE: "n.bucket_s, n.platform",
     Detail.FAILURES: (
@@ -99,6 +102,13 @@ def failures(
 ) -> list[Row] | None:
     """Return how deliveries failed: by outcome and the provider's code, the most deliveries first."""
     return details(reader, Detail.FAILURES, tenant, notification_id, as_of=as_of)
+
+
+def actions(
+    reader: ReportReader, tenant: str, notification_id: str, *, as_of: datetime | None = None
+) -> list[Row] | None:
+    """Return clicks on the notification's actions (buttons), the most clicked first."""
+    return details(reader, Detail.ACTIONS, tenant, notification_id, as_of=as_of)
 
 
 def latencies(

@@ -73,7 +73,8 @@ def publish_world(services: Services, world: World, number: int = 1) -> None:
 def send(world: World, name: str, tenant: str, at: float, size: int = 20, **more: Any) -> None:
     """Let a send run its course: most of it accepted, most of that received."""
     draws = random.Random(name)
-    world.request(name, tenant, at, **more)
+    buttons = orjson.dumps({"content": {"actions": [{"action": "save", "title": "Save"}]}}).decode()
+    world.request(name, tenant, at, **{"body": buttons, **more})
     for platform in ("android", "ios", "web"):
         world.audience(size, platform, name, tenant)
         for who in range(size):
@@ -88,7 +89,7 @@ def send(world: World, name: str, tenant: str, at: float, size: int = 20, **more
                 world.beacon(made, at=received_at, notification=name)
                 if who % 4 == 0:
                     world.beacon(made, "opened", at=received_at + 20, notification=name)
-                    world.beacon(made, "clicked", at=received_at + 25, notification=name)
+                    world.beacon(made, "clicked", at=received_at + 25, notification=name, action="save")
     for state, later in (("routed", 0.1), ("sending", 0.2), ("done", 20.0)):
         world.state(name, tenant, state, at + later)
 

@@ -27,7 +27,7 @@ from tests.reports.worlds import World
 LIST = (("list-results", "children"), ("list-days", "children"), ("list-about", "children"), ("list-token", "data"))
 BOXES = (
     *("chips", "sentence", "figures", "funnel", "timeline-told", "latency-told"),
-    *("rows", "platforms", "latencies", "failures", "said"),
+    *("rows", "platforms", "latencies", "failures", "actions", "said"),
 )
 MOVE = (
     *((f"notification-{name}", "children") for name in BOXES),
@@ -135,7 +135,17 @@ def test_a_notification_is_shown_whole(world: World_) -> None:
     found = page(world.product, "notifications/n-1")
     assert found["data-title"] == TITLES[1]
     shown = " | ".join(texts(found["children"]))
-    for text in ("Android", "iOS", "Web (FCM)", "UNREGISTERED", "Invalid recipient", "Queued", "Device", "Settled"):
+    for text in (
+        "Android",
+        "iOS",
+        "Web (FCM)",
+        "UNREGISTERED",
+        "Invalid recipient",
+        "Queued",
+        "Device",
+        "Settled",
+        "save",
+    ):
         assert text in shown, text
     for text in ("60", "54", "48"):
         assert f" {text} " in shown, text

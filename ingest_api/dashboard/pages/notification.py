@@ -125,12 +125,12 @@ def _read(services: Services, tenant: str, notification_id: str) -> Found:
     version = services.reports.version()
     as_of = None if version is None else version.published_at
     report = _report(services, tenant, notification_id)
-    reports = services.reports
-    timeline, failures, latencies = (
+    reports, details = services.reports, reading_details
+    timeline, failures, latencies, actions = (
         read(reports, tenant, notification_id, as_of=as_of) or []
-        for read in (reading_details.timeline, reading_details.failures, reading_details.latencies)
+        for read in (details.timeline, details.failures, details.latencies, details.actions)
     )
-    return Found(report, timeline, failures, latencies, token)
+    return Found(report, timeline, failures, latencies, actions, token)
 
 
 def _report(services: Services, tenant: str, notification_id: str) -> Row:

@@ -119,6 +119,18 @@ def failures(rows: Sequence[Row]) -> Any:
     return widgets.table("Deliveries that were not accepted, by outcome and code", columns, cells)
 
 
+def actions(rows: Sequence[Row]) -> Any:
+    """Return clicks on buttons."""
+    if not rows:
+        return html.P("No button of it was clicked.", className="muted")
+    columns = [Column("Action"), Column("Platform"), Column("Clicked", True), Column("Clicks, repeats included", True)]
+    cells = [
+        [row["action"], words.platform(row["platform"]), words.count(row["clicked"]), words.count(row["hits"])]
+        for row in rows
+    ]
+    return widgets.table("Clicks on the notification's actions", columns, cells)
+
+
 def chooser(notification_id: str, query: Mapping[str, str]) -> Any:
     """Return the form that asks for another send."""
     control = dcc.Input(id="compare-with", name="with", type="text", value=query.get("with", ""), autoComplete="off")

@@ -18,7 +18,7 @@ from notify_pipeline.reports.reading_rows import Row
 # What moves while the page is open: each is all that its box has in it.
 BOXES: Final = (
     *("chips", "sentence", "figures", "funnel", "timeline-told", "latency-told"),
-    *("rows", "platforms", "latencies", "failures", "said"),
+    *("rows", "platforms", "latencies", "failures", "actions", "said"),
 )
 
 
@@ -31,6 +31,7 @@ class Found:
         timeline: Its steps of ten seconds, by platform.
         failures: How deliveries failed.
         latencies: How long their stages took.
+        actions: Clicks on its buttons.
         token: A word that changes when any of this does.
     """
 
@@ -38,6 +39,7 @@ class Found:
     timeline: list[Row]
     failures: list[Row]
     latencies: list[Row]
+    actions: list[Row]
     token: str
 
 
@@ -56,6 +58,7 @@ def parts(found: Found) -> dict[str, Any]:
         "platforms": behind.platforms(report["platforms"]),
         "latencies": behind.latencies(found.latencies),
         "failures": behind.failures(found.failures),
+        "actions": behind.actions(found.actions),
         "said": standing.said(report),
         "timeline": curves.timeline(steps),
         "latency": curves.latency(steps, accepted),
@@ -84,6 +87,7 @@ def cards(shown: Mapping[str, Any], files: Callable[[str], Any]) -> list[Any]:
                 ("Failures", "What was not accepted, and why.", "failures"),
             )
         ),
+        widgets.card("Actions", "Clicks on its buttons.", [widgets.scroller(_box("actions", shown), "Actions")]),
     ]
 
 
