@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -126,7 +126,8 @@ def publish(root: Path, version: Version, folder: Path, keep: int, keep_days: in
 
     Args:
         root: The reports root.
-        version: With ``published_at`` as it shall be told.
+        version: With ``published_at`` as it shall be told; later versions are told of as later ones, whatever the
+            clock says, because readers come back to a version by its moment.
         folder: Holds those of its segments' files that are new, by their names relative to the root; they are moved.
         keep: See ``thinning.kept``.
         keep_days: Likewise.
@@ -137,6 +138,9 @@ def publish(root: Path, version: Version, folder: Path, keep: int, keep_days: in
     before = _pointer(root)
     if version.number != (before["version"] + 1 if before else 1):
         raise StaleCandidateError(f"version {version.number} does not follow {before['version'] if before else 'none'}")
+    if before:
+        earliest = datetime.fromisoformat(before["published_at"]) + timedelta(microseconds=1)
+        version = version.published(max(version.published_at, earliest))
     for new in sorted(folder.glob("segments/*/*")):
         place = root / new.relative_to(folder)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.reports import checks
+from notify_pipeline.reports import checks, reading_details
 from notify_pipeline.reports.build import Candidate, build_candidate, publish
 from notify_pipeline.reports.reading import ReportReader
 from notify_pipeline.reports.versions import writer
@@ -40,9 +40,13 @@ class Desk:
 
     def report(self, notification: str = "n1", tenant: str = "t1") -> dict[str, Any]:
         """Return a notification's report."""
-        found = self.reader.one(tenant, notification)
+        found = reading_details.one(self.reader, tenant, notification)
         assert found is not None
         return found
+
+    def knows(self, notification: str, tenant: str = "t1") -> bool:
+        """Tell whether there is a report of a notification."""
+        return reading_details.one(self.reader, tenant, notification) is not None
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Query the current version."""

@@ -40,9 +40,7 @@ def publish(ctx: DeliveryContext, desk: Desk) -> None:
 
 
 def published(desk: Desk, name: str) -> dict[str, Any]:
-    found = desk.reader.one(TENANT, name)
-    assert found is not None
-    return found
+    return desk.report(name, TENANT)
 
 
 def settle(ctx: DeliveryContext, request_id: str, chunk: int, channel: str, **what: Any) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.reports.reading import ReportFilter
+from notify_pipeline.reports import reading_lists
+from notify_pipeline.reports.reading_filters import ListFilter
 from tests.reports.desk import Desk, passed
 from tests.reports.worlds import World, seconds
 
@@ -18,8 +19,8 @@ def desk(folder_lake: Lake, tmp_path: Path) -> Desk:
 
 def test_nothing_is_a_version_too(desk: Desk) -> None:
     assert passed(desk.update())
-    assert desk.reader.list("t1", ReportFilter(), 10) == []
-    assert desk.reader.one("t1", "n1") is None
+    assert reading_lists.page(desk.reader, ListFilter(("t1",)), 10).rows == []
+    assert not desk.knows("n1")
 
 
 def test_a_plain_send(desk: Desk) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.schemas import REGISTRATIONS
-from notify_pipeline.reports.reading import ReportFilter
+from notify_pipeline.reports import reading_lists
+from notify_pipeline.reports.reading_filters import ListFilter
 from tests.reports.desk import Desk
 from tests.reports.worlds import START, World
 
@@ -67,7 +68,7 @@ def total(rows: list[dict[str, Any]], name: str) -> int:
 def test_its_figures_are_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = sent(tmp_path)
     shown = run(tmp_path, monkeypatch)
-    listed = desk.reader.list("t1", ReportFilter(), 10)
+    listed = reading_lists.page(desk.reader, ListFilter(("t1",)), 10).rows
     assert {row["type"]: row["notifications"] for row in shown["sent"]} == {"news": 1, "sport": 1}
     for name in ("audience", "accepted", "received"):
         reported = sum(report["totals"][name] for report in listed)

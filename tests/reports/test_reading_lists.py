@@ -194,6 +194,7 @@ def test_details_are_of_one_notification_of_one_tenant(desk: Desk) -> None:
         assert reading_details.one(desk.reader, other, name) is None
         assert reading_details.timeline(desk.reader, other, name) is None
         assert reading_details.latencies(desk.reader, other, name) is None
+    assert not desk.knows("n' OR 1=1 --")
 
 
 def test_before_the_first_version_there_is_nothing(tmp_path: Path) -> None:
