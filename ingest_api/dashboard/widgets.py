@@ -76,12 +76,12 @@ def table(
     return html.Table(parts, className=css, role="table")
 
 
-def scroller(content: Any, label: str, *, css: str = "scroller") -> Any:
+def scroller(content: Any, label: str, *, css: str = "scroller", **attributes: Any) -> Any:
     """Return a box that scrolls what is too wide for the page; with a keyboard, too."""
-    return html.Div(content, className=css, tabIndex=0, role="region", **aria(label=label))
+    return html.Div(content, className=css, tabIndex=0, role="region", **aria(label=label), **attributes)
 
 
-def figures(shown: Iterable[tuple[str, str, str]]) -> Any:
+def figures(shown: Iterable[tuple[str, Any, str]]) -> Any:
     """Return figures in a row: name, value, and a few words on it."""
     boxes = [
         html.Div([html.Dt(name), html.Dd([html.Div(value, className="value"), html.Div(note, className="share")])])

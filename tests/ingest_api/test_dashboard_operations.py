@@ -6,7 +6,8 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
-from ingest_api.dashboard.pages import operations_letters, operations_parts
+from ingest_api.dashboard import words
+from ingest_api.dashboard.pages import operations_letters
 from notify_pipeline.core.ledger import keys
 from tests.ingest_api.conftest import ADMIN, House
 from tests.ingest_api.dashboards import OURS, UPDATE, show, sign_in
@@ -148,8 +149,15 @@ def test_whoever_signs_out_is_told_nothing_more(house: House, browsers: dict[str
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "words"),
-    [(0, 0, "–"), (999_999, 1_000_000, "99.9 %"), (1, 3, "33.3 %"), (5, 5, "100.0 %")],
+    ("part", "whole", "said"),
+    [
+        (0, 0, "–"),
+        (0, 3, "0\u00a0%"),
+        (1, 9_999_999, "< 0.1\u00a0%"),
+        (9_999_999, 10_000_000, "> 99.9\u00a0%"),
+        (1, 3, "33.3\u00a0%"),
+        (5, 5, "100\u00a0%"),
+    ],
 )
-def test_nothing_is_whole_before_its_time(part: int, whole: int, words: str) -> None:
-    assert operations_parts.percent(part, whole) == words
+def test_nothing_is_whole_before_its_time(part: int, whole: int, said: str) -> None:
+    assert words.share_of(part, whole) == said

@@ -135,7 +135,7 @@ def test_the_page_moves_by_itself(desk: Desk, tabs: Any) -> None:
     assert "lander" in region.inner_text()
     assert "paused for 10 min more" in page.inner_text("#operations-panels")
     assert "accepted" not in page.inner_text("#operations-panels")
-    assert "250,000 (62.5 %)" in page.get_by_role("region", name="Large sends").inner_text()
+    assert "250,000 (62.5\u00a0%)" in page.get_by_role("region", name="Large sends").inner_text()
     assert page.get_by_role("link", name="Dead letters").count() == 0
     region.focus()
     desk.send("moved-1")

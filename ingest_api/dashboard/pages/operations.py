@@ -1,7 +1,7 @@
 """The operations page: what waits, what is being sent, how channels do, what holds something up.
 
 Belongs here: the page and its panels. Does not belong here: what they show (``operations.overview``), how a table or a
-figure is written (``operations_parts``), dead letters (``operations_letters``).
+figure is written (``operations_parts``, ``widgets``), dead letters (``operations_letters``).
 
 The page asks again every few seconds, once for all of its panels; those who look at the same time share what is found.
 """
@@ -12,19 +12,10 @@ from typing import Any
 from dash import Dash, Input, Output, dcc, html
 
 from ingest_api.dashboard.page import HOME, Page, View, Visit, visitor
-from ingest_api.dashboard.pages.operations_parts import (
-    Cell,
-    age,
-    chip,
-    count,
-    figure,
-    percent,
-    seconds,
-    table,
-    time,
-)
+from ingest_api.dashboard.pages.operations_parts import Cell, age, chip, table, time
 from ingest_api.dashboard.sessions import Session
-from ingest_api.dashboard.widgets import aria
+from ingest_api.dashboard.widgets import aria, figures
+from ingest_api.dashboard.words import NONE, count, seconds, share_of
 from ingest_api.services import Services
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -76,11 +67,9 @@ def _figures(found: _Overview, now: datetime, session: Session) -> Any:
     oldest = min((each["oldest_due_at"] for each in due if each["oldest_due_at"]), default=None)
     letters = count(found["dead_letters"])
     shown = [
-        figure(
-            "Due now", count(sum(each["due"] for each in due)), f"the oldest for {age(oldest, now)}" if oldest else ""
-        ),
-        figure("Broadcasts under way", count(len(found["broadcasts"])), ""),
-        figure(
+        ("Due now", count(sum(each["due"] for each in due)), f"the oldest for {age(oldest, now)}" if oldest else ""),
+        ("Broadcasts under way", count(len(found["broadcasts"])), ""),
+        (
             "Dead letters",
             letters if session.is_admin else dcc.Link(letters, href=f"{HOME}dead-letters"),
             "not sent again",
@@ -88,13 +77,13 @@ def _figures(found: _Overview, now: datetime, session: Session) -> Any:
     ]
     if found["version"] is not None:
         version = found["version"]
-        shown.append(figure("Reports published", f"{age(version['published_at'], now)} ago", f"{version['version']}"))
+        shown.append(("Reports published", f"{age(version['published_at'], now)} ago", f"{version['version']}"))
         through = found["logs"]["received_through"]
-        shown.append(figure("Logs read up to", "–" if through is None else f"{age(through, now)} ago", ""))
+        shown.append(("Logs read up to", NONE if through is None else f"{age(through, now)} ago", ""))
     if found["installation"] is not None:
         lake = found["installation"]["lake"]
-        shown.append(figure("On the way to the lake", count(sum(lake["entries"].values())), "writes"))
-    return html.Dl(shown, className="figures")
+        shown.append(("On the way to the lake", count(sum(lake["entries"].values())), "writes"))
+    return figures(shown)
 
 
 def _broadcasts(found: _Overview, now: datetime, session: Session) -> Any:
@@ -105,7 +94,7 @@ def _broadcasts(found: _Overview, now: datetime, session: Session) -> Any:
             Cell(each["priority"]),
             Cell(_state(each)),
             Cell(count(each["audience"]), number=True),
-            Cell(f"{count(each['finished'])} ({percent(each['finished'], each['audience'])})", number=True),
+            Cell(f"{count(each['finished'])} ({share_of(each['finished'], each['audience'])})", number=True),
             Cell(count(each["accepted"]), number=True),
             Cell(count(each["waiting_again"]), number=True),
             Cell(f"{each['shards_done']} of {each['shards']}", number=True),
@@ -131,7 +120,7 @@ def _erasures(found: _Overview, now: datetime, session: Session) -> Any:
             Cell(html.Code(each["erasure_id"]), about=_whose(each["tenant"], found, session)),
             Cell(each["kind"]),
             Cell(each["state"].replace("_", " ")),
-            Cell(each["waits_for"] or "–"),
+            Cell(each["waits_for"] or NONE),
             Cell(f"{age(each['requested_at'], now)} ago", number=True),
         ]
         for each in found["erasures"]
@@ -144,7 +133,7 @@ def _queues(found: _Overview, now: datetime, session: Session) -> Any:
     rows = [
         [
             Cell(" ".join(str(each[name]) for name in ("channel", "queue") if each[name]), about=each["state"] or ""),
-            Cell(each["priority"] or "–"),
+            Cell(each["priority"] or NONE),
             *([Cell(_whose(each["tenant"], found, session) or "all")] if session.is_admin else []),
             Cell(count(each["count"]), number=True),
             Cell(count(each["due"]), number=True),
@@ -161,10 +150,10 @@ def _channels(found: _Overview, now: datetime) -> Any:
     for each in found["channels"]:
         codes = ", ".join(f"{code['provider_code']} ({count(code['attempts'])})" for code in each["codes"])
         name = each["channel"] if each["channel"] == each["provider"] else f"{each['channel']} by {each['provider']}"
-        figures = [percent(each["accepted"], each["attempts"]), count(each["throttled"]), count(each["failed"])]
-        figures += [count(each["invalid"]), count(each["ambiguous"]), seconds(each["p50_s"]), seconds(each["p99_s"])]
+        shown = [share_of(each["accepted"], each["attempts"]), count(each["throttled"]), count(each["failed"])]
+        shown += [count(each["invalid"]), count(each["ambiguous"]), seconds(each["p50_s"]), seconds(each["p99_s"])]
         first = [Cell(name, about=codes), Cell(count(each["attempts"]), number=True)]
-        rows.append([*first, *(Cell(each, number=True) for each in figures)])
+        rows.append([*first, *(Cell(each, number=True) for each in shown)])
     since = found["channels"][0]["since"] if found["channels"] else now
     about = f"Calls to providers since {since:%H:%M} UTC, as far as the published version knows"
     return _card("channels", "Channels", table(about, heads, rows, "No provider was called lately."))

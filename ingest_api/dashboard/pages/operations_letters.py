@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from ingest_api.dashboard.page import Page, View, Visit, address, parameters, visitor
 from ingest_api.dashboard.pages.operations_filters import filters
-from ingest_api.dashboard.pages.operations_parts import Cell, chip, count, table, time
+from ingest_api.dashboard.pages.operations_parts import Cell, chip, table, time
 from ingest_api.dashboard.sessions import Session
 from ingest_api.dashboard.widgets import aria
+from ingest_api.dashboard.words import NONE, count
 from ingest_api.dead_letters.models import ListQuery, NewReplay
 from ingest_api.dead_letters.sending import send_again
 from ingest_api.errors import ApiError, not_found
@@ -125,7 +126,7 @@ def _letter_view(services: Services, visit: Visit) -> View:
     body = {} if request is None else {name: request.body[name] for name in _SENT if name in request.body}
     what = [
         ("Recipient", _short(letter.address)),
-        ("User", letter.user_id or "–"),
+        ("User", letter.user_id or NONE),
         ("Notification", letter.notification_id),
         ("Type", letter.type),
         ("Channel", f"{letter.channel}, {letter.platform}"),
