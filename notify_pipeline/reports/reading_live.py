@@ -143,13 +143,29 @@ def _laid_over(report: Row, found: LiveRequest | None, platform: str | None = No
 def _better(published: Row, known: Mapping[str, int]) -> Row | None:
     """Return the published measures with the ledger's, None where those know less.
 
-    They do when a chunk's attempts are in the lake and are being settled, and when beacons proved what no answer did.
+    They do when a chunk's attempts are in the lake and are being settled.
     """
+    known = _proven(known, published.get("accepted_by_beacon", 0))
     covered = [
         sum(each[name] for name in ("attempted", "skipped", "expired", "dry_run")) for each in (published, known)
     ]
     behind = covered[1] < covered[0] or any(known[name] < published[name] for name in ("audience", "accepted"))
-    return None if behind else {**published, **known}
+    if behind:
+        return None
+    # Those who were throttled are among those who failed, of whom fewer may be left by now.
+    throttled = {name: min(published[name], known["failed"]) for name in ("throttled",) if name in published}
+    return {**published, **known, **throttled}
+
+
+def _proven(known: Mapping[str, int], by_beacon: int) -> dict[str, int]:
+    """Return the ledger's measures with the calls accepted that beacons prove to be, which it never hears of."""
+    found = dict(known)
+    for name in ("ambiguous", "failed", "invalid"):  # mostly such calls got no answer
+        moved = min(by_beacon, found[name])
+        found[name] -= moved
+        found["accepted"] += moved
+        by_beacon -= moved
+    return found
 
 
 def _platforms(published: Sequence[Row], found: LiveRequest) -> list[Row]:

@@ -146,6 +146,13 @@ def test_a_version_that_knows_more_is_left_alone(large: DeliveryContext, desk: D
     (shown,) = reading_live.overlay(large.ledger, [{**report, "totals": proven}])
     assert (shown["figures_from"], shown["totals"]) == (PUBLISHED, proven)
     assert shown["state"] is RequestState.SENDING
+    # Sending goes on: nothing that was shown falls back, though the ledger never hears of what was proven.
+    settle(large, request_id, 1, "fcm", ordinals=range(5, 10), attempts=[1] * 5, counts={Outcome.ACCEPTED: 5})
+    proven |= {"accepted_by_beacon": 3, "failed": 0, "throttled": 2}
+    (shown,) = reading_live.overlay(large.ledger, [{**report, "totals": proven}])
+    assert shown["figures_from"] == LEDGER
+    assert counted(shown["totals"]) == {"audience": 110, "attempted": 10, "accepted": 8, "ambiguous": 2}
+    assert shown["totals"]["throttled"] == 0  # of those who failed nobody is left
 
 
 def test_a_small_send_is_known_by_platform(large: DeliveryContext, fcm: FakeSender) -> None:
