@@ -12,7 +12,7 @@ from notify_pipeline.commands.console import CONSOLE, failing_clearly, spinner
 from notify_pipeline.commands.stores import lake_of
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.reports import checks, verification, versions
-from notify_pipeline.reports.build import LakeKeepsChangingError, build_candidate, publish
+from notify_pipeline.reports.build import DamagedSegmentError, LakeKeepsChangingError, build_candidate, publish
 
 app = typer.Typer(no_args_is_help=True, help="The reports.")
 
@@ -21,7 +21,14 @@ class ChecksFailed(Exception):
     """A candidate breaks a rule; it is not published."""
 
 
-_EXPECTED = (ChecksFailed, LakeKeepsChangingError, versions.WriterBusyError, versions.StaleCandidateError, OSError)
+_EXPECTED = (
+    ChecksFailed,
+    DamagedSegmentError,
+    LakeKeepsChangingError,
+    versions.WriterBusyError,
+    versions.StaleCandidateError,
+    OSError,
+)
 
 
 @app.callback()

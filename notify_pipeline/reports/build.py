@@ -36,6 +36,10 @@ class LakeKeepsChangingError(RuntimeError):
     """Files went away while they were read, time and again."""
 
 
+class DamagedSegmentError(RuntimeError):
+    """A published segment cannot be read, and the lake may not have what it was made of any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A version to be.
@@ -98,6 +102,7 @@ def build_candidate(
 
     Raises:
         LakeKeepsChangingError: Files kept going away while they were read.
+        DamagedSegmentError: A frozen day's file is missing or damaged. Any other day's is computed anew, with all else.
         duckdb.OutOfMemoryException: ``duckdb_memory`` does not suffice.
     """
 
@@ -116,6 +121,7 @@ def build_candidate(
             return database.within((settings.report_memory, settings.duckdb_memory), build)
         except (FileNotFoundError, duckdb.IOException) as caught:
             error = caught
+            full = _is_damaged(reports_root, caught) or full
     raise LakeKeepsChangingError(f"gave up after {_TRIES} tries; the last: {error}") from error
 
 
@@ -163,6 +169,20 @@ def is_stale(lake: Lake, reports_root: Path, settings: Settings) -> bool:
 def source_token(settings: Settings) -> str:
     """Return a digest of everything beside the lake that a version follows from: models and settings."""
     return hashlib.sha256(f"{database.model_version()}\0{settings.settle_hours}".encode()).hexdigest()
+
+
+def _is_damaged(root: Path, error: Exception) -> bool:
+    """Tell whether what failed was to read a published segment.
+
+    Raises:
+        DamagedSegmentError: It is frozen.
+    """
+    last = versions.current(root)
+    failed = next((each for each in last.segments if each.file in str(error)), None) if last else None
+    day = frozen.before(root)
+    if failed is not None and day is not None and failed.name < day.isoformat():
+        raise DamagedSegmentError(f"{root / failed.file} is frozen and cannot be read: put it back from a backup")
+    return failed is not None
 
 
 def _meta(number: int) -> dict[str, str]:

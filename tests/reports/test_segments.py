@@ -11,7 +11,7 @@ import pytest
 from notify_pipeline.core import log_watermark
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.reports import frozen, lake_diff, state, versions
-from notify_pipeline.reports.build import is_stale
+from notify_pipeline.reports.build import DamagedSegmentError, is_stale
 from notify_pipeline.reports.comparison import compare, files_of
 from notify_pipeline.reports.thinning import kept
 from notify_pipeline.reports.verification import verify
@@ -117,6 +117,25 @@ def test_what_is_frozen_stays_whatever_the_lake_says(desk: Desk) -> None:
     assert passed(desk.update())
     assert desk.report("n1", "t2")["accepted_at"] == seconds(2 * DAY)
     assert verify(desk.lake, desk.root, desk.settings, NOW) == {}
+
+
+@pytest.mark.parametrize("length", [None, 5_000])
+def test_a_damaged_day_is_computed_anew_unless_it_is_frozen(desk: Desk, length: int | None) -> None:
+    def damage() -> None:
+        path = desk.root / files(desk)["2026-11-22"]
+        path.unlink() if length is None else os.truncate(path, length)
+
+    late = World()
+    late.beacon(late.attempt("b", "accepted", DAY + 2, notification="n1"), at=2 * DAY, notification="n1")
+    damage()
+    put_all(late, desk.lake, "late", 1)
+    assert passed(desk.update())
+    assert desk.report("n1")["totals"]["received"] == 2
+    equals_rebuild(desk)
+    frozen.move(desk.root, date(2026, 11, 23))
+    damage()
+    with pytest.raises(DamagedSegmentError, match=files(desk)["2026-11-22"]):
+        desk.update(full=True)
 
 
 def test_a_lost_memory_is_made_anew_and_a_late_one_catches_up(desk: Desk, tmp_path: Path) -> None:
