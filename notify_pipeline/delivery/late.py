@@ -12,6 +12,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.records import AttemptResult, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 from notify_pipeline.delivery import consenting
+from notify_pipeline.delivery.consenting import Ruling
 from notify_pipeline.delivery.recipients import Recipients
 from notify_pipeline.delivery.scheduling import Schedules
 from notify_pipeline.delivery.shard_state import PUT_OFF
@@ -51,17 +52,19 @@ class Late:
         """Look for one chunk: one small read where nobody said anything that matters to the tenant."""
         tenant = self._notification.tenant
         people: list[Recipient] = []
+        ruling: Sequence[Ruling] | None = None
         with self._ledger.read() as conn:
             if of_tenants := consenting.read(conn, (tenant,)):
                 people = recipients.as_sent(self._platform)
-                ruling = consenting.rule(conn, [(self._notification, people)], of_tenants)[0] or ()
-        if not of_tenants and not self._may_be_quiet:
+                # None also where what was said is of other channels only, as when a mailbox of the tenant's bounced.
+                (ruling,) = consenting.rule(conn, [(self._notification, people)], of_tenants)
+        if ruling is None and not self._may_be_quiet:
             return Looked()
         people = people or recipients.as_sent(self._platform)
         results: list[AttemptResult | None] = [None] * len(people)
         if self._may_be_quiet:
             results = self._quiet(people, now)
-        if not of_tenants:
+        if ruling is None:
             return Looked(results)
         for at, (skip, _) in enumerate(ruling):
             if skip is not None:

@@ -15,15 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.core.ledger import audit, broadcasts, chunks, devices, policies, requests, routing, shards
+from notify_pipeline.core.ledger import (
+    audit,
+    broadcasts,
+    chunks,
+    devices,
+    policies,
+    requests,
+    routing,
+    shards,
+    suppressions,
+)
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.ledger.shards import HeldBy
+from notify_pipeline.core.ledger.suppressions import NewSuppression
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState
+from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState, SuppressionReason
 from notify_pipeline.delivery import attempts, broadcast, notifications, planning, snapshot
 from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
@@ -100,6 +111,15 @@ def test_everybody_gets_it_once_and_every_table_agrees(ctx: DeliveryContext, fcm
     assert audiences == {("fcm", "android"): 95, ("apns", "ios"): 15}
     assert run(ctx, request_id) is RequestState.DONE
     assert len(fcm.calls) == 95
+
+
+def test_a_mailbox_that_bounced_is_nothing_to_a_push_broadcast(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    bounced = NewSuppression(TENANT, Channel.EMAIL, "ada@example.com", SuppressionReason.HARD_BOUNCE, "550", "t")
+    suppressions.add(ctx.ledger, bounced, datetime.now(UTC))
+    request_id = routed(ctx, topics=["t"], channels=["fcm"])
+    assert run(ctx, request_id) is RequestState.DONE
+    assert len(fcm.calls) == 95
+    assert attempts_of(ctx, "outcome", "consent") == [("accepted", None)] * 95
 
 
 def test_the_channel_filter_holds(ctx: DeliveryContext, fcm: FakeSender, apns: FakeSender) -> None:
