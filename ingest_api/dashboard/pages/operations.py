@@ -15,7 +15,7 @@ from ingest_api.dashboard.page import HOME, Page, View, Visit, visitor
 from ingest_api.dashboard.pages.operations_parts import Cell, age, chip, table, time
 from ingest_api.dashboard.sessions import Session
 from ingest_api.dashboard.widgets import aria, figures
-from ingest_api.dashboard.words import NONE, count, seconds, share_of
+from ingest_api.dashboard.words import NONE, count, seconds, share_of, state
 from ingest_api.services import Services
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -77,7 +77,8 @@ def _figures(found: _Overview, now: datetime, session: Session) -> Any:
     ]
     if found["version"] is not None:
         version = found["version"]
-        shown.append(("Reports published", f"{age(version['published_at'], now)} ago", f"{version['version']}"))
+        number = f"version {version['version']:,}"
+        shown.append(("Reports published", f"{age(version['published_at'], now)} ago", number))
         through = found["logs"]["received_through"]
         shown.append(("Logs read up to", NONE if through is None else f"{age(through, now)} ago", ""))
     if found["installation"] is not None:
@@ -105,12 +106,12 @@ def _broadcasts(found: _Overview, now: datetime, session: Session) -> Any:
 
 
 def _state(broadcast: dict[str, Any]) -> list[Any]:
-    words = [chip(broadcast["state"], "live")]
+    said = [chip(state(broadcast["state"]), "live")]
     if not broadcast["is_held"]:
-        words.append(chip("nobody works on it", "warn"))
+        said.append(chip("nobody works on it", "warn"))
     if broadcast["drops_stopped"]:
-        words.append(chip("so many dead tokens that none is dropped", "bad"))
-    return words
+        said.append(chip("so many dead tokens that none is dropped", "bad"))
+    return said
 
 
 def _erasures(found: _Overview, now: datetime, session: Session) -> Any:
@@ -156,7 +157,9 @@ def _channels(found: _Overview, now: datetime) -> Any:
         rows.append([*first, *(Cell(each, number=True) for each in shown)])
     since = found["channels"][0]["since"] if found["channels"] else now
     about = f"Calls to providers since {since:%H:%M} UTC, as far as the published version knows"
-    return _card("channels", "Channels", table(about, heads, rows, "No provider was called lately."))
+    return _card(
+        "channels", "Channels", table(about, heads, rows, "No call to a provider is in the published version.")
+    )
 
 
 def _lake(lake: dict[str, Any], now: datetime) -> Any:

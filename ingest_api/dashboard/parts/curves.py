@@ -24,6 +24,8 @@ _SHORTEST_S = 180
 # Points of a curve; more are not seen.
 _POINTS = 400
 _STEP_S = 10
+# Below this many, every whole number has its line.
+_FEW = 5
 # What a Plotly figure needs to be told so that it leaves the looks to us, and the page to those who scroll.
 _LAYOUT: dict[str, Any] = {
     "margin": {"l": 56, "r": 16, "t": 8, "b": 44},
@@ -37,6 +39,7 @@ _LAYOUT: dict[str, Any] = {
 }
 _CONFIG: Any = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showTips": False}
 _AXIS: dict[str, Any] = {"fixedrange": True, "zeroline": False, "automargin": True, "rangemode": "tozero"}
+_FOLLOWS = "This chart follows with the figures that are published next."
 Step = tuple[int, int, int]  # its beginning in seconds; accepted; received
 
 
@@ -70,10 +73,12 @@ def timeline(steps: Sequence[Step]) -> dict[str, Any]:
         _trace(name, [by_start.get(at, (0, 0))[number] for at in starts], starts, dash, hover, "hv")
         for number, (name, dash) in enumerate((("accepted", "solid"), ("received", "dash")))
     ]
-    return {
-        "data": traces,
-        "layout": {**_LAYOUT, "xaxis": _time_axis(end), "yaxis": {**_AXIS, "tickformat": ",d", "nticks": 5}},
-    }
+    y_axis: dict[str, Any] = {**_AXIS, "tickformat": ",d", "nticks": 5}
+    highest = max((count for _, *counts in wide for count in counts), default=0)
+    if highest < _FEW:
+        # Left to itself Plotly would name halves, which are no counts.
+        y_axis |= {"dtick": 1, "range": [0, max(1, highest) * 1.05]}
+    return {"data": traces, "layout": {**_LAYOUT, "xaxis": _time_axis(end), "yaxis": y_axis}}
 
 
 def latency(steps: Sequence[Step], accepted: int) -> dict[str, Any]:
@@ -100,21 +105,22 @@ def latency(steps: Sequence[Step], accepted: int) -> dict[str, Any]:
     return {"data": [trace], "layout": layout}
 
 
-def timeline_told(steps: Sequence[Step]) -> str:
-    """Return in words what the timeline shows."""
-    if not steps:
-        return "Nothing was accepted or received yet."
-    at, most, _ = max(steps, key=lambda step: step[1])
+def timeline_told(steps: Sequence[Step], accepted: int) -> str:
+    """Return in words what the timeline shows, of so many that were accepted."""
+    at, most, _ = max(steps, key=lambda step: step[1], default=(0, 0, 0))
     if not most:
-        return "Nothing was accepted yet."
-    when = "the first 10 s" if at <= 0 else f"the 10 s from {words.seconds(at)} on"
+        return _FOLLOWS if accepted else "Nothing was accepted yet."
+    when = "the first 10 s" if at <= 0 else f"the 10 s from {_second(at)} on"
     return f"Most were accepted in {when}: {words.count(most)}."
 
 
-def latency_told(share: float | None) -> str:
-    """Return in words what the latency curve shows."""
+def latency_told(share: float | None, steps: Sequence[Step], accepted: int) -> str:
+    """Return in words what the latency curve shows, of so many that were accepted."""
     if share is None:
-        return "Nothing was accepted yet."
+        # E-mail, text messages and the inbox have been accepted, and nothing will ever say when they arrived.
+        is_told = any(one for _, one, _ in steps)
+        told = "None of its channels says when a message arrived." if is_told else _FOLLOWS
+        return told if accepted else "Nothing was accepted yet."
     kept = (
         "The goal of 90\u00a0% in two minutes was reached."
         if share >= GOAL
@@ -158,7 +164,7 @@ def _time_axis(end: int) -> dict[str, Any]:
     )
     ticks = list(range(0, end + 1, unit))
     title = {"text": "after acceptance by the API", "standoff": 8}
-    texts = [words.seconds(at) if at >= 100 else f"{at} s" for at in ticks]
+    texts = [_second(at) for at in ticks]
     return {
         **_AXIS,
         "range": [0, end],
@@ -167,6 +173,10 @@ def _time_axis(end: int) -> dict[str, Any]:
         "title": title,
         "unifiedhovertitle": {"text": ""},
     }
+
+
+def _second(at: int) -> str:
+    return words.seconds(at) if at >= 100 else f"{at} s"
 
 
 def _end(steps: Sequence[Step]) -> int:

@@ -228,5 +228,6 @@ def _nothing(asked: Asked, page: Page) -> Any:
             "Choose other days, or fewer filters.",
             widgets.link("Clear filters", clear),
         )
-    longer = widgets.link("Show 30 days", address("", {"range": "30d"}))
-    return widgets.empty("Nothing was sent in these days", "Choose other days.", longer)
+    longer = [] if asked.given.get("range") == "30d" else [widgets.link("Show 30 days", address("", {"range": "30d"}))]
+    about = "Choose other days. What was accepted only now comes in by itself, most often within a minute."
+    return widgets.empty("No reports of these days", about, *longer)

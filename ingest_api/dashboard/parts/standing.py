@@ -18,6 +18,7 @@ from notify_pipeline.reports.reading_rows import Row
 _STAGES = {"audience": "", "accepted": "audience", "received": "accepted", "opened": "received", "clicked": "received"}
 # As many fills as the style has; a send to more platforms than these has its smallest ones in the last.
 _FILLS = 5
+_REST = "platforms follow"
 # Screen readers are told of progress at each of these steps, not at each recipient.
 _STEP_PERCENT = 10
 
@@ -60,7 +61,9 @@ def sentence(report: Row) -> str:
         return f"{moving} {logs}"
     if report["settled"]:
         return f"All logs of it are read; no change is expected any more. {logs}"
-    return f"It is sent. Devices' beacons may still come in, so what was received can grow. {logs}"
+    if not report["totals"]["accepted"]:
+        return f"Its sending has ended, and nothing was accepted. {logs}"
+    return f"Its sending has ended. Devices' beacons may still come in, so what was received can grow. {logs}"
 
 
 def said(report: Row) -> str:
@@ -83,8 +86,8 @@ def figures(report: Row) -> Any:
             ("Received", words.count(of["received"]), _share(of, "received")),
             ("Opened", words.count(of["opened"]), _share(of, "opened")),
             ("Clicked", words.count(of["clicked"]), _share(of, "clicked")),
-            ("In 2 minutes", words.share(of["share_120s"]), "of accepted were received"),
-            ("Median", words.seconds(of["p50_s"]), f"90\u00a0% in {words.seconds(of['p90_s'])}"),
+            ("In 2 minutes", words.share(of["share_120s"]), _in_two_minutes(of["share_120s"])),
+            ("Median", words.seconds(of["p50_s"]), _ninety(of["p90_s"])),
         ]
     )
 
@@ -98,6 +101,8 @@ def funnel(report: Row) -> list[Any]:
         html.Li([html.Span(className=f"swatch {_fill(number)}", **aria(hidden="true")), words.platform(name)])
         for number, name in enumerate(platforms)
     ]
+    if any(_rest(totals, platforms, name) for name in shown):
+        legend.append(html.Li([html.Span(className="swatch fill-rest", **aria(hidden="true")), _REST]))
     bars = [_bar(name, totals, platforms, whole) for name in shown]
     told = ", ".join(f"{name} {words.count(totals[name])}" for name in shown)
     return [
@@ -126,7 +131,11 @@ def _bar(name: str, totals: Mapping[str, Any], platforms: Mapping[str, Mapping[s
         for number, (platform, counts) in enumerate(platforms.items())
         if counts[name]
     ]
-    share = f" ({_share(totals, name)})" if _STAGES[name] else ""
+    if rest := _rest(totals, platforms, name):
+        width = f"{100 * rest / whole:.3f}%"
+        pieces.append(html.Span(className="fill-rest", style={"width": width}, title=f"{_REST}: {words.count(rest)}"))
+    of_whole = _share(totals, name) if _STAGES[name] else ""
+    share = f" ({of_whole})" if of_whole else ""
     number = html.Span([words.count(totals[name]), html.Span(share, className="hint")], className="number")
     return html.Div([html.Span(name.title()), html.Div(pieces, className="track"), number], className="stage")
 
@@ -134,6 +143,19 @@ def _bar(name: str, totals: Mapping[str, Any], platforms: Mapping[str, Mapping[s
 def _share(totals: Mapping[str, Any], name: str) -> str:
     whole = _STAGES[name]
     return f"{words.share_of(totals[name], totals[whole])} of {whole}" if totals[whole] else ""
+
+
+def _rest(totals: Mapping[str, Any], platforms: Mapping[str, Mapping[str, int]], name: str) -> int:
+    """Return how many of a stage the published version knows no platform of, while the ledger counts them already."""
+    return max(0, int(totals[name]) - sum(counts[name] for counts in platforms.values()))
+
+
+def _in_two_minutes(share: float | None) -> str:
+    return "" if share is None else "of accepted were received"
+
+
+def _ninety(seconds: float | None) -> str:
+    return "" if seconds is None else f"90\u00a0% in {words.seconds(seconds)}"
 
 
 def _left(totals: Mapping[str, Any]) -> str:
