@@ -64,7 +64,11 @@ def quarantine(
     lake, now = lake_of(settings), datetime.now(UTC)
     first = from_.replace(tzinfo=UTC) if from_ else now - _DAY
     hours = list(_hours(first, until.replace(tzinfo=UTC) if until else now + HOUR))
-    files = Table("log file", "reason", "lines", title="in quarantine")
+    files = Table(title="in quarantine")
+    # Whole: it is what "retract" and "process" are told.
+    files.add_column("log file", overflow="fold")
+    files.add_column("reason")
+    files.add_column("lines")
     for one in quarantined.by_file(lake, hours, source):
         files.add_row(one.source_file, one.reason, f"{one.lines:,}")
     CONSOLE.print(files)
