@@ -41,7 +41,9 @@ def sql(
     Ends with 0; with 1 where a statement failed (those after it are not run); with 130 where Ctrl-C stopped it.
     """
     moments = (_utc(since), _utc(until))
-    with connect(Settings(), since=moments[0], until=moments[1], as_of=_moment(as_of), memory=memory) as analysis:
+    with connect(
+        Settings(), since=moments[0], until=moments[1], as_of=_moment(as_of), memory=memory, only_reads=True
+    ) as analysis:
         try:
             if command is None and sys.stdin.isatty():
                 _talk(analysis, form, rows)

@@ -20,9 +20,13 @@ T = TypeVar("T")
 
 # What only reads. PIVOT is several statements to DuckDB: a type in memory, and the query.
 _READS: Final = ("SELECT", "MULTI")
+# What a WITH clause may hold beside queries, by the first word within its parentheses, or behind another such clause.
+# In text that ``query(...)`` runs DuckDB itself takes none of it.
+_WRITES: Final = frozenset({"COPY", "DELETE", "INSERT", "MERGE", "UPDATE"})
 _EXPLAIN: Final = re.compile(
     r"^(?:\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\s*(?:ANALYZE\b|\([^)]*\))?", re.IGNORECASE | re.DOTALL
 )
+_WORD: Final = re.compile(rb"[A-Za-z_]+")
 # RFC 3339, as everywhere else.
 _TIMES: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 _COPY: Final = {
@@ -61,9 +65,23 @@ def statements(text: str) -> list[str]:
         if kind == "EXPLAIN":  # ANALYZE carries it out
             inner = duckdb.extract_statements(_EXPLAIN.sub("", one.query, count=1))
             kind = next((of.type.name for of in inner if of.type.name not in _READS), "SELECT")
-        if kind not in _READS:
-            raise Refused(f"{kind} is refused: this connection only reads. For tables of your own use Python")
+        refused = _written_within(one.query) if kind in _READS else kind
+        if refused is not None:
+            raise Refused(f"{refused} is refused: this connection only reads. For tables of your own use Python")
     return [one.query.strip().rstrip(";") for one in found]
+
+
+def _written_within(query: str) -> str | None:
+    """Return what a query does beside reading: ``WITH a AS (COPY … TO …) …`` is a query to DuckDB."""
+    text, before = query.encode(), ""
+    tokens = [(at, kind) for at, kind in duckdb.tokenize(query) if kind is not duckdb.token_type.comment]
+    for at, kind in tokens:
+        found = _WORD.match(text, at)
+        word = "" if found is None or kind is duckdb.token_type.string_const else found[0].decode().upper()
+        if word in _WRITES and before in ("(", ")"):
+            return word
+        before = chr(text[at])
+    return None
 
 
 def run(db: duckdb.DuckDBPyConnection, query: str, form: Format, out: IO[bytes], most: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Final, Self
 
 import duckdb
 
@@ -19,6 +19,12 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.reports import database, lake_views
 from notify_pipeline.reports.reading import ReportReader
 from notify_pipeline.reports.versions import Version
+
+# Queries may call functions that do more than read: ``enable_logging`` writes files, a name that DuckDB does not know
+# makes it download the extension that does.
+_LOCKED: Final = (
+    "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET lock_configuration = true"
+)
 
 
 class Analysis:
@@ -41,12 +47,14 @@ class Analysis:
         until: datetime | None = None,
         as_of: datetime | None = None,
         memory: str | None = None,
+        only_reads: bool = False,
     ) -> None:
         """See ``connect``."""
         self._settings = settings
         self._range = (since, until)
         self._as_of = as_of
         self._memory = memory or settings.duckdb_memory
+        self._only_reads = only_reads
         self._open = ExitStack()
         self._begin()
 
@@ -79,6 +87,8 @@ class Analysis:
                 opening.callback(cursor.close)
             cursor.execute(f"SET temp_directory = {database.quoted(str(scratch / 'spill'))}")
             lake_views.make_views(cursor, Lake(self._settings.lake, self._settings.s3_endpoint_url), scratch)
+            if self._only_reads:
+                cursor.execute(_LOCKED)
             self.db = cursor
             self._open = opening.pop_all()
 
@@ -90,6 +100,7 @@ def connect(
     until: datetime | None = None,
     as_of: datetime | None = None,
     memory: str | None = None,
+    only_reads: bool = False,
 ) -> Analysis:
     """Open the report tables and the lake for queries.
 
@@ -102,9 +113,10 @@ def connect(
         until: ... and of days from this moment on.
         as_of: The report version that was current then. The lake is always that of now.
         memory: DuckDB's memory limit, such as ``4GB``, instead of ``duckdb_memory``.
+        only_reads: Let no query change what DuckDB is set to, write its logs into files, or fetch an extension.
 
     Raises:
         VersionGoneError: No version that was current then is kept.
         OSError: The lake cannot be reached.
     """
-    return Analysis(settings or Settings(), since=since, until=until, as_of=as_of, memory=memory)
+    return Analysis(settings or Settings(), since=since, until=until, as_of=as_of, memory=memory, only_reads=only_reads)

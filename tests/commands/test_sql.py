@@ -77,6 +77,13 @@ def test_every_format_gives_every_row_of_the_reports_and_the_lake(home: Path) ->
         "EXPLAIN ANALYZE COPY (SELECT 1) TO 'stolen.csv'",
         "/* a */ -- b\n EXPLAIN (ANALYZE) COPY (SELECT 1) TO 'stolen.csv'",
         "WITH a AS (DELETE FROM facts.timeline RETURNING *) FROM a",
+        "WITH a AS (COPY (SELECT 1) TO 'stolen.csv') FROM a",
+        "EXPLAIN ANALYZE WITH a AS (-- b\n copy (SELECT 'é') TO 'stolen.csv') FROM a",
+        "WITH a AS (WITH b AS (SELECT 1) INSERT INTO facts.timeline FROM b) FROM a",
+        "FROM query('WITH a AS (COPY (SELECT 1) TO ''stolen.csv'') FROM a')",
+        "FROM enable_logging('QueryLog', storage = 'file', storage_path = 'stolen')",
+        "FROM enable_profiling(save_location = 'stolen.json', format = 'json')",
+        "FROM 'http://127.0.0.1:9/never.parquet'",
         "ATTACH 'more.duckdb'",
         "SET memory_limit = '1TB'",
         "selec",
@@ -89,6 +96,11 @@ def test_what_writes_or_is_not_sql_is_refused_in_one_line(
     done = notify_sql(home, "-c", text)
     assert (done.exit_code, done.stdout, list(tmp_path.iterdir())) == (1, "", [])
     assert done.stderr.startswith("error: ")
+
+
+def test_words_that_write_may_be_names_and_text(home: Path) -> None:
+    query = """SELECT max("update") AS n, max(t) AS t FROM (SELECT 1 AS "update", '(delete' AS t) WHERE t <> 'é(copy'"""
+    assert notify_sql(home, "--format", "csv", "-c", query).stdout == "n,t\n1,(delete\n"
 
 
 def test_nothing_that_runs_before_a_failure_is_lost_and_nothing_after_it_runs(home: Path) -> None:
