@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from dash import Dash, Input, Output, ctx
-from dash.exceptions import PreventUpdate
+from dash.exceptions import DependencyException, PreventUpdate
 from flask import Flask, Response, g, request
 
 from ingest_api import errors
@@ -21,7 +21,7 @@ from ingest_api.dashboard import callbacks, frame, sessions
 from ingest_api.dashboard.page import Page, Visit, parameters
 from ingest_api.dashboard.pages import notification, notifications, operations, operations_letters
 from ingest_api.dashboard.routes import HEADERS
-from ingest_api.errors import ApiError
+from ingest_api.errors import ApiError, not_found
 from ingest_api.services import Services
 from notify_pipeline.core.ledger import tenants
 
@@ -60,6 +60,8 @@ def build(services: Services, session: sessions.Session) -> Flask:
     server = Flask("ingest_api.dashboard", static_folder=None, template_folder=None)
     server.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
     errors.install(server)
+    # Of a file that Dash does not have.
+    server.register_error_handler(DependencyException, lambda _: not_found("There is no such route.").response())
     dash = _Dashboard(
         "ingest_api.dashboard",
         server=cast(Any, server),

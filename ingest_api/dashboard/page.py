@@ -86,7 +86,9 @@ class Page:
         if not self.has_place:
             return "" if pathname.rstrip("/") == path.rstrip("/") else None
         found = pathname.removeprefix(path + "/")
-        return unquote(found) if found and found != pathname else None
+        place = unquote(found) if found != pathname else ""
+        # PostgreSQL takes no text with a NUL, and nothing is called so.
+        return place if place and "\0" not in place else None
 
 
 def visitor(scopes: frozenset[KeyScope]) -> Session:

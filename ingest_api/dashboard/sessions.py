@@ -107,7 +107,7 @@ def is_ours(request: Request, services: Services) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("Origin", "")
-    return bool(origin) and (origin == _origin(services) or urlsplit(origin).netloc == request.host)
+    return bool(origin) and (origin == _origin(services) or origin.partition("://")[2] == request.host)
 
 
 def _origin(services: Services) -> str:

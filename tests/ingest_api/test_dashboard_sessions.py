@@ -1,9 +1,9 @@
 """Signing in to the dashboard, and what stands between strangers and its pages."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -110,7 +110,7 @@ def test_other_sites_change_nothing(house: House, browser: FlaskClient) -> None:
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"}):
         assert sign_in(browser, key, **headers).status_code == 403
     form = {"key": key}
-    for origin in ("https://evil.example", "null", ""):
+    for origin in ("https://evil.example", "null", "", "http://[", "http://localhost@evil.example"):
         assert browser.post(SIGN_IN, data=form, headers={"Origin": origin}).status_code == 403
     assert browser.post(SIGN_IN, data=form).status_code == 403
     assert browser.post(SIGN_IN, data=form, headers={"Origin": "http://localhost"}).status_code == 303
@@ -164,6 +164,7 @@ def test_an_administrator_sees_no_notifications(house: House, browser: FlaskClie
         ({"outputs": {}}, 422),
         ({"outputs": []}, 422),
         ({"changedPropIds": 7}, 422),
+        ({"changedPropIds": ["{.x"]}, 422),
     ],
 )
 def test_a_call_that_no_page_makes_is_refused(
@@ -181,13 +182,31 @@ def test_any_address_shows_something(house: House, browser: FlaskClient, strange
     if strange != "\ud800":
         assert show(browser, strange, strange).status_code == 200
     else:
-        raw = orjson.dumps({"x": 1}).replace(b"1", b'"\\ud800"')
-        assert browser.post(UPDATE, data=raw, content_type="application/json", headers=OURS).status_code in (400, 422)
+        # Within a call that is one of ours otherwise.
+        where = [("address", "pathname", f"{HOME}dead-letters/\ud800"), ("address", "search", "?q=\ud800")]
+        raw = json.dumps(called(SHOWN, where))
+        assert browser.post(UPDATE, data=raw, content_type="application/json", headers=OURS).status_code == 400
+
+
+def test_a_file_that_dash_does_not_have_is_not_found(house: House, browser: FlaskClient) -> None:
+    sign_in(browser, house.mine.secret_key)
+    for path in ("nope/x.js", "dash/../x.js", "dash/deps/nope.js", "dash/..%2f..%2fapplication.py"):
+        assert browser.get(f"/dashboard/_dash-component-suites/{path}").status_code == 404
+
+
+def test_no_dead_letter_is_called_what_no_store_takes(any_house: House) -> None:
+    browser = any_house.client.application.test_client()
+    sign_in(browser, any_house.mine.secret_key)
+    for path in ("dead-letters/%00", "notifications/a%00b"):
+        shown = show(browser, HOME + path).json
+        assert shown is not None and shown["response"]["page"]["data-title"] == "Not found"
 
 
 def test_bodies_that_are_no_json_are_refused(house: House, browser: FlaskClient) -> None:
     sign_in(browser, house.mine.secret_key)
-    assert browser.post(UPDATE, data=b"{", content_type="application/json", headers=OURS).status_code == 400
+    half = b'{"x": "\\ud800"}'
+    for body in (b"{", b"[" * 100_000, b"\xff", half):
+        assert browser.post(UPDATE, data=body, content_type="application/json", headers=OURS).status_code == 400
     assert browser.post(UPDATE, data=b"x", content_type="text/plain", headers=OURS).status_code == 415
     assert browser.post("/dashboard/_dash-layout", json={}, headers=OURS).status_code == 404
 
