@@ -298,6 +298,18 @@ def test_reading_sees_one_moment(ledger: Ledger) -> None:
         assert conn.execute(select(OUTBOX.c.seq)).all() == before
 
 
+def test_a_query_that_was_left_half_read_keeps_no_later_reader_in_its_moment(ledger: Ledger) -> None:
+    keys.create_admin(ledger, "nak_first", NOW)
+    keys.create_admin(ledger, "nak_second", NOW)
+    with ledger.read() as conn:
+        held = conn.execute(text("SELECT key_id FROM keys"))
+        assert held.fetchone() is not None
+    key_id = keys.create_admin(ledger, "nak_third", NOW)
+    found = keys.find(ledger, "nak_third")
+    assert found is not None and found.key_id == key_id
+    assert held.keys() == ["key_id"]  # somebody has it still
+
+
 def test_outbox_rows_go_to_the_hour_of_their_own_time(ledger: Ledger) -> None:
     rows = [{"audit_id": str(n), "event": "e", "at": to_micros(NOW + n * HOUR)} for n in (0, 1, 0)]
 

@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool, StaticPool
 
+from notify_pipeline.core.ledger import cursors
 from notify_pipeline.core.ledger.group_commit import FileLock, GroupCommit, LedgerClosed
 from notify_pipeline.core.ledger.migrate import upgrade, upgrade_locked
 from notify_pipeline.core.ledger.statements import insert_for
@@ -196,7 +197,9 @@ class Ledger:
         # One connection that only the writer thread uses, and a pool of others that cannot write.
         alone = {"check_same_thread": False}
         writer = create_engine(self.url, poolclass=StaticPool, hide_parameters=True, connect_args=alone)
-        reader = create_engine(self.url, hide_parameters=True, **_SQLITE_POOL)
+        tidy = {"factory": cursors.TidyConnection}
+        reader = create_engine(self.url, hide_parameters=True, connect_args=tidy, **_SQLITE_POOL)
+        cursors.tidy(reader)
         _prepare_sqlite(writer, begin="BEGIN IMMEDIATE", query_only=False)
         _prepare_sqlite(reader, begin="BEGIN", query_only=True)
         return writer, reader
