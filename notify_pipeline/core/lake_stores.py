@@ -3,6 +3,7 @@
 Belongs here: making a file appear whole, opening, listing, deleting. Does not belong here: Parquet (``lake``).
 """
 
+import errno
 import io
 import os
 import uuid
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
 # A name that begins with a dot and does not end in the readers' suffix; the random part keeps two writers apart.
@@ -67,6 +69,14 @@ def is_tmp(path: str) -> bool:
     return name.startswith(".") and name.endswith(_TMP_SUFFIX)
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class FolderStore(Store):
     """Files below a folder, flushed to the disk before they appear."""
 
@@ -117,8 +127,15 @@ class FolderStore(Store):
                 stat = (folder / name).stat()
             except FileNotFoundError:  # renamed or deleted since it was listed
                 continue
-            modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                continue
+            # Whoever opened a pipe would wait for ever, and a name that is no text cannot be kept anywhere.
             path = (folder / name).relative_to(self._root).as_posix()
+            if not S_ISREG(stat.st_mode) or not _is_text(path):
+                continue
+            modified = datetime.fromtimestamp(stat.st_mtime, UTC)
             yield LakeFile(path, stat.st_size, f"{stat.st_mtime_ns}-{stat.st_size}", modified)
 
     def folders(self, prefix: str) -> Iterator[str]:

@@ -73,7 +73,9 @@ def read_blocks(name: str, raw: bytes, block_bytes: int = _BLOCK) -> Iterator[Bl
     cutter = _Cutter(block_bytes)
     try:
         for piece in _pieces(name, raw):
-            yield from cutter.feed(piece)
+            # What repeats itself inflates a thousandfold; parsed at once, it would take many times that again.
+            for start in range(0, len(piece), block_bytes):
+                yield from cutter.feed(piece[start : start + block_bytes])
     except _BrokenStreamError as broken:
         yield from cutter.cut()
         yield Damage(broken.reason, cutter.line_no, cutter.rest[:_KEEP_RAW])

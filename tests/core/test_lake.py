@@ -101,6 +101,17 @@ def test_names_with_odd_characters(lake: Lake) -> None:
     assert lake.read(path).equals(TABLE)
 
 
+def test_what_is_no_file_is_not_listed(folder_lake: Lake) -> None:
+    folder_lake.write_bytes("a/file", b"1")
+    folder = Path(folder_lake.root) / "a"
+    (folder / "loop").symlink_to("loop")
+    (folder / "nowhere").symlink_to("gone")
+    (folder / "link").symlink_to("file")
+    os.mkfifo(folder / "pipe")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_bytes(b"2")
+    assert [file.path for file in folder_lake.list("a", suffix="")] == ["a/file", "a/link"]
+
+
 def test_leftovers_of_dead_writers_are_invisible_and_go_after_a_while(folder_lake: Lake) -> None:
     folder_lake.write("t/a.parquet", TABLE)
     leftover = Path(folder_lake.root) / "t" / ".b.parquet.0123.tmp"

@@ -128,3 +128,11 @@ def test_the_same_file_gives_the_same_table_in_pieces() -> None:
     whole = parse_file("a.gz", log(*LINES), HOUR).events
     parts = [parse_file("a.gz", log(*LINES[start : start + 300]), HOUR).events for start in range(0, 2_000, 300)]
     assert pa.concat_tables(parts).equals(whole)
+
+
+def test_what_inflates_a_thousandfold_is_parsed_in_blocks_of_bounded_size() -> None:
+    raw = gzip.compress(b"x\n" * 20_000_000)
+    assert len(raw) < 256 * 1024
+    blocks = list(read_blocks("bomb.gz", raw))
+    assert all(isinstance(block, Block) and len(block.data) <= 16 * 1024 * 1024 for block in blocks)
+    assert sum(block.data.count(b"\n") for block in blocks if isinstance(block, Block)) == 20_000_000
