@@ -117,8 +117,6 @@ _CHANNELS = {
     Platform.WEBSOCKET: Channel.WEBSOCKET,
     Platform.INBOX: Channel.INBOX,
 }
-# What an app or a page registers.
-DEVICE_PLATFORMS = frozenset({Platform.ANDROID, Platform.IOS, Platform.WEB, Platform.WEBPUSH})
 
 
 class Priority(StrEnum):
