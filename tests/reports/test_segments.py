@@ -240,7 +240,7 @@ def _die_at(desk_root: Path, lake_root: str, step: int) -> None:
     Desk(Lake(lake_root), desk_root).update()
 
 
-@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_a_builder_may_die_anywhere(desk: Desk, stride: int) -> None:
     process = multiprocessing.get_context("forkserver")
     process.set_forkserver_preload(["tests.reports.test_segments"])
