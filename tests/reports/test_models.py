@@ -62,38 +62,39 @@ def test_a_plain_send(desk: Desk) -> None:
     assert failures == [("android", "invalid_recipient", "UNREGISTERED", 1, 1)]
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "expected"),
-    [
-        (["transient", "accepted"], "accepted"),
-        (["ambiguous", "accepted"], "accepted"),
-        (["accepted", "transient"], "accepted"),
-        (["ambiguous", "invalid_recipient"], "invalid"),
-        (["ambiguous", "permanent"], "failed"),
-        (["ambiguous", "transient"], "ambiguous"),
-        (["ambiguous", "expired"], "ambiguous"),
-        (["throttled", "transient"], "failed"),
-        (["transient", "throttled"], "failed"),
-        (["transient", "expired"], "failed"),
-        (["expired"], "expired"),
-        (["skipped"], "skipped"),
-        (["dry_run"], "dry_run"),
-    ],
+_FINAL = (
+    (["transient", "accepted"], "accepted"),
+    (["ambiguous", "accepted"], "accepted"),
+    (["accepted", "transient"], "accepted"),
+    (["ambiguous", "invalid_recipient"], "invalid"),
+    (["ambiguous", "permanent"], "failed"),
+    (["ambiguous", "transient"], "ambiguous"),
+    (["ambiguous", "expired"], "ambiguous"),
+    (["throttled", "transient"], "failed"),
+    (["transient", "throttled"], "failed"),
+    (["transient", "expired"], "failed"),
+    (["expired"], "expired"),
+    (["skipped"], "skipped"),
+    (["dry_run"], "dry_run"),
 )
-def test_a_deliverys_final_outcome_decides(desk: Desk, outcomes: list[str], expected: str) -> None:
+
+
+def test_a_deliverys_final_outcome_decides(desk: Desk) -> None:
     world = World()
-    world.request()
-    world.audience(1)
-    for number, outcome in enumerate(outcomes, 1):
-        world.attempt("a", outcome, at=number, number=number)
+    for name, (outcomes, _) in enumerate(_FINAL):
+        world.request(f"n{name}")
+        world.audience(1, notification=f"n{name}")
+        for number, outcome in enumerate(outcomes, 1):
+            world.attempt("a", outcome, at=number, number=number, notification=f"n{name}")
     world.put(desk.lake)
     assert passed(desk.update())
-    totals = desk.report()["totals"]
     classes = ("accepted", "invalid", "failed", "ambiguous", "expired", "skipped", "dry_run")
-    assert {name: totals[name] for name in classes if totals[name]} == {expected: 1}
-    assert totals["attempted"] == (expected in ("accepted", "invalid", "failed", "ambiguous"))
-    throttled = desk.query("SELECT throttled FROM notifications")
-    assert throttled == [(int(outcomes[-1] == "throttled"),)]
+    throttled = dict(desk.query("SELECT notification_id, throttled FROM notifications"))
+    for name, (outcomes, expected) in enumerate(_FINAL):
+        totals = desk.report(f"n{name}")["totals"]
+        assert {each: totals[each] for each in classes if totals[each]} == {expected: 1}, outcomes
+        assert totals["attempted"] == (expected in ("accepted", "invalid", "failed", "ambiguous")), outcomes
+        assert throttled[f"n{name}"] == int(outcomes[-1] == "throttled"), outcomes
 
 
 @pytest.mark.parametrize("outcome", ["ambiguous", "transient", "invalid_recipient"])
