@@ -16,6 +16,9 @@ from notify_pipeline.reports.build import DamagedSegmentError, LakeKeepsChanging
 
 app = typer.Typer(no_args_is_help=True, help="The reports.")
 
+# A running system builds every few seconds, and most builds take a few.
+_WAIT_S = 60.0
+
 
 class ChecksFailed(Exception):
     """A candidate breaks a rule; it is not published."""
@@ -59,7 +62,7 @@ def verify() -> None:
     """
     settings = Settings()
     lake = lake_of(settings)
-    with versions.writer(settings.reports), spinner("computing everything"):
+    with versions.writer(settings.reports, _WAIT_S), spinner("computing everything"):
         differing = verification.verify(lake, settings.reports, settings, datetime.now(UTC))
     if not differing:
         CONSOLE.print("the reports are what the whole lake says")
@@ -74,7 +77,7 @@ def verify() -> None:
 def _publish(*, full: bool) -> None:
     settings = Settings()
     lake = lake_of(settings)
-    with versions.writer(settings.reports):
+    with versions.writer(settings.reports, _WAIT_S):
         with spinner("computing everything" if full else "computing what changed"):
             candidate = build_candidate(lake, settings.reports, settings, datetime.now(UTC), full=full)
         with spinner("checking"):

@@ -18,6 +18,7 @@ Manifests and segments are never changed. The pointer is replaced whole, so a re
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from notify_pipeline.reports.thinning import kept
 __all__ = ["Segment", "Version"]
 
 _DIGITS: Final = 10
+_LOOK_S: Final = 0.05  # a tenth of the shortest build
 _remembered = lru_cache(maxsize=64)(manifests.load)  # a manifest never changes once the pointer has named it
 
 
@@ -93,21 +95,30 @@ def manifest_path(root: Path, number: int) -> Path:
 
 
 @contextmanager
-def writer(root: Path) -> Iterator[None]:
+def writer(root: Path, wait_s: float = 0) -> Iterator[None]:
     """Hold the right to build and publish. It ends with the process, however that ends.
 
     Removes what builders that died have left.
 
+    Args:
+        root: The folder of reports.
+        wait_s: How long to wait for it.
+
     Raises:
-        WriterBusyError: Somebody else holds it.
+        WriterBusyError: Somebody else holds it all that time.
     """
     root.mkdir(parents=True, exist_ok=True)
     handle = os.open(root / "writer.lock", os.O_CREAT | os.O_RDWR, 0o644)
+    deadline = time.monotonic() + wait_s
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WriterBusyError(f"another process builds reports in {root}") from None
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise WriterBusyError(f"another process builds reports in {root}") from None
+                time.sleep(_LOOK_S)
         shutil.rmtree(building(root))
         yield
     finally:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -131,6 +132,24 @@ def test_only_one_may_write(tmp_path: Path) -> None:
         assert "WriterBusyError" in other.stderr
     with writer(tmp_path):
         pass
+
+
+def test_who_may_wait_writes_next(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        entered, leave = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with writer(tmp_path):
+                entered.set()
+                leave.wait(30)
+
+        held = pool.submit(hold)
+        assert entered.wait(30)
+        with pytest.raises(WriterBusyError), writer(tmp_path, 0.1):
+            raise AssertionError("two writers")
+        leave.set()
+        with writer(tmp_path, 30):
+            held.result(30)
 
 
 def test_a_dead_builders_files_are_removed(tmp_path: Path) -> None:
