@@ -21,6 +21,7 @@ from ingest_api.limits.keeping import RateKeeper
 from ingest_api.operations.overview import Overviews
 from ingest_api.sms.proof import TwilioProof
 from ingest_api.token_desk import TokenDesk
+from ingest_api.turns import Turns
 from ingest_api.users import tokens
 from notify_pipeline.core import token_desk, vapid
 from notify_pipeline.core.call_rates import CallRate
@@ -148,9 +149,9 @@ class Services:
         return ReportReader(self.settings.reports, self.settings.duckdb_memory, self.settings.duckdb_threads)
 
     @cached_property
-    def downloads(self) -> threading.BoundedSemaphore:
+    def downloads(self) -> Turns:
         """Turns for files that are long on their way, so that they leave threads to everybody else."""
-        return threading.BoundedSemaphore(max(1, self.settings.http_threads // _DOWNLOADS_SHARE))
+        return Turns(max(1, self.settings.http_threads // _DOWNLOADS_SHARE))
 
     @cached_property
     def overviews(self) -> Overviews:

@@ -133,8 +133,8 @@ class _Sending:
     """A file on its way: whatever ends it, its version is let go, and its turn is the next one's."""
 
     def __init__(self, call: Call, begin: Callable[[], Download]) -> None:
-        self._turns = call.services.downloads
-        if not self._turns.acquire(blocking=False):
+        self._turns, self._tenant = call.services.downloads, call.tenant
+        if not self._turns.take(self._tenant):
             raise unavailable("downloads_busy", "Too many files are being downloaded. Ask again.")
         self._is_open = True
         self._file: Download | None = None
@@ -163,7 +163,7 @@ class _Sending:
             self._is_open = False
             if self._file is not None:
                 self._file.close()
-            self._turns.release()
+            self._turns.give_back(self._tenant)
 
     def __del__(self) -> None:
         # Servers drop what they will not send, and close only what they know.

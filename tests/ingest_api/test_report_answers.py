@@ -323,8 +323,8 @@ def test_a_file_that_breaks_off_is_not_taken_for_a_whole_one(
         with pytest.raises((EOFError, pl.exceptions.PolarsError, json.JSONDecodeError)):
             _parse(gzip.decompress(data) if headers and form is not Format.PARQUET else data, form)
         calls = iter(range(100))
-    assert house.services.downloads.acquire(blocking=False)
-    house.services.downloads.release()
+    assert house.services.downloads.take("anybody")
+    house.services.downloads.give_back("anybody")
 
 
 def _parse(data: bytes, form: Format) -> None:
@@ -337,16 +337,22 @@ def _parse(data: bytes, form: Format) -> None:
             json.loads(line)
 
 
-def test_downloads_leave_threads_to_others(house: House) -> None:
+def test_downloads_leave_threads_and_turns_to_others(house: House) -> None:
     turns = house.services.downloads
-    taken = 0
-    while turns.acquire(blocking=False):
-        taken += 1
+    mine = 0
+    while turns.take(house.mine.tenant):
+        mine += 1
     busy = house.secret.call("GET", "/reports.csv")
     assert (busy.status_code, busy.json and busy.json["error"]["code"]) == (503, "downloads_busy")
     assert busy.headers["Retry-After"]
-    for _ in range(taken):
-        turns.release()
-    assert 0 < taken < house.services.settings.http_threads
-    for _ in range(taken + 1):
+    others = 0
+    while turns.take(f"tenant-{others}"):
+        others += 1
+    assert others >= mine > 0
+    assert mine + others < house.services.settings.http_threads
+    for _ in range(mine):
+        turns.give_back(house.mine.tenant)
+    for number in range(others):
+        turns.give_back(f"tenant-{number}")
+    for _ in range(mine + others + 1):
         assert house.secret.call("GET", "/reports.csv").status_code == 200
