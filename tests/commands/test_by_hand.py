@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from notify_pipeline.cli import app
+from notify_pipeline.commands import reports
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import partition
 from notify_pipeline.core.receipt_log import receipt_line
@@ -140,7 +141,8 @@ def test_reports_are_built_once_and_rebuilt_on_demand(tmp_path: Path) -> None:
     assert notify("reports", "rebuild").exit_code == 0
 
 
-def test_a_second_builder_is_refused(tmp_path: Path) -> None:
+def test_a_second_builder_waits_and_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_WAIT_S", 0.3)
     with versions.writer(tmp_path / "reports"):
         refused = notify("reports", "build")
     assert refused.exit_code == 1

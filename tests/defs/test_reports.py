@@ -12,7 +12,7 @@ from dagster import DagsterRunStatus
 from notify_pipeline.defs.delivery.work import REQUEST_TAG
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
 from notify_pipeline.defs.reports.watch import END_PAUSE, Build, may_build
-from notify_pipeline.reports import checks, versions
+from notify_pipeline.reports import checks, reading_details, versions
 from notify_pipeline.reports.catalogue import TABLES
 from notify_pipeline.reports.reading import ReportReader
 from tests.defs.conftest import TOPIC, World
@@ -35,7 +35,7 @@ def test_a_send_becomes_a_report(make_world: Callable[..., World], sandbox_url: 
     result = world.run(JOB)
     assert result.success
     assert evaluations(result) == dict.fromkeys(checks.NAMES, True)
-    report = ReportReader(world.settings.reports).one(world.tenant, "one")
+    report = reading_details.one(ReportReader(world.settings.reports), world.tenant, "one")
     assert report is not None
     assert report["totals"]["accepted"] == 2
     rows = {

@@ -1,5 +1,6 @@
 """Who is erased while sends to them are planned, queued, cut into shards or being made gets nothing more of them."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +34,9 @@ def naming(ledger: Ledger, name: str) -> set[str]:
         return {
             table.name
             for table in METADATA.tables.values()
-            if table.name not in ("outbox", "erasures") and name in str(conn.execute(select(table)).all())
+            # As a word: ids in hexadecimal have a, b, c, d, e and f.
+            if table.name not in ("outbox", "erasures")
+            and re.search(rf"\b{name}\b", str(conn.execute(select(table)).all()))
         }
 
 
