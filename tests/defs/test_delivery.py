@@ -65,7 +65,8 @@ def test_a_broadcast_sends_each_shard_once(make_world: MakeWorld, sandbox_url: s
     world = make_world(sandbox_url=sandbox_url, inline_limit=4, shard_min=5)
     world.register(12)
     request_id = world.send("all", topics=[TOPIC])
-    assert world.run("drain").success  # plans it
+    while world.state(request_id) == "accepted":  # a slow machine's drain may end before it has planned it
+        assert world.run("drain").success
     (due,) = broadcasts.due(world.ledger, utc_now())
     assert due.request_id == request_id
     result = world.run("broadcast", tags={REQUEST_TAG: request_id})

@@ -31,7 +31,7 @@ def found(ledger: Ledger, request_id: str) -> RequestRow:
     return row
 
 
-def drain_until(ctx: DeliveryContext, reached: Callable[[], bool], timeout_s: float = 20.0) -> DrainTotals:
+def drain_until(ctx: DeliveryContext, reached: Callable[[], bool], timeout_s: float = 60.0) -> DrainTotals:
     """Run a drain until something is true; it is a failure if that takes too long."""
     stop = threading.Event()
     seen: list[bool] = []
