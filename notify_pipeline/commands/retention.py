@@ -16,7 +16,7 @@ from notify_pipeline.core.schemas import REGISTRATIONS
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.delivery import audience_history
 from notify_pipeline.reports import retention as retaining
-from notify_pipeline.reports.reading import ReportReader
+from notify_pipeline.reports.reading import opened
 
 app = typer.Typer()
 
@@ -29,12 +29,9 @@ def retention(
     """Let go of what is older than its setting (NOTIFY_LAKE_<TABLE>_DAYS) says. Safe beside a running system."""
     settings, now = Settings(), datetime.now(UTC)
     lake = lake_of(settings)
-    reader = ReportReader(settings.reports, settings.duckdb_memory, settings.duckdb_threads)
     with open_ledger(settings) as ledger:
-        try:
+        with opened(settings) as reader:
             planned = retaining.plan(settings, ledger, lake, reader, now)
-        finally:
-            reader.close()
         if dry_run:
             _show(planned.going, "would go")
         else:

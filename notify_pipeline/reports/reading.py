@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from notify_pipeline.core.settings import Settings
 from notify_pipeline.reports.reading_versions import VersionGoneError, Versions
 from notify_pipeline.reports.versions import Version
 
@@ -90,3 +91,13 @@ class ReportReader:
         """
         with self._versions.cursor_of(tenant, notification_id, as_of) as cursor:
             yield cursor
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[ReportReader]:
+    """Yield a reader of an installation's reports, within its limits, and release every version when the block ends."""
+    reader = ReportReader(settings.reports, settings.duckdb_memory, settings.duckdb_threads)
+    try:
+        yield reader
+    finally:
+        reader.close()

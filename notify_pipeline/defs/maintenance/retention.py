@@ -16,7 +16,7 @@ from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.maintenance import lake_tables
 from notify_pipeline.defs.process import yield_to_delivery
 from notify_pipeline.reports import retention
-from notify_pipeline.reports.reading import ReportReader
+from notify_pipeline.reports.reading import opened
 
 
 @dg.op(description="Freezes the reports of what goes, then deletes files that are older than their table's setting.")
@@ -29,11 +29,8 @@ def let_go(
     """Let go of it."""
     yield_to_delivery()
     now = datetime.now(UTC)
-    reader = ReportReader(settings.reports, settings.duckdb_memory, settings.duckdb_threads)
-    try:
+    with opened(settings) as reader:
         planned = retention.plan(settings, ledger, lake, reader, now)
-    finally:
-        reader.close()
     summary: dict[str, dict[str, int | str]] = {}
     for gone in retention.carry_out(planned, settings, ledger, lake, now):
         said: dict[str, int | str] = {"files": len(gone.files), "bytes": gone.bytes}

@@ -12,10 +12,10 @@ import dagster as dg
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import hour_start
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs import lanes
+from notify_pipeline.defs import lanes, spans
 from notify_pipeline.defs.receipts.asset import FRESHNESS_JOB, JOB, key_of
 from notify_pipeline.defs.receipts.hours import batches
-from notify_pipeline.defs.receipts.requests import run_request, span
+from notify_pipeline.defs.receipts.requests import run_request
 from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.looking import AHEAD, look
 
@@ -65,7 +65,7 @@ def nightly(context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Se
     """Request one run of all of them."""
     now = context.scheduled_execution_time
     first = max(hour_start(settings.receipts_from), hour_start(now - timedelta(days=NIGHTLY_DAYS)))
-    return dg.RunRequest(tags=span(key_of(first), key_of(max(first, hour_start(now)))))
+    return dg.RunRequest(tags=spans.tags(key_of(first), key_of(max(first, hour_start(now)))))
 
 
 hourly_check = dg.ScheduleDefinition(

@@ -11,17 +11,15 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs import lanes, metadata
+from notify_pipeline.defs import lanes, metadata, spans
 from notify_pipeline.defs.process import yield_to_delivery
 from notify_pipeline.reports import extracts
-from notify_pipeline.reports.reading import ReportReader
+from notify_pipeline.reports.reading import opened
 
 JOB = "extract_reports"
 _FORMAT = "%Y-%m-%d"
 # Days in one run: each is noted as it is written, so a run that dies leaves the rest to the next.
 _LONGEST = 31
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
 
 
 def make_extract(settings: Settings, deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
@@ -39,13 +37,10 @@ def make_extract(settings: Settings, deps: list[dg.AssetKey]) -> dg.AssetsDefini
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], lake: dg.ResourceParam[Lake]
     ) -> None:
         yield_to_delivery()
-        reader = ReportReader(settings.reports, settings.duckdb_memory, settings.duckdb_threads)
-        try:
+        with opened(settings) as reader:
             for key in context.partition_keys:
                 done = extracts.write(reader, lake, date.fromisoformat(key))
                 context.add_asset_metadata(metadata.of(done), partition_key=key)
-        finally:
-            reader.close()
 
     return report_extracts
 
@@ -88,22 +83,13 @@ def extract_what_changed(
     if lanes.open_runs(context.instance, JOB):
         yield dg.SkipReason("a run is under way or queued")
         return
-    reader = ReportReader(settings.reports, settings.duckdb_memory, settings.duckdb_threads)
-    try:
-        today = context.scheduled_execution_time.astimezone(UTC).date()
-        first = settings.receipts_from.astimezone(UTC).date()
+    today = context.scheduled_execution_time.astimezone(UTC).date()
+    first = settings.receipts_from.astimezone(UTC).date()
+    with opened(settings) as reader:
         days = [day for day in extracts.due(extracts.states(reader), extracts.written(lake), today) if day >= first]
-    finally:
-        reader.close()
     if not days:
         yield dg.SkipReason("no day has settled or changed")
     at = datetime.now(UTC).isoformat()
     for start, end in extracts.ranges(days, _LONGEST):
-        yield _request(start.strftime(_FORMAT), end.strftime(_FORMAT), at)
-
-
-def _request(start: str, end: str, at: str) -> dg.RunRequest:
-    key = f"{start}/{end}:{at}"
-    if start == end:
-        return dg.RunRequest(run_key=key, partition_key=start)
-    return dg.RunRequest(run_key=key, tags={_RANGE_START: start, _RANGE_END: end})
+        first_key, last_key = start.strftime(_FORMAT), end.strftime(_FORMAT)
+        yield spans.run_request(f"{first_key}/{last_key}:{at}", first_key, last_key)
