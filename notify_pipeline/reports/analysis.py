@@ -16,6 +16,7 @@ import duckdb
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.sql import quoted
 from notify_pipeline.reports import database, lake_views
 from notify_pipeline.reports.reading import ReportReader
 from notify_pipeline.reports.versions import Version
@@ -85,7 +86,7 @@ class Analysis:
             if cursor is None:
                 cursor = database.connect(self._memory, self._settings.duckdb_threads)
                 opening.callback(cursor.close)
-            cursor.execute(f"SET temp_directory = {database.quoted(str(scratch / 'spill'))}")
+            cursor.execute(f"SET temp_directory = {quoted(str(scratch / 'spill'))}")
             lake_views.make_views(cursor, Lake(self._settings.lake, self._settings.s3_endpoint_url), scratch)
             if self._only_reads:
                 cursor.execute(_LOCKED)

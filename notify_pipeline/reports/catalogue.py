@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from notify_pipeline.core.sql import quoted
+
 _TEXT: Final = "VARCHAR"
 _TEXTS: Final = "VARCHAR[]"
 _COUNT: Final = "BIGINT"
@@ -284,10 +286,6 @@ def comments(database: str) -> str:
     statements = []
     for table in TABLES:
         where, kind = f"{database}.main.{table.name}", "TABLE" if table.name == "build" else "VIEW"
-        statements.append(f"COMMENT ON {kind} {where} IS {_quoted(table.comment)};")
-        statements += [f"COMMENT ON COLUMN {where}.{each.name} IS {_quoted(each.comment)};" for each in table.columns]
+        statements.append(f"COMMENT ON {kind} {where} IS {quoted(table.comment)};")
+        statements += [f"COMMENT ON COLUMN {where}.{each.name} IS {quoted(each.comment)};" for each in table.columns]
     return "\n".join(statements)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

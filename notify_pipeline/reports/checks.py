@@ -10,6 +10,7 @@ import duckdb
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.core.sql import quoted
 from notify_pipeline.reports import database, recount
 from notify_pipeline.reports.build import Candidate
 from notify_pipeline.reports.composed import attach_empty, compose
@@ -113,7 +114,7 @@ def run(candidate: Candidate, lake: Lake, settings: Settings) -> list[CheckResul
             facts = attach_empty(connection)
             members = []
             for number, segment in enumerate(candidate.changed):
-                path = database.quoted(str(candidate.path_of(segment)))
+                path = quoted(str(candidate.path_of(segment)))
                 connection.execute(f"ATTACH {path} AS segment_{number} (READ_ONLY)")
                 members.append((f"segment_{number}", segment))
             compose(connection, "candidate", facts, members, candidate.version.build)

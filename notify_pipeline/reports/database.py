@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import duckdb
 
-from notify_pipeline.core.sql import sql_text
+from notify_pipeline.core.sql import quoted, sql_text
 from notify_pipeline.reports.catalogue import comments
 
 Result = TypeVar("Result")
@@ -121,11 +121,6 @@ def first_row(connection: duckdb.DuckDBPyConnection, query: str, parameters: obj
     """Return a query's first row. All are fetched, because an unfinished result locks its connection."""
     rows = connection.execute(query, parameters).fetchall()
     return rows[0] if rows else None
-
-
-def quoted(text: str) -> str:
-    """Return a SQL string literal, for the statements that take no parameters."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _in_report(connection: duckdb.DuckDBPyConnection, statements: str) -> None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.lake_columns import COLUMN_COMMENTS, PARTITION, TABLE_COMMENTS
 from notify_pipeline.core.schemas import TABLES, LakeTable
-from notify_pipeline.reports.database import quoted
+from notify_pipeline.core.sql import quoted
 
 SCHEMA: Final = "lake"
 _PARTITION: Final = pa.schema([("date", pa.date32()), ("hour", pa.string())])

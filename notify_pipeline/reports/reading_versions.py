@@ -21,6 +21,7 @@ from typing import Final
 
 import duckdb
 
+from notify_pipeline.core.sql import quoted
 from notify_pipeline.reports.composed import attach_empty, compose, describe, put_build
 from notify_pipeline.reports.manifests import Segment, Version
 from notify_pipeline.reports.reading_hashes import Hashes
@@ -206,8 +207,8 @@ class Versions:
                 attached = self._files[segment.file]
                 with attached.lock:
                     if not attached.is_attached:
-                        path = str(self._root / segment.file).replace("'", "''")
-                        connection.execute(f"ATTACH '{path}' AS {attached.name} (READ_ONLY)")
+                        path = quoted(str(self._root / segment.file))
+                        connection.execute(f"ATTACH {path} AS {attached.name} (READ_ONLY)")
                         attached.is_attached = True
                 members.append((attached.name, segment if segment.name else _looked_into(connection, attached.name)))
             compose(connection, views.name, self._facts, members, version.build)

@@ -19,8 +19,9 @@ from typing import Final
 
 import duckdb
 
+from notify_pipeline.core.sql import quoted
 from notify_pipeline.reports.composed import Fact
-from notify_pipeline.reports.database import OPTIONS, first_row, quoted, schema_digest
+from notify_pipeline.reports.database import OPTIONS, first_row, schema_digest
 from notify_pipeline.reports.manifests import Segment
 
 HASHES: Final = ".ids"
