@@ -10,7 +10,7 @@ it was, and the next one goes on.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ _LOOK_S = 0.05
 _BASE, _SNAPSHOTS = "audience", "snapshots"
 # ``delivery.audience_base`` writes it.
 _BASE_POINTER = f"{_BASE}/current.json"
-_Go: TypeAlias = Callable[[list[LakeFile], Rule], Swept]
+_Wanted: TypeAlias = tuple[list[LakeFile], Rule]
 
 
 class NotYet(Exception):
@@ -65,12 +65,19 @@ class Erasing:
     clock: Callable[[], datetime]
 
     def run(self) -> list[Erasure]:
-        """Take each erasure as far as it can go now; return them as they then are. One process at a time does."""
+        """Take each erasure as far as it can go now; return them as they then are. One process at a time does.
+
+        Those that take the same step share a way through the lake.
+        """
         lease = leases.acquire(self.ledger, LEASE, f"erasing-{new_id()}", _LEASE_S, self.clock())
         if lease is None:
             return []
         try:
-            return [self._advance(each, lease) for each in erasures.pending(self.ledger)]
+            standing = {each.erasure_id: each for each in erasures.pending(self.ledger)}
+            for is_next, step in ((_is_new, self._begin), (self._may_end, self._finish)):
+                todo = [each for each in standing.values() if is_next(each)]
+                standing |= {each.erasure_id: each for each in step(todo, lease)} if todo else {}
+            return list(standing.values())
         finally:
             leases.release(self.ledger, lease)
 
@@ -78,62 +85,97 @@ class Erasing:
         """Tell whether any erasure can take a step now, as far as the clock says."""
         return any(self._settled(each) for each in erasures.pending(self.ledger))
 
-    def _advance(self, erasure: Erasure, lease: leases.Lease) -> Erasure:
-        try:
-            if erasure.state is ErasureState.LEDGER_DONE:
-                erasure = self._through(erasure, lease, is_last=False)
-            if not self._settled(erasure):
-                raise NotYet("what was under way to end")
-            return self._finish(erasure, lease)
-        except NotYet as waits:
-            return erasures.wait_for(self.ledger, erasure, str(waits))
-
     def _settled(self, erasure: Erasure) -> bool:
         return erasure.lake_done_at is None or self.clock() >= erasure.lake_done_at + self.settle
 
-    def _finish(self, erasure: Erasure, lease: leases.Lease) -> Erasure:
+    def _may_end(self, erasure: Erasure) -> bool:
+        return not _is_new(erasure) and self._settled(erasure)
+
+    def _begin(self, todo: Sequence[Erasure], lease: leases.Lease) -> Iterator[Erasure]:
+        try:
+            begun = self._through(todo, lease, is_last=False)
+        except NotYet as waits:
+            begun = [self._waits(each, waits) for each in todo]
+        for each in begun:
+            yield each if _is_new(each) or self._settled(each) else self._waits(each, "what was under way to end")
+
+    def _finish(self, todo: Sequence[Erasure], lease: leases.Lease) -> Iterator[Erasure]:
+        ready: list[Erasure] = []
+        for each in todo:
+            try:
+                ready.append(self._quiet(each))
+            except NotYet as waits:
+                yield self._waits(each, waits)
+        if not ready:
+            return
+        try:
+            ready = self._through(ready, lease, is_last=True)
+            seen = self._look(ready, lease, rewrite=False, is_last=True)
+        except NotYet as waits:
+            yield from (self._waits(each, waits) for each in ready)
+            return
+        for each, tables in zip(ready, seen, strict=True):
+            yield self._verified(each, tables)
+
+    def _quiet(self, erasure: Erasure) -> Erasure:
+        """Return an erasure of somebody whom nothing is on its way to any more.
+
+        Raises:
+            NotYet: Something is. Asked before all files are gone through for nothing, as broadcasts may take hours.
+        """
         erasures.again(self.ledger, erasure, self.clock())
         erasure = erasures.get(self.ledger, erasure.tenant, erasure.erasure_id) or erasure
         if waiting := erasure_standing.unfinished(self.ledger, erasure):
             raise NotYet(f"{waiting} deliveries to be skipped")
-        # Before all files are gone through for nothing, as broadcasts may take hours.
         self._snapshots(erasure, self._rules(erasure))
-        erasure = self._through(erasure, lease, is_last=True)
-        seen = self._look(erasure, lease, rewrite=False, is_last=True)
+        return erasure
+
+    def _verified(self, erasure: Erasure, seen: dict[str, Swept]) -> Erasure:
         left = erasures.left(self.ledger, erasure)
-        named = {name: each.named for name, each in seen.items() if each.named} | left
-        if named:
-            raise NotYet(f"another pass: rows were written meanwhile in {', '.join(sorted(named))}")
+        if named := {name: each.named for name, each in seen.items() if each.named} | left:
+            return self._waits(erasure, f"another pass: rows were written meanwhile in {', '.join(sorted(named))}")
         whole = Swept()
         for name in sorted(seen):
             whole = whole.and_(seen[name])
         proof = {"files": whole.files, "rows": whole.rows, "left": 0, "digest": whole.digest}
         return erasures.verified(self.ledger, erasure, proof, self.clock())
 
-    def _through(self, erasure: Erasure, lease: leases.Lease, is_last: bool) -> Erasure:
+    def _waits(self, erasure: Erasure, what: object) -> Erasure:
+        return erasures.wait_for(self.ledger, erasure, str(what))
+
+    def _through(self, todo: Sequence[Erasure], lease: leases.Lease, is_last: bool) -> list[Erasure]:
         """Rewrite the lake, now that everything that was told it before has landed."""
         self._wait_for_landing()
         self.fold()
-        swept = self._look(erasure, lease, rewrite=True, is_last=is_last)
-        counts = {name: each.named for name, each in swept.items() if each.named}
-        return erasures.lake_erased(self.ledger, erasure, counts, self.clock())
+        now_done = []
+        for erasure, swept in zip(todo, self._look(todo, lease, rewrite=True, is_last=is_last), strict=True):
+            counts = {name: each.named for name, each in swept.items() if each.named}
+            now_done.append(erasures.lake_erased(self.ledger, erasure, counts, self.clock()))
+        return now_done
 
-    def _look(self, erasure: Erasure, lease: leases.Lease, rewrite: bool, is_last: bool) -> dict[str, Swept]:
-        rules = self._rules(erasure)
+    def _look(
+        self, todo: Sequence[Erasure], lease: leases.Lease, rewrite: bool, is_last: bool
+    ) -> list[dict[str, Swept]]:
+        """Go through the lake once; return what was looked through for each erasure, by table."""
+        rules = [self._rules(each) for each in todo]
         keeper = _Keeper(self, lease)
+        seen: list[dict[str, Swept]] = [{} for _ in todo]
 
-        def go(files: list[LakeFile], rule: Rule) -> Swept:
-            return sweep(self.lake, files, rule, rewrite, keeper.keep)
+        def go(name: str, wanted: list[_Wanted]) -> None:
+            for mine, swept in zip(seen, sweep(self.lake, wanted, rewrite, keeper.keep), strict=True):
+                mine[name] = mine[name].and_(swept) if name in mine else swept
 
-        seen: dict[str, Swept] = {}
-        for name in rules.of_tables:
+        for name in rules[0].of_tables:
             with keeper.alone(f"compaction/{name}", rewrite and name in LANDING_TABLES):
                 if name == REGISTRATIONS.name:
                     # In one hold: a compaction between the two could bring a device back.
                     with keeper.alone("audience-base", rewrite):
-                        seen[_BASE] = self._sweep_base(rules, go, is_last)
-                seen[name] = go(self.lake.list(name), rules.of_tables[name])
-        seen[_SNAPSHOTS] = go(self._snapshots(erasure, rules), rules.of_snapshots)
+                        for kind in self._base(rules, is_last):
+                            go(_BASE, kind)
+                files = self.lake.list(name)
+                go(name, [(files, each.of_tables[name]) for each in rules])
+        mine = zip(todo, rules, strict=True)
+        go(_SNAPSHOTS, [(self._snapshots(each, theirs), theirs.of_snapshots) for each, theirs in mine])
         return seen
 
     def _rules(self, erasure: Erasure) -> Rules:
@@ -141,14 +183,15 @@ class Erasing:
         live = erasure_standing.live_again(self.ledger, subject)
         return Rules(Scrubber(subject), to_micros(erasure.requested_at), live)
 
-    def _sweep_base(self, rules: Rules, go: _Go, is_last: bool) -> Swept:
-        """Go through the base: who was removed, and at last what was written before, as nobody reads that any more."""
+    def _base(self, rules: Sequence[Rules], is_last: bool) -> Iterator[list[_Wanted]]:
+        """Yield the base: who was removed, and at last what was written before, as nobody reads that any more."""
         files = [file for file in self.lake.list(_BASE) if file.path.count("/") > 2]
         current = f"{_BASE}/version={self._base_version()}/"
-        swept = go([file for file in files if file.path.startswith(f"{current}devices/")], rules.of_base)
-        if not is_last:
-            return swept
-        return swept.and_(go([file for file in files if not file.path.startswith(current)], rules.of_old_base))
+        removed = [file for file in files if file.path.startswith(f"{current}devices/")]
+        yield [(removed, each.of_base) for each in rules]
+        if is_last:
+            old = [file for file in files if not file.path.startswith(current)]
+            yield [(old, each.of_old_base) for each in rules]
 
     def _base_version(self) -> int:
         if not self.lake.exists(_BASE_POINTER):
@@ -166,8 +209,8 @@ class Erasing:
         mine = [f for f in files if by_request.get(_request(f), (erasure.tenant, True))[0] == erasure.tenant]
         going_on = [f for f in mine if not by_request.get(_request(f), (erasure.tenant, True))[1]]
         # The first time what is rewritten counts; the last time nothing may be left.
-        is_last = erasure.state is not ErasureState.LEDGER_DONE
-        if is_last and going_on and sweep(self.lake, going_on, rules.of_snapshots, rewrite=False).named:
+        is_last = not _is_new(erasure)
+        if is_last and going_on and sweep(self.lake, [(going_on, rules.of_snapshots)], rewrite=False)[0].named:
             raise NotYet(f"{len({_request(file) for file in going_on})} broadcasts to end")
         return [file for file in mine if file not in going_on]
 
@@ -219,6 +262,10 @@ class _Keeper:
         finally:
             self._held.remove(held)
             leases.release(ledger, held)
+
+
+def _is_new(erasure: Erasure) -> bool:
+    return erasure.state is ErasureState.LEDGER_DONE
 
 
 def _request(file: LakeFile) -> str:

@@ -11,7 +11,7 @@ the person still: going through them again finds these.
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,10 @@ class Swept:
     named: int = 0
     digest: str = ""
 
+    def with_file(self, rows: int, named: int, rewrite: bool) -> "Swept":
+        """Return this and one more file."""
+        return Swept(self.files + 1, self.rows + rows, self.rewritten + bool(named and rewrite), self.named + named)
+
     def and_(self, other: "Swept") -> "Swept":
         """Return both together."""
         digest = hashlib.sha256((self.digest + other.digest).encode()).hexdigest()
@@ -39,52 +43,67 @@ class Swept:
 
 def sweep(
     lake: Lake,
-    files: Iterable[LakeFile],
-    rule: Rule,
+    wanted: Sequence[tuple[Iterable[LakeFile], Rule]],
     rewrite: bool,
     before_each: Callable[[], None] = lambda: None,
-) -> Swept:
-    """Look through files, and take the person out of those that name them.
+) -> list[Swept]:
+    """Look through files, and take people out of those that name them. A file is read once, for all of them.
 
     Args:
         lake: The lake.
-        files: As they were listed; one that is gone since is left out.
-        rule: What to look for.
+        wanted: For each person the files, as they were listed, and what to look for there; a file that is gone since
+            is left out.
         rewrite: False to look only.
         before_each: Called before each file is looked through: to keep a lease, or to raise.
+
+    Returns:
+        What was looked through for each person, in the order of ``wanted``.
     """
-    done = Swept()
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda each: each.path):
+    whom: dict[LakeFile, list[int]] = {}
+    for number, (files, _) in enumerate(wanted):
+        for file in files:
+            whom.setdefault(file, []).append(number)
+    done = [Swept() for _ in wanted]
+    digests = [hashlib.sha256() for _ in wanted]
+    for file in sorted(whom, key=lambda each: each.path):
         before_each()
+        rules = [wanted[number][1] for number in whom[file]]
         try:
-            rows, named = _look(lake, file.path, rule)
-            if named and rewrite:
-                _rewrite(lake, file.path, rule)
+            rows, named = _look(lake, file.path, rules)
+            if rewrite and any(named):
+                _rewrite(lake, file.path, [rule for rule, count in zip(rules, named, strict=True) if count])
         except FileNotFoundError:  # compacted, or too old
             continue
-        digest.update(f"{file.path}\0{file.etag}\0{rows}\n".encode())
-        done = Swept(done.files + 1, done.rows + rows, done.rewritten + bool(named and rewrite), done.named + named)
-    return Swept(done.files, done.rows, done.rewritten, done.named, digest.hexdigest())
+        for number, count in zip(whom[file], named, strict=True):
+            digests[number].update(f"{file.path}\0{file.etag}\0{rows}\n".encode())
+            done[number] = done[number].with_file(rows, count, rewrite)
+    return [replace(each, digest=digest.hexdigest()) for each, digest in zip(done, digests, strict=True)]
 
 
-def _look(lake: Lake, path: str, rule: Rule) -> tuple[int, int]:
-    """Return a file's rows, and how many name the person. Reads the rule's columns, and the others of few rows."""
-    named = 0
+def _look(lake: Lake, path: str, rules: Sequence[Rule]) -> tuple[int, list[int]]:
+    """Return a file's rows, and how many name each person. Reads the rules' columns, and the others of few rows."""
+    named = [0] * len(rules)
+    asked = {name for rule in rules for name in rule.columns}
     with lake.open_parquet(path) as file:
-        columns = [name for name in rule.columns if name in file.schema_arrow.names]
-        for number in range(file.num_row_groups):
-            found = rule.mask(file.read_row_group(number, columns=columns, use_threads=True))
-            if any(each.true_count for each in found.chunks):
-                whole = file.read_row_group(number).filter(found)
-                named += sum(bool(rule.changed(row)) for row in whole.to_pylist())
+        columns = [name for name in file.schema_arrow.names if name in asked]
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=columns, use_threads=True)
+            masks = [rule.mask(table) for rule in rules]
+            hits = [number for number, mask in enumerate(masks) if any(each.true_count for each in mask.chunks)]
+            whole = file.read_row_group(group) if hits else None
+            for number in hits:
+                assert whole is not None  # noqa: S101 - there is a hit
+                rows = whole.filter(masks[number]).to_pylist()
+                named[number] += sum(bool(rules[number].changed(row)) for row in rows)
         return file.metadata.num_rows, named
 
 
-def _rewrite(lake: Lake, path: str, rule: Rule) -> None:
+def _rewrite(lake: Lake, path: str, rules: Sequence[Rule]) -> None:
     with lake.open_parquet(path) as file, lake.writer(path, file.schema_arrow) as writer:
         for number in range(file.num_row_groups):
-            table = _without(file.read_row_group(number), rule)
+            table = file.read_row_group(number)
+            for rule in rules:
+                table = _without(table, rule)
             writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 

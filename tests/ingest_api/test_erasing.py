@@ -1,16 +1,20 @@
 """The lake's part of an erasure: files name the person no more, reports say what they said, and a proof is left."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select, update
 
@@ -191,6 +195,47 @@ def test_what_lands_afterwards_is_caught_and_a_broadcast_waited_for(house: House
     assert named(lake, tenant) == set()
     recipients = [each["recipient"] for each in lake.read(path).to_pylist()]
     assert recipients[0] == "bobs-token" and recipients[1].startswith("erased:"), "rows keep their places"
+
+
+class Counting(Lake):
+    """A lake that counts how often each file is opened."""
+
+    opened: Counter[str]
+
+    def open_parquet(self, path: str) -> AbstractContextManager[pq.ParquetFile]:
+        """Open it."""
+        self.opened[path] += 1
+        return super().open_parquet(path)
+
+
+def test_who_is_erased_at_the_same_time_shares_the_way_through_the_lake(house: House) -> None:
+    live(house)
+    sent(house)
+    land(house)
+    lake, tenant = house.services.lake, house.mine.tenant
+    made = house.secret.ok("POST", "/notifications", send(id="wide"))
+    row = {name: None for name in SNAPSHOT.names} | {"recipient": "bobs-token", "user_id": BOB, "platform": "android"}
+    lake.write(f"snapshots/request={made['request_id']}/x.parquet", pa.Table.from_pylist([row], schema=SNAPSHOT))
+    move(house, made["request_id"], "sending")
+    for user in (ADA, BOB, "a-third"):
+        house.secret.ok("DELETE", f"/users/{user}")
+    land(house)
+    counting = Counting(lake.root)
+    counting.opened = Counter()
+    shared = dataclasses.replace(erasing(house), lake=counting)
+    assert [each.state for each in shared.run()] == [ErasureState.LAKE_DONE] * 3
+    assert max(counting.opened.values()) == 2, "looked through for all of them, and written anew"
+    house.clock.advance(minutes=11)
+    land(house)
+    ada, bob, third = shared.run()
+    assert [each.state for each in (ada, third)] == [ErasureState.VERIFIED] * 2, (ada.waits_for, third.waits_for)
+    assert (bob.state, bob.waits_for) == (ErasureState.LAKE_DONE, "1 broadcasts to end"), "which holds up nobody else"
+    assert [each.counts["lake"].get("attempts") for each in (ada, bob, third)] == [6, 1, None]
+    assert named(lake, tenant) == set()
+    move(house, made["request_id"], "done")
+    (bobs,) = shared.run()
+    assert bobs.state is ErasureState.VERIFIED, bobs.waits_for
+    assert "bobs-token" not in str([lake.read(file.path).to_pylist() for file in lake.list("snapshots")])
 
 
 def move(house: House, request_id: str, state: str) -> None:
