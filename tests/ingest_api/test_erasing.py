@@ -233,6 +233,7 @@ def test_who_is_erased_at_the_same_time_shares_the_way_through_the_lake(house: H
     assert [each.counts["lake"].get("attempts") for each in (ada, bob, third)] == [6, 1, None]
     assert named(lake, tenant) == set()
     move(house, made["request_id"], "done")
+    land(house)
     (bobs,) = shared.run()
     assert bobs.state is ErasureState.VERIFIED, bobs.waits_for
     assert "bobs-token" not in str([lake.read(file.path).to_pylist() for file in lake.list("snapshots")])
