@@ -6,6 +6,7 @@ Belongs here: the command and its exit codes. Does not belong here: the shell (`
 
 import os
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import duckdb
 import typer
 
 from notify_pipeline.commands.console import failing_clearly
+from notify_pipeline.commands.ctrl_c import CtrlC
 from notify_pipeline.commands.sql_output import Format, Refused, run, standard_output, statements
 from notify_pipeline.commands.sql_shell import Shell, history_file
 from notify_pipeline.core.settings import Settings
@@ -40,27 +42,36 @@ def sql(
 
     Ends with 0; with 1 where a statement failed (those after it are not run); with 130 where Ctrl-C stopped it.
     """
-    moments = (_utc(since), _utc(until))
-    with connect(
-        Settings(), since=moments[0], until=moments[1], as_of=_moment(as_of), memory=memory, only_reads=True
-    ) as analysis:
+    begin, end, moment = _utc(since), _utc(until), _moment(as_of)
+    with CtrlC() as ctrl_c:
         try:
-            if command is None and sys.stdin.isatty():
-                _talk(analysis, form, rows)
-            else:
-                _run_all(analysis, sys.stdin.read() if command is None else command, form, rows)
+            with ExitStack() as until_the_end:
+                with ctrl_c.raised():
+                    opened = connect(Settings(), since=begin, until=end, as_of=moment, memory=memory, only_reads=True)
+                    analysis = until_the_end.enter_context(opened)
+                if command is None and sys.stdin.isatty():
+                    _talk(analysis, form, rows, ctrl_c)
+                else:
+                    with ctrl_c.raised():
+                        _run_all(analysis, sys.stdin.read() if command is None else command, form, rows)
         except KeyboardInterrupt:
+            ctrl_c.ignore()
+            _print_no_more()
             sys.exit(_INTERRUPTED)
         except BrokenPipeError:
-            # Whoever read has enough. Python flushes at its end: into nothing.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _print_no_more()
 
 
-def _talk(analysis: Analysis, form: Format, rows: int) -> None:
+def _print_no_more() -> None:
+    """Let Python flush into nothing at its end: whoever read has enough, or reads no more for now."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _talk(analysis: Analysis, form: Format, rows: int, ctrl_c: CtrlC) -> None:
     version = analysis.version
     about = "no reports yet" if version is None else f"reports of {version.published_at:%Y-%m-%d %H:%M:%S} UTC"
     typer.echo(f"{about}; \\? for help")
-    Shell(analysis, form, rows, standard_output()).talk(history_file())
+    Shell(analysis, form, rows, standard_output(), ctrl_c).talk(history_file())
 
 
 def _run_all(analysis: Analysis, text: str, form: Format, rows: int) -> None:

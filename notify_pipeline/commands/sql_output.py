@@ -4,10 +4,9 @@ Belongs here: refusing what writes, running so that Ctrl-C stops a query, the fo
 and its shell (``sql``, ``sql_shell``), the connection (``reports.analysis``).
 """
 
-import contextlib
 import os
 import re
-import signal
+import select
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +14,8 @@ from enum import StrEnum
 from typing import IO, Final, TypeVar
 
 import duckdb
+
+from notify_pipeline.commands.ctrl_c import Stop, held
 
 T = TypeVar("T")
 
@@ -34,8 +35,8 @@ _COPY: Final = {
     "ndjson": f"FORMAT json, TIMESTAMPFORMAT '{_TIMES}'",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
-_INTERRUPT: Final = {signal.SIGINT}
-_PIECE: Final = 1 << 16
+# How often a thread at work looks whether Ctrl-C came, at the latest: what a hand does not notice.
+_LOOK_S: Final = 0.1
 _NUMBERS: Final = ("INT", "DECIMAL", "DOUBLE", "FLOAT", "HUGE")
 
 
@@ -120,33 +121,27 @@ def _fetch(
 
 
 def _stoppable(db: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    with held() as stop:
+        return _in_thread(db, work, stop)
+
+
+def _in_thread(db: duckdb.DuckDBPyConnection, work: Callable[[], T], stop: Stop) -> T:
     """Call in a thread, so that the main one is there for a signal: DuckDB itself does not look for any."""
     results: list[T] = []
     errors: list[Exception] = []
-    done = threading.Event()
 
     def target() -> None:
         try:
             results.append(work())
         except Exception as error:
             errors.append(error)
-        finally:
-            done.set()
 
     thread = threading.Thread(target=target, daemon=True)
-    # From its start on, the thread must be waited for: a connection that is closed in use aborts the process.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
     thread.start()
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
-        # Not join(): interrupted, Python 3.11's takes the thread for one that has ended.
-        done.wait()
-    except KeyboardInterrupt:
-        while not done.is_set():
-            db.interrupt()  # again, should it have come between two of its parts
-            with contextlib.suppress(KeyboardInterrupt):
-                done.wait(0.1)
-        raise
+    while thread.is_alive():
+        thread.join(_LOOK_S)
+        if stop.asked:
+            db.interrupt()  # each time: one that comes between two parts of a query stops neither
     if errors:
         raise errors[0]
     return results[0]
@@ -157,28 +152,44 @@ def _copy(db: duckdb.DuckDBPyConnection, query: str, form: Format, out: IO[bytes
     read, write = os.pipe()
     gone = threading.Event()
 
-    def pump() -> None:
+    def pump(stop: Stop) -> None:
         with os.fdopen(read, "rb", buffering=0) as pipe:
-            while piece := pipe.read(_PIECE):
-                try:
+            try:
+                while (piece := pipe.read(select.PIPE_BUF)) and _takes_more(out, stop):
                     out.write(piece)
-                except BrokenPipeError:
-                    gone.set()
-                    return
+                    out.flush()
+            except BrokenPipeError:
+                gone.set()
 
-    thread = threading.Thread(target=pump, daemon=True)
-    thread.start()
-    try:
-        # The query is a whole statement by DuckDB's own parser; the line break ends a comment at its end.
-        _stoppable(db, lambda: db.execute(f"COPY ({query}\n) TO '/dev/fd/{write}' ({_COPY[form]})"))
-    except duckdb.Error:
-        if not gone.is_set():
-            raise
-    finally:
-        os.close(write)
-        thread.join()
+    with held() as stop:
+        thread = threading.Thread(target=pump, args=(stop,), daemon=True)
+        thread.start()
+        try:
+            # The query is a whole statement by DuckDB's own parser; the line break ends a comment at its end.
+            copy = f"COPY ({query}\n) TO '/dev/fd/{write}' ({_COPY[form]})"
+            _in_thread(db, lambda: db.execute(copy), stop)
+        except duckdb.Error:
+            if not gone.is_set():
+                raise
+        finally:
+            os.close(write)
+            thread.join()
     if gone.is_set():
         raise BrokenPipeError
+
+
+def _takes_more(out: IO[bytes], stop: Stop) -> bool:
+    """Wait until ``out`` takes PIPE_BUF bytes at once; False: Ctrl-C came. A write that waits could not be stopped."""
+    try:
+        number = out.fileno()
+    except OSError:  # no file: memory, which takes all
+        return not stop.asked
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    while not stop.asked:
+        if poll.poll(_LOOK_S * 1000):
+            return True
+    return False
 
 
 def _drawn(names: Sequence[str], types: Sequence[str], rows: list[tuple[str | None, ...]], *, more: bool) -> str:

@@ -12,6 +12,7 @@ from typing import IO, Final
 
 import duckdb
 
+from notify_pipeline.commands.ctrl_c import CtrlC
 from notify_pipeline.commands.sql_output import Format, Refused, run, statements
 from notify_pipeline.reports.analysis import Analysis
 
@@ -43,11 +44,12 @@ class Leave(Exception):
 class Shell:
     """One session."""
 
-    def __init__(self, analysis: Analysis, form: Format, most: int, out: IO[bytes]) -> None:
+    def __init__(self, analysis: Analysis, form: Format, most: int, out: IO[bytes], ctrl_c: CtrlC) -> None:
         self._analysis = analysis
         self._form = form
         self._most = most
         self._out = out
+        self._ctrl_c = ctrl_c
 
     def talk(self, history: Path) -> None:
         """Read lines until the end of input."""
@@ -59,11 +61,13 @@ class Shell:
         try:
             while True:
                 try:
-                    line = input("sql> " if not waiting else "...> ")
-                    waiting = self.take(waiting, line)
+                    with self._ctrl_c.raised():
+                        line = input("sql> " if not waiting else "...> ")
                 except KeyboardInterrupt:
                     self._say("" if waiting else "\\q leaves")
                     waiting = ""
+                else:
+                    waiting = self.take(waiting, line)
         except (EOFError, Leave):
             self._say("")
         finally:
@@ -72,20 +76,25 @@ class Shell:
 
     def take(self, waiting: str, line: str) -> str:
         """Take one more line; return what still waits for its semicolon."""
-        if not waiting and line.lstrip().startswith("\\"):
-            self._command(line.strip())
-            return ""
+        command = not waiting and line.lstrip().startswith("\\")
         text = f"{waiting}\n{line}" if waiting else line
-        if not text.rstrip().endswith(";"):
+        if not command and not text.rstrip().endswith(";"):
             return text if text.strip() else ""
         try:
-            for query in statements(text):
-                run(self._analysis.db, query, self._form, self._out, self._most)
+            if command:
+                self._command(line.strip())
+            else:
+                self._run_all(text)
         except KeyboardInterrupt:
             self._say("stopped")
         except (duckdb.Error, Refused) as error:
             self._say(f"error: {error}")
         return ""
+
+    def _run_all(self, text: str) -> None:
+        with self._ctrl_c.raised():
+            for query in statements(text):
+                run(self._analysis.db, query, self._form, self._out, self._most)
 
     def _command(self, line: str) -> None:
         word, _, rest = line.partition(" ")
@@ -103,15 +112,19 @@ class Shell:
             self._say(_HELP)
 
     def _describe(self, name: str) -> None:
-        db = self._analysis.db
         if not name:
-            run(db, _TABLES, Format.TABLE, self._out, self._most)
+            self._show(_TABLES)
             return
+        db = self._analysis.db
         catalog, _, table = name.rpartition(".")
         db.execute("SET VARIABLE described = ?", [table])
         db.execute("SET VARIABLE described_in = ?", [catalog or None])
         query = _COLUMNS.replace("$name", "getvariable('described')").replace("$catalog", "getvariable('described_in')")
-        run(db, query, Format.TABLE, self._out, self._most)
+        self._show(query)
+
+    def _show(self, query: str) -> None:
+        with self._ctrl_c.raised():
+            run(self._analysis.db, query, Format.TABLE, self._out, self._most)
 
     def _complete(self, text: str, state: int) -> str | None:
         names = self._analysis.db.execute(

@@ -154,6 +154,16 @@ def test_ctrl_c_ends_a_single_statement_with_130(home: Path, tmp_path: Path) -> 
     assert talk.end() == 130
 
 
+def test_ctrl_c_ends_a_single_statement_whose_reader_does_not_read_however_often_it_comes(home: Path) -> None:
+    command = [sys.executable, "-m", "notify_pipeline.cli", "sql", "--format", "csv", "-c", "FROM range(100000000)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"NOTIFY_HOME": str(home)}) as asked:
+        assert asked.stdout is not None
+        assert asked.stdout.read(5) == b"range"
+        while asked.poll() is None:
+            asked.send_signal(signal.SIGINT)
+        assert asked.returncode == 130
+
+
 class Talk:
     """A terminal with the shell in it."""
 
