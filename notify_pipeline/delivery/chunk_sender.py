@@ -32,6 +32,7 @@ from notify_pipeline.delivery import attempts, dead_letters, notifications, retr
 from notify_pipeline.delivery.attempts import Results
 from notify_pipeline.delivery.chunk_calls import ChunkCalls
 from notify_pipeline.delivery.context import DeliveryContext
+from notify_pipeline.delivery.patience import patiently
 from notify_pipeline.delivery.recipients import Recipients
 from notify_pipeline.delivery.retry import RetryPolicy
 from notify_pipeline.delivery.shard_file import ShardFile, open_shard
@@ -126,10 +127,13 @@ class ChunkSender:
             self.pace.took(len(recipients.addresses), time.monotonic() - began)
         # Before any record: whoever goes on after us calls nobody again whose outcome there is, and would not hear it.
         await self._drop_tokens(recipients.addresses, results)
-        written = await loop.run_in_executor(self._tables, self._write, new, recipients, results, words)
+        lease_s, name = self._ctx.settings.lease_seconds, f"chunk {new.chunk} of shard {new.shard}"
+        written = await patiently(
+            lambda: loop.run_in_executor(self._tables, self._write, new, recipients, results, words), lease_s, name
+        )
         if not written:
-            raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was recorded by another process")
-        return await asyncio.to_thread(self._settle, new, chunk, recipients, results)
+            raise LeaseLost(f"{name} was recorded by another process")
+        return await patiently(lambda: asyncio.to_thread(self._settle, new, chunk, recipients, results), lease_s, name)
 
     def settle_left(self) -> None:
         """Settle what a dead process intended and did not settle.

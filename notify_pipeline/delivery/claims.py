@@ -60,14 +60,12 @@ class Claims:
         lease_s = ctx.settings.lease_seconds
         claimed = deliveries.claim(ctx.ledger, self._channel, self._owner, now, lease_s, wanted)
         self.turns.update((each.priority_rank, each.tenant) for each in claimed)
-        missing = self._notifications.missing(each.request_id for each in claimed)
-        for notification in notifications.load(ctx.ledger, missing) if missing else ():
-            self._notifications.put(notification)
+        about = self._notifications.find(ctx.ledger, (each.request_id for each in claimed))
         together: dict[tuple[str, str, int | None], list[Claimed]] = {}
         for each in claimed:
             together.setdefault((each.request_id, each.platform, each.expires_at), []).append(each)
         parts = [
-            Together(notifications.until(self._notifications[claims[0].request_id], claims[0].expires_at), claims)
+            Together(notifications.until(about[claims[0].request_id], claims[0].expires_at), claims)
             for claims in together.values()
         ]
         return [part for ruled in self._ruled(parts) for part in self._awake(ruled)] if parts else []

@@ -18,7 +18,6 @@ from notify_pipeline.core.ids import new_id, to_micros
 from notify_pipeline.core.ledger import deliveries, fair
 from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
 from notify_pipeline.core.ledger.fair import Wanted
-from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Outcome, Platform
 from notify_pipeline.delivery import attempts, dead_letters, notifications, tokens
@@ -27,6 +26,7 @@ from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_recovery import Recovery
 from notify_pipeline.delivery.idling import Idling
 from notify_pipeline.delivery.notifications import Messages
+from notify_pipeline.delivery.patience import patiently
 from notify_pipeline.delivery.planning import recipient_of
 from notify_pipeline.delivery.retry import Again, RetryPolicy
 from notify_pipeline.delivery.retry_policies import RetryPolicies
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 # Claiming for less than this part of a batch would mean a transaction for a handful, while the rest is being sent.
 _LEAST_ROOM = 8
-_STORE_TRIES = 3
 
 
 class _Result(NamedTuple):
@@ -77,27 +76,37 @@ class Lane:
             await self._work(closing, idling)
 
     async def _work(self, closing: asyncio.Event, idling: Idling) -> None:
+        failed: Exception | None = None
         async with asyncio.TaskGroup() as group:
             recovery = Recovery(self._ctx, self.channel, self._owner, self._decide_taken_over, self._taken_over)
             helpers = [group.create_task(self._keep()), group.create_task(recovery.run())]
             recorder = group.create_task(self._record())
-            while not closing.is_set():
-                woken = self.wake.is_set()
-                self.wake.clear()
-                wanted = self._wanted()
-                # What is claimed while the provider has asked for a pause comes back unsent: an attempt for nothing.
-                may_claim = wanted.lowest >= 0 and self._sender.held_for_s <= 0
-                claimed = await asyncio.to_thread(self._claims.take, wanted, woken) if may_claim else []
-                if claimed:
-                    self._start(group, claimed)
-                else:
-                    await idling.pause()
+            try:
+                await self._start_what_is_due(group, closing, idling)
+            except Exception as error:
+                # Whoever was called was called: that is stored before this lane ends and another one begins.
+                failed = error
             await self._end_sends()
             self._finishing = True
             self._results_ready.set()
             await recorder
             for helper in helpers:
                 helper.cancel()
+        if failed is not None:
+            raise failed
+
+    async def _start_what_is_due(self, group: asyncio.TaskGroup, closing: asyncio.Event, idling: Idling) -> None:
+        while not closing.is_set():
+            woken = self.wake.is_set()
+            self.wake.clear()
+            wanted = self._wanted()
+            # What is claimed while the provider has asked for a pause comes back unsent: an attempt for nothing.
+            may_claim = wanted.lowest >= 0 and self._sender.held_for_s <= 0
+            claimed = await asyncio.to_thread(self._claims.take, wanted, woken) if may_claim else []
+            if claimed:
+                self._start(group, claimed)
+            else:
+                await idling.pause()
 
     async def _end_sends(self) -> None:
         if self._sends:
@@ -200,16 +209,13 @@ class Lane:
         self.outcomes.update(each.outcome.value for each in ended)
 
     async def _settle(self, ended: Sequence[Ended]) -> Settlement:
-        """Store, again if the ledger was busy: a settlement that was stored already changes nothing."""
-        ledger, channel = self._ctx.ledger, self.channel.value
-        for tries_left in reversed(range(_STORE_TRIES)):
-            try:
-                return await asyncio.to_thread(deliveries.settle, ledger, channel, ended, self._ctx.clock())
-            except LedgerError:
-                if not tries_left:
-                    raise
-                log.exception("%s: the ledger did not take outcomes; trying again", self.channel)
-        raise AssertionError("unreachable: the last try returns or raises")
+        """Store, again where the ledger fails: a settlement that was stored already changes nothing."""
+        ctx, channel = self._ctx, self.channel.value
+
+        async def store() -> Settlement:
+            return await asyncio.to_thread(deliveries.settle, ctx.ledger, channel, ended, ctx.clock())
+
+        return await patiently(store, ctx.settings.lease_seconds, f"{channel}: {len(ended)} outcomes")
 
     def _decide(
         self, claimed: Claimed, notification: Notification, result: AttemptResult, now: int, run_id: str
@@ -257,7 +263,7 @@ class Lane:
                 await asyncio.to_thread(
                     deliveries.renew, self._ctx.ledger, self.channel.value, self._owner, now, lease_s
                 )
-            except LedgerError:
+            except Exception:
                 # Nothing more is sent once the leases may have run out.
                 log.exception("%s: leases were not extended", self.channel)
             else:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import deliveries
 from notify_pipeline.core.ledger.deliveries import Claimed, Ended
-from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Channel, Outcome
 from notify_pipeline.delivery import attempts, notifications
@@ -52,7 +51,7 @@ class Recovery:
         while True:
             try:
                 taken = await asyncio.to_thread(self._take_over)
-            except LedgerError:
+            except Exception:  # the lane goes on
                 log.exception("%s: cannot look for deliveries of dead processes", self._channel)
                 taken = 0
             if taken:

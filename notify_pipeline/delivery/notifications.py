@@ -55,19 +55,18 @@ class Notifications:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Notification] = OrderedDict()
 
-    def put(self, notification: Notification) -> None:
-        """Keep a notification, most recent last."""
-        self._kept[notification.request_id] = notification
-        self._kept.move_to_end(notification.request_id)
+    def find(self, ledger: Ledger, request_ids: Iterable[str]) -> dict[str, Notification]:
+        """Return the notifications of these requests, however many; those that are not here are read, and kept."""
+        wanted = set(request_ids)
+        found = {name: self._kept[name] for name in wanted & self._kept.keys()}
+        if missing := wanted - found.keys():
+            found.update((each.request_id, each) for each in load(ledger, missing))
+        for name, each in found.items():
+            self._kept[name] = each
+            self._kept.move_to_end(name)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-
-    def missing(self, request_ids: Iterable[str]) -> list[str]:
-        """Return which of these are not here."""
-        return sorted({request_id for request_id in request_ids if request_id not in self._kept})
-
-    def __getitem__(self, request_id: str) -> Notification:
-        return self._kept[request_id]
+        return found
 
 
 def load(ledger: Ledger, request_ids: Iterable[str]) -> list[Notification]:

@@ -20,7 +20,6 @@ from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core import event_loop
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import chunks, later, routing, shards
-from notify_pipeline.core.ledger.group_commit import LedgerError
 from notify_pipeline.core.ledger.leases import LeaseLost
 from notify_pipeline.core.ledger.shards import HeldBy, ShardRow
 from notify_pipeline.core.vocabulary import Channel
@@ -292,7 +291,7 @@ class _ShardRun:
                 )
             except HeldBy as held:
                 raise LeaseLost(str(held)) from held
-            except LedgerError:
+            except Exception:
                 # No chunk begins once the lease may have run out.
                 log.exception("the lease on shard %d was not extended", self._row.shard)
             else:

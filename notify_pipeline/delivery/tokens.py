@@ -149,7 +149,11 @@ def report_stop(ledger: Ledger, guard: DropGuard, provider: str, about: Notifica
         notification_id=about.notification_id,
         detail=detail,
     )
-    ledger.write(_write_audit, entry)
+    try:
+        ledger.write(_write_audit, entry)
+    except (LedgerError, SQLAlchemyError):
+        # As for ``drop``. The log has it.
+        log.exception("the audit does not know that no tokens of tenant %s are dropped", about.tenant)
 
 
 def _write_audit(conn: Connection, entries: Sequence[audit.Entry]) -> list[None]:

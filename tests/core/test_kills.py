@@ -126,6 +126,7 @@ def test_nothing_answered_is_lost_when_writers_are_killed(sqlite_url: str, tmp_p
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_nothing_answered_is_lost_when_writers_are_killed_twenty_times(ledger_url: str, tmp_path: Path) -> None:
     kill_writers(ledger_url, tmp_path, rounds=20)
 
@@ -135,5 +136,6 @@ def test_every_row_lands_once_when_landers_are_killed(sqlite_url: str, tmp_path:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_every_row_lands_once_when_landers_are_killed_twenty_times(ledger_url: str, tmp_path: Path) -> None:
     kill_landers(ledger_url, tmp_path, rounds=20)
