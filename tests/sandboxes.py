@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.sandbox.server import run
-
-_PATIENCE_S = 60
+from tests.waiting import PATIENCE_S
 
 
 @contextmanager
@@ -19,8 +18,8 @@ def running_sandbox(settings: Settings) -> Iterator[str]:
     thread = threading.Thread(target=run, args=(mine, stop, ready.put))
     thread.start()
     try:
-        yield ready.get(timeout=_PATIENCE_S)["control_url"]
+        yield ready.get(timeout=PATIENCE_S)["control_url"]
     finally:
         stop.set()
-        thread.join(_PATIENCE_S)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()

@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+# A limit that only what never comes reaches. A machine with more to do than two cores can may stand still for ten
+# seconds, and take half a minute to start a process.
+PATIENCE_S: Final = 120.0
 
-def wait_for(done: Callable[[], T], seconds: float = 30.0, what: str = "it", every_s: float = 0.05) -> T:
+
+def wait_for(done: Callable[[], T], seconds: float = PATIENCE_S, what: str = "it", every_s: float = 0.05) -> T:
     """Poll until the condition holds and return what it gave; an AssertionError names what never came."""
     deadline = time.monotonic() + seconds
     while True:

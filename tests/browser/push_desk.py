@@ -28,7 +28,7 @@ from tests.browsers import Site
 from tests.delivery.fakes import context, land
 from tests.delivery.test_drain import drain_until
 from tests.ingest_api.server import Server
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 T = TypeVar("T")
 WORKER = "/push-worker.js"
@@ -153,12 +153,12 @@ class Desk:
 
     def aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run something in another thread: in this one playwright runs its event loop."""
-        return self.hands.submit(work, *arguments).result(60)
+        return self.hands.submit(work, *arguments).result(PATIENCE_S)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Call the ingress with the secret key; return the JSON."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        answered = http.request(method, self.ingress.url + path, json=body, headers=headers, timeout=30)
+        answered = http.request(method, self.ingress.url + path, json=body, headers=headers, timeout=PATIENCE_S)
         answered.raise_for_status()
         return answered.json() if answered.content else None
 
@@ -197,7 +197,7 @@ class Desk:
         ctx = replace(ctx, open_channels=partial(open_channels, ctx.settings, self.ledger))
 
         def got() -> list[dict[str, Any]]:
-            lines = map(orjson.loads, http.get(f"{self.sandbox}/log?since=0", timeout=30).content.splitlines())
+            lines = map(orjson.loads, http.get(f"{self.sandbox}/log?since=0", timeout=PATIENCE_S).content.splitlines())
             return [line for line in lines if line["notification_id"] == notification_id]
 
         drain_until(ctx, lambda: bool(got()))
@@ -259,7 +259,9 @@ def replace_push_manager(context: Any, sandbox: str) -> None:
     """Let all pages of a browser subscribe at the sandbox's push service."""
 
     def subscription(key: str) -> Any:
-        return http.post(f"{sandbox}/webpush/subscriptions", json={"applicationServerKey": key}, timeout=30).json()
+        return http.post(
+            f"{sandbox}/webpush/subscriptions", json={"applicationServerKey": key}, timeout=PATIENCE_S
+        ).json()
 
     context.expose_function("sandboxSubscription", subscription)
     context.add_init_script(_PUSH_MANAGER)

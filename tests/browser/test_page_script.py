@@ -12,7 +12,7 @@ from notify_pipeline.core.ids import new_id
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.browser.push_desk import Desk, page_of
 from tests.browsers import Site, served
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 ICON = "https://example.com/domain.png"
 # What a browser does when it changes a subscription by itself, while no page is open.
@@ -153,7 +153,7 @@ def test_a_subscription_with_another_key_or_address_is_replaced_and_the_contact_
     assert kept == desk.call("GET", f"/domains/{shop.name}/push-configuration")["applicationServerKey"] != other_key
     assert (second["email"], second["visitorGuid"]) == ("ada@example.com", first["visitorGuid"])
     # The browser does so by itself, while no page is open.
-    moved = http.post(f"{desk.sandbox}/webpush/subscriptions", timeout=30).json()
+    moved = http.post(f"{desk.sandbox}/webpush/subscriptions", timeout=PATIENCE_S).json()
     again.worker().evaluate(_CHANGE, moved)
     third = shop.only()
     assert third["token"] not in (first["token"], second["token"])

@@ -32,10 +32,10 @@ from notify_pipeline.core.records import AttemptResult, Notification, Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, Priority
 from tests.channels.buckets import OwnBucket
 from tests.channels.harness import notification, utc_now
+from tests.waiting import PATIENCE_S
 
 ACCEPTED = Verdict(Outcome.ACCEPTED, message_id="m")
 NO_CALL = f"{NOT_PROCESSED}:"
-_PATIENCE_S = 10.0
 
 Call = Callable[[int], Awaitable[Verdict]]
 
@@ -99,7 +99,7 @@ def sending(
 
 
 async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(_PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not done():
             await asyncio.sleep(0)
 

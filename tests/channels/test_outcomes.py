@@ -19,9 +19,9 @@ from notify_pipeline.core.vocabulary import Channel, Outcome
 from tests.channels.harness import notification, utc_now
 from tests.channels.harnesses import CANNOT, HARNESSES
 from tests.channels.outcomes import OUTCOMES, Case, Harness
+from tests.waiting import PATIENCE_S
 
 MANY = 50
-_PATIENCE_S = 20.0
 
 ANSWERS = [
     (name, case)
@@ -194,7 +194,7 @@ def test_a_cancelled_send_says_who_may_have_got_it(name: str, tmp_path: Path, ca
             reported[index] = result
 
         task = asyncio.create_task(sending(harness, MANY, notification(), report))
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not harness.called:
                 await asyncio.sleep(0.01)
         task.cancel()

@@ -12,6 +12,7 @@ from notify_pipeline.core.ledger.engine import Ledger, LedgerClosed
 from notify_pipeline.core.ledger.rates import Taken
 from notify_pipeline.core.rates import STARTING_PER_S, Limits, State
 from tests.channels.buckets import OwnBucket
+from tests.waiting import PATIENCE_S
 
 NAME = "fcm:project"
 NO_LIMIT = Limits(None)
@@ -45,7 +46,7 @@ class Counting:
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await body()
 
     asyncio.run(main())

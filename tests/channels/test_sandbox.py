@@ -24,6 +24,7 @@ from notify_pipeline.sandbox.faults import Faults, ProviderFaults
 from notify_pipeline.sandbox.server import Sandbox
 from notify_pipeline.sandbox.tokens import apns_token, fcm_token
 from tests.channels.harness import DEVIATIONS, notification
+from tests.waiting import PATIENCE_S
 
 TOKENS = {Platform.ANDROID: fcm_token, Platform.WEB: fcm_token, Platform.IOS: apns_token}
 
@@ -65,7 +66,9 @@ async def send(sender: ChannelSender, platform: Platform, count: int, sent: Noti
 
 
 async def truth(sandbox: Sandbox) -> list[dict[str, Any]]:
-    response = await asyncio.to_thread(requests.get, sandbox.addresses["control_url"] + "/log?since=0", timeout=10)
+    response = await asyncio.to_thread(
+        requests.get, sandbox.addresses["control_url"] + "/log?since=0", timeout=PATIENCE_S
+    )
     return [orjson.loads(line) for line in response.text.splitlines()]
 
 

@@ -35,6 +35,7 @@ from tests.channels.harness import notification, utc_now
 from tests.channels.outcomes import Case
 from tests.channels.peer import make_certificates
 from tests.channels.sms_harness import SENDER, SID, SNS, STATUS_URL, TOKEN, TWILIO, Server, running_server
+from tests.waiting import PATIENCE_S
 
 NUMBER = "+447700900123"
 ADA = Recipient(NUMBER, Platform.SMS, "ada", locale="en-GB")
@@ -279,7 +280,7 @@ def test_sns_itself_takes_a_message(moto: str) -> None:
         verdicts = await asyncio.gather(*(carrier.call(message, ADA, DELIVERY) for _ in range(6)))
         await carrier.aclose()
         assert {verdict.outcome for verdict in verdicts} == {Outcome.ACCEPTED}
-        backend = requests.get(f"{moto}/moto-api/data.json", timeout=10)
+        backend = requests.get(f"{moto}/moto-api/data.json", timeout=PATIENCE_S)
         assert backend.ok
         assert len({verdict.message_id for verdict in verdicts}) == 6
         assert all(verdict.message_id for verdict in verdicts)

@@ -17,7 +17,7 @@ from notify_pipeline.cli import app
 from notify_pipeline.core.lake import Lake
 from tests.reports.desk import Desk
 from tests.reports.worlds import World
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE a.range * b.range % 7 = 3"
 
@@ -112,7 +112,7 @@ def test_nothing_that_runs_before_a_failure_is_lost_and_nothing_after_it_runs(ho
 def test_a_reader_that_has_enough_ends_it_without_a_word(home: Path) -> None:
     command = f"{sys.executable} -m notify_pipeline.cli sql --format csv -c 'FROM range(100000000)' | head -n 2"
     environment = os.environ | {"NOTIFY_HOME": str(home)}
-    done = subprocess.run(["bash", "-c", command], capture_output=True, env=environment, timeout=60, check=True)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, env=environment, timeout=PATIENCE_S, check=True)
     assert (done.stdout, done.stderr) == (b"range\n0\n", b"")
 
 

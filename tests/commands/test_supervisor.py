@@ -16,7 +16,6 @@ from notify_pipeline.commands.up.processes import ChildSpec, Guard, adopt_orphan
 from notify_pipeline.commands.up.supervisor import StartError, Supervisor
 from tests.waiting import wait_for
 
-WAIT_S = 20.0
 # Writes its own and a child's process id, then sleeps; both ignore nothing.
 FAMILY = """
 import os, subprocess, sys, time

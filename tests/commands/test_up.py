@@ -16,10 +16,7 @@ import pytest
 
 from notify_pipeline.commands.up import home as home_files
 from notify_pipeline.sandbox.tokens import fcm_token
-from tests.waiting import wait_for
-
-START_S = 120.0
-STOP_S = 60.0
+from tests.waiting import PATIENCE_S, wait_for
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -30,11 +27,11 @@ def environment(home: Path) -> dict[str, str]:
 
 def notify(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "notify_pipeline.cli", *arguments]
-    return subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=START_S)
+    return subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
         content: bytes = answer.read()
         return content
 
@@ -43,7 +40,7 @@ def call(url: str, key: str, **body: str) -> dict[str, Any]:
     """POST what there is; GET without anything."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, orjson.dumps(body) if body else None, headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         found: dict[str, Any] = orjson.loads(answer.read())
         return found
 
@@ -68,7 +65,7 @@ def start(home: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "notify_pipeline.cli", "up"]
     with (home.parent / "output").open("ab") as output:
         process = subprocess.Popen(command, env=environment(home), stdout=output, stderr=output)
-    wait_for(lambda: (home / "run.json").exists() or process.poll() is not None, START_S)
+    wait_for(lambda: (home / "run.json").exists() or process.poll() is not None)
     assert process.poll() is None, (home.parent / "output").read_text()
     return process
 
@@ -83,7 +80,7 @@ def system(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
     process = start(tmp_path / "home")
     yield tmp_path / "home", process
     process.terminate()
-    process.wait(STOP_S)
+    process.wait(PATIENCE_S)
 
 
 def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"], tmp_path: Path) -> None:
@@ -119,11 +116,10 @@ def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"], tmp_path
             orjson.loads((home / "processes" / "state.json").read_bytes())["lander"]["pid"]
             not in (None, state["lander"]["pid"])
         ),
-        30,
     )
 
     process.terminate()
-    assert process.wait(STOP_S) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert not (home / "run.json").exists()
     assert of_this_home(home) == []
     assert not home_files.is_running(home)
@@ -141,17 +137,17 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_its_successor_goes_on(
     key = orjson.loads((home / "run.json").read_bytes())["admin_key"]
     process.kill()
     process.wait()
-    wait_for(lambda: of_this_home(home) == [], 30)
+    wait_for(lambda: of_this_home(home) == [])
 
     again = start(home)
     try:
         assert orjson.loads((home / "run.json").read_bytes())["admin_key"] == key
         assert (tmp_path / "output").read_text().count(key) == 1
         # The guard ends what is left in an orderly way; else run monitoring notices that the code server is another.
-        wait_for(lambda: len(runs(home, dg.DagsterRunStatus.STARTED)) == 1, 30)
+        wait_for(lambda: len(runs(home, dg.DagsterRunStatus.STARTED)) == 1)
     finally:
         again.terminate()
-        assert again.wait(STOP_S) == 0
+        assert again.wait(PATIENCE_S) == 0
 
 
 def test_nothing_runs_here(tmp_path: Path) -> None:
@@ -163,7 +159,7 @@ def test_nothing_runs_here(tmp_path: Path) -> None:
 def test_a_bad_setting_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "notify_pipeline.cli", "up"]
     env = {**environment(tmp_path), "NOTIFY_HTTP_PORT": "many"}
-    failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_S)
+    failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert failed.returncode == 1
     assert failed.stderr.strip().startswith("error: NOTIFY_HTTP_PORT:")
     assert "Traceback" not in failed.stderr
@@ -172,6 +168,6 @@ def test_a_bad_setting_is_one_line(tmp_path: Path) -> None:
 def test_real_providers_without_credentials_are_refused_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "notify_pipeline.cli", "up"]
     env = {**environment(tmp_path), "NOTIFY_PROVIDER_MODE": "real"}
-    failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_S)
+    failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert failed.returncode == 1
     assert "no channel has credentials" in failed.stderr

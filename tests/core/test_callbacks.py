@@ -16,6 +16,7 @@ from notify_pipeline.core.ledger.requests import NewRequest
 from notify_pipeline.core.ledger.tables import AUDIT
 from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES
 from notify_pipeline.core.vocabulary import FINAL_STATES, CallbackEvent, RequestState
+from tests.waiting import PATIENCE_S
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ALL = list(CallbackEvent)
@@ -165,7 +166,9 @@ def test_a_process_killed_at_the_move_leaves_both_or_neither(ledger: Ledger, led
     callback_id = create(ledger, tenant)
     request_id = accept(ledger, tenant)
     for when, expected in (("before", 0), ("within", 0), ("after", 1)):
-        ended = subprocess.run([sys.executable, "-c", _KILLED, ledger_url, request_id, when], timeout=60, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-c", _KILLED, ledger_url, request_id, when], timeout=PATIENCE_S, check=False
+        )
         assert ended.returncode == -9
         row = requests.get(ledger, tenant, request_id)
         assert row is not None and row.state.is_final == bool(expected)

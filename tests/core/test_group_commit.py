@@ -20,6 +20,7 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.group_commit import FileLock, LedgerBusy, LedgerClosed, WriteFailed
 from notify_pipeline.core.ledger.tables import META
 from notify_pipeline.core.ledger.tenant_tables import KEYS
+from tests.waiting import PATIENCE_S
 
 WRITER_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -46,7 +47,7 @@ def test_what_waits_shares_a_transaction(sqlite_ledger: Ledger) -> None:
     with ThreadPoolExecutor(20) as pool:
         with lock.held():
             waiting = [pool.submit(sqlite_ledger.write, count, n) for n in range(20)]
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE_S
             while sqlite_ledger.waiting < 19 and time.monotonic() < deadline:
                 time.sleep(0.001)
         assert [f.result() for f in waiting] == list(range(20))
@@ -126,7 +127,7 @@ def test_a_forked_child_writes_and_reads_beside_its_parent(ledger: Ledger) -> No
         child.start()
     ledger.write(put, "parent")
     for child in children:
-        child.join(60)
+        child.join(PATIENCE_S)
     assert [child.exitcode for child in children] == [0, 0, 0]
     ledger.write(put, "after")
     assert names(ledger) == {"before", "parent", "c0", "c1", "c2", "after"}
@@ -187,10 +188,10 @@ def test_threads_of_a_dead_writer_do_not_hang(sqlite_ledger: Ledger) -> None:
                 pool.submit(sqlite_ledger.write, handler, str(n))
                 for n, handler in enumerate([put] * 3 + [dies] + [put] * 3)
             ]
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE_S
             while sqlite_ledger.waiting < 6 and time.monotonic() < deadline:
                 time.sleep(0.001)
         for future in waiting:
-            assert isinstance(future.exception(timeout=60), LedgerClosed)
+            assert isinstance(future.exception(timeout=PATIENCE_S), LedgerClosed)
     lock.close()
     assert names(sqlite_ledger) == {"first"}

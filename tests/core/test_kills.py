@@ -64,7 +64,7 @@ def running(script: str, *argv: str, output: Path) -> Iterator[subprocess.Popen[
 
 
 def wait_for_output(*outputs: Path) -> None:
-    wait_for(lambda: all(output.stat().st_size for output in outputs), 60, "the processes to answer", 0.01)
+    wait_for(lambda: all(output.stat().st_size for output in outputs), what="the processes to answer", every_s=0.01)
 
 
 def kill_writers(url: str, folder: Path, rounds: int) -> None:

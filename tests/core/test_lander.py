@@ -18,6 +18,7 @@ from notify_pipeline.core.ledger import leases, outbox
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.outbox_tables import OUTBOX, OUTBOX_REJECTED, SEGMENTS
 from notify_pipeline.core.schemas import LANDING_TABLES
+from tests.waiting import PATIENCE_S
 
 NOW = datetime(2026, 11, 21, 10, 59, 59, 999_999, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -173,7 +174,7 @@ def test_a_row_that_commits_after_a_later_one_landed_is_not_forgotten(postgres_u
 
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(ledger.write, slow, None)
-            assert inside.wait(30)
+            assert inside.wait(PATIENCE_S)
             add(ledger, [event(2)])
             mark = outbox.high_water(ledger, "audit")
             assert outbox.pending_through(ledger, "audit", mark) == 1

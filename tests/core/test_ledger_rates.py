@@ -9,6 +9,7 @@ import pytest
 from notify_pipeline.core.ledger import rates
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.rates import BURST_S, Limits
+from tests.waiting import PATIENCE_S
 
 NAME = "fcm:project"
 SECOND = 1_000_000
@@ -70,7 +71,7 @@ def test_processes_together_keep_to_one_limit(ledger: Ledger, ledger_url: str) -
     rates.take(ledger, NAME, Limits(600_000.0), now - 41 * SECOND, 1)
     command = [sys.executable, "-c", _TAKER, ledger_url]
     takers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    parts = [[int(part) for part in taker.communicate(timeout=30)[0].split()] for taker in takers]
+    parts = [[int(part) for part in taker.communicate(timeout=PATIENCE_S)[0].split()] for taker in takers]
     assert [taker.returncode for taker in takers] == [0, 0]
     assert all(total > 0 for _, _, total in parts), "neither starves"
     lasted_s = (max(last for _, last, _ in parts) - min(first for first, _, _ in parts)) / SECOND

@@ -16,6 +16,7 @@ import pytest
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.receipt_log import ReceiptLog, receipt_line
+from tests.waiting import PATIENCE_S
 
 NOW = datetime(2026, 11, 21, 6, 59, 59, 987654, tzinfo=UTC)
 
@@ -234,7 +235,7 @@ def test_kill_9_loses_no_acknowledged_line_and_doubles_none(tmp_path: Path) -> N
             with path.open("wb") as out:
                 command = [sys.executable, "-c", _WORKER, str(tmp_path), f"{round_number}.{n}"]
                 workers.append((subprocess.Popen(command, stdout=out), path))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not all(path.stat().st_size for _, path in workers) and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(rng.uniform(0.05, 0.3))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notify_pipeline.core.turnstile import Turnstile
+from tests.waiting import PATIENCE_S
 
 
 def test_the_higher_priority_is_let_in_first_and_tenants_take_turns() -> None:
@@ -74,7 +75,7 @@ def test_nobody_is_forgotten_and_it_never_overflows(
         for task, (_, _, gives_up) in zip(tasks, comers, strict=True):
             if gives_up:
                 task.cancel()
-        ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_S)
         assert not [end for end in ends if isinstance(end, Exception)], ends
         assert gate._inside == 0
         return done

@@ -11,7 +11,7 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.user_messages import INBOX, NOTIFICATION, NewMessage
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -72,18 +72,18 @@ def test_numbers_are_committed_in_order_for_each_user(ledger: Ledger) -> None:
     def slow(conn: Connection, items: Any) -> list[int]:
         (stored,) = user_messages.add(conn, items, NOW)
         added.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE_S)
         return [stored.seq]
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ledger.write, slow, new("slow"))
-        assert added.wait(10)
+        assert added.wait(PATIENCE_S)
         second = pool.submit(user_messages.store, ledger, [new("quick")], NOW)
-        wait_for(lambda: _waits(ledger), 10, "the second waits for the first's commit")
+        wait_for(lambda: _waits(ledger), what="the second waits for the first's commit")
         assert not second.done()
         go.set()
-        (stored,) = second.result(10)
-        assert stored.previous == first.result(10) < stored.seq
+        (stored,) = second.result(PATIENCE_S)
+        assert stored.previous == first.result(PATIENCE_S) < stored.seq
 
 
 def _waits(ledger: Ledger) -> bool:

@@ -18,12 +18,13 @@ from notify_pipeline.definitions import build_defs
 from notify_pipeline.defs import lanes
 from notify_pipeline.defs.launcher import LocalRunLauncher
 from notify_pipeline.reports.catalogue import TABLES
+from tests.waiting import PATIENCE_S
 
 
 def test_dagster_validates_them(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "notify_pipeline.definitions"]
     env = {**os.environ, "NOTIFY_HOME": str(tmp_path)}
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (tmp_path / "ledger").exists(), "loading definitions opens nothing"
 

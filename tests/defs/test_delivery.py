@@ -20,12 +20,13 @@ from notify_pipeline.defs import lanes
 from notify_pipeline.defs.delivery.drain_watch import LEASE
 from notify_pipeline.defs.delivery.work import REQUEST_TAG
 from tests.defs.conftest import TOPIC, World
+from tests.waiting import PATIENCE_S
 
 MakeWorld = Callable[..., World]
 
 
 def pushes(url: str) -> list[dict[str, Any]]:
-    lines = http.get(f"{url}/log?since=0", timeout=30).content.splitlines()
+    lines = http.get(f"{url}/log?since=0", timeout=PATIENCE_S).content.splitlines()
     return [orjson.loads(line) for line in lines]
 
 

@@ -10,6 +10,7 @@ from dagster._core.errors import raise_execution_interrupts
 from dagster._utils.interrupts import capture_interrupts
 
 from notify_pipeline.defs.interrupts import run_stoppable
+from tests.waiting import PATIENCE_S
 
 
 def test_returns_what_the_work_returns() -> None:
@@ -29,7 +30,7 @@ def test_an_interrupt_lets_the_work_end_itself_and_is_raised_after_that() -> Non
 
     def work(stop: threading.Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(30), "nobody set the event"
+        assert stop.wait(PATIENCE_S), "nobody set the event"
         ended.append("in an orderly way")
 
     with pytest.raises(dg.DagsterExecutionInterruptedError), capture_interrupts(), raise_execution_interrupts():
@@ -40,7 +41,7 @@ def test_an_interrupt_lets_the_work_end_itself_and_is_raised_after_that() -> Non
 def test_an_interrupt_may_be_a_good_end() -> None:
     def work(stop: threading.Event) -> str:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(30), "nobody set the event"
+        assert stop.wait(PATIENCE_S), "nobody set the event"
         return "stopped"
 
     with capture_interrupts(), raise_execution_interrupts():
@@ -50,7 +51,7 @@ def test_an_interrupt_may_be_a_good_end() -> None:
 def test_work_that_fails_when_interrupted_says_so() -> None:
     def work(stop: threading.Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        stop.wait(30)
+        stop.wait(PATIENCE_S)
         raise OSError("could not record the rest")
 
     with pytest.raises(OSError, match="the rest"), capture_interrupts(), raise_execution_interrupts():

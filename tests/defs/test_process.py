@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from notify_pipeline.defs.process import is_worker, name_process, yield_to_delivery
+from tests.waiting import PATIENCE_S
 
 
 def _in_worker(queue: "multiprocessing.Queue[tuple[bool, int, str]]") -> None:
@@ -23,7 +24,7 @@ def test_a_worker_is_named_and_nice() -> None:
     queue: multiprocessing.Queue[tuple[bool, int, str]] = context.Queue()
     worker = context.Process(target=_in_worker, args=(queue,))
     worker.start()
-    assert queue.get(timeout=60) == (True, max(10, os.nice(0)), "notify-a-name-t")
+    assert queue.get(timeout=PATIENCE_S) == (True, max(10, os.nice(0)), "notify-a-name-t")
     worker.join()
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import orjson
 
+from tests.waiting import PATIENCE_S
+
 # Allocators' threads, which they start again after a fork; and polars' for files that it spilled, which it does not
 # start again: nothing here lets it spill.
 _THREADS = {"python", "jemalloc_bg_thd", "polars-ooc-clea"}
 
 
 def _python(code: str) -> list[object]:
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=PATIENCE_S)
     answer: list[object] = orjson.loads(result.stdout)
     return answer
 

@@ -5,6 +5,7 @@ import time
 from itertools import count
 
 from notify_pipeline.defs.watching import Patience
+from tests.waiting import PATIENCE_S
 
 
 def test_a_tick_looks_once_where_nobody_lets_it_wait() -> None:
@@ -51,9 +52,9 @@ def test_stopping_ends_a_tick_that_waits_and_lets_none_wait_any_more() -> None:
     looked = threading.Event()
     waiting = threading.Thread(target=patience.wait_for, args=(looked.set, 50))
     waiting.start()
-    assert looked.wait(10)
+    assert looked.wait(PATIENCE_S)
     patience.end()
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert not waiting.is_alive()
     looks = count()
     assert patience.wait_for(lambda: next(looks) < 0 or None, every_s=0.001) is None

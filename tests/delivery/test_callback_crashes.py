@@ -78,7 +78,7 @@ def test_killed_at_random_moments(ledger: Ledger, ledger_url: str, tmp_path: Pat
                 found = messages(ledger, callback_id)
                 return len(found) == len(sent) and all(each.state == "delivered" for each in found)
 
-            wait_for(all_told, 60)
+            wait_for(all_told)
     told: dict[str, set[str]] = {}
     for each in receiver.received:
         told.setdefault(each.json["data"]["request_id"], set()).add(each.id)

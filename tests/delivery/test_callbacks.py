@@ -34,7 +34,7 @@ from notify_pipeline.delivery.drain import run_drain
 from tests.delivery.fakes import FakeSender, context
 from tests.delivery.receiver import Received, Receiver
 from tests.ingest_api.conftest import change
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 ALL = list(CallbackEvent)
 
@@ -68,7 +68,7 @@ def draining(
         yield
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
         assert failures == []
 

@@ -26,7 +26,7 @@ from tests.delivery.fakes import TENANT, FakeSender, accept, context, land
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import found, routed
 from tests.delivery.test_drain import drain_to_end, register
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 SENDS = [pytest.param(60, id="short"), pytest.param(600, id="long", marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 
@@ -69,7 +69,7 @@ def test_a_cancellation_that_races_with_a_drain_is_won_or_lost(
             each.start()
         for each in senders:
             each.join()
-        assert worker.wait(120) == 0
+        assert worker.wait(PATIENCE_S) == 0
     called = set(log.read_text().split()) if log.exists() else set()
     assert len(told) == sends
     for number, state in told.items():

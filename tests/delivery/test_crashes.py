@@ -22,6 +22,7 @@ from notify_pipeline.core.vocabulary import Channel, Platform
 from notify_pipeline.delivery import notifications, planning
 from tests.delivery.fakes import ATTEMPTS, TENANT, accept, context, land, rows_of
 from tests.delivery.lakes import Landing, row
+from tests.waiting import PATIENCE_S
 
 ROUNDS = [pytest.param(3, id="short"), pytest.param(20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 
@@ -41,7 +42,7 @@ class Crasher:
     def kill_while_calling(self, over: Callable[[], bool]) -> None:
         before = len(self.calls())
         with subprocess.Popen(self._command) as worker:
-            give_up = time.monotonic() + 60
+            give_up = time.monotonic() + PATIENCE_S
             while len(self.calls()) == before and worker.poll() is None and not over():
                 assert time.monotonic() < give_up, "the worker calls nobody"
                 time.sleep(0.01)
@@ -50,7 +51,7 @@ class Crasher:
             worker.kill()
 
     def finish(self) -> None:
-        subprocess.run(self._command, check=True, timeout=120)
+        subprocess.run(self._command, check=True, timeout=PATIENCE_S)
 
 
 def check(lake: Lake, calls: list[str], expected: set[str], dead: list[Letter]) -> int:

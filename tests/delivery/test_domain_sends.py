@@ -30,6 +30,7 @@ from tests.delivery.fakes import TENANT, FakeSender, accept, context, land, rows
 from tests.delivery.test_broadcast import routed, run
 from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 SITE = "example.com"
 DEAD, *LIVING = (fcm_token(f"contact-{number}") for number in range(8))
@@ -39,7 +40,7 @@ DEAD, *LIVING = (fcm_token(f"contact-{number}") for number in range(8))
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The control address of a sandbox that these tests share."""
     with running_sandbox(Settings(home=tmp_path_factory.mktemp("sandbox"))) as url:
-        http.put(f"{url}/faults", json={"fcm": {"dead": [DEAD]}}, timeout=30).raise_for_status()
+        http.put(f"{url}/faults", json={"fcm": {"dead": [DEAD]}}, timeout=PATIENCE_S).raise_for_status()
         yield url
 
 
@@ -54,7 +55,7 @@ def contact(ledger: Ledger, token: str, domain: str = SITE, **more: Any) -> str:
 def browser(ledger: Ledger, sandbox: str) -> str:
     """Subscribe a browser with this installation's key, and register it as a contact; return its token."""
     key = vapid.public_text(vapid.installation_key(Settings(), ledger))
-    made = http.post(f"{sandbox}/webpush/subscriptions", json={"applicationServerKey": key}, timeout=30).json()
+    made = http.post(f"{sandbox}/webpush/subscriptions", json={"applicationServerKey": key}, timeout=PATIENCE_S).json()
     keys = {name: from_base64url(text) for name, text in made["keys"].items()}
     token = token_of(Subscription(made["endpoint"], **keys))
     return contacts.register(ledger, TENANT, NewContact(SITE, subscription=token), utc_now()).token
@@ -75,7 +76,7 @@ def ended(ctx: DeliveryContext, request_id: str) -> RequestRow:
 
 
 def reached(sandbox: str, notification_id: str) -> Counter[str]:
-    lines = map(orjson.loads, http.get(f"{sandbox}/log?since=0", timeout=30).content.splitlines())
+    lines = map(orjson.loads, http.get(f"{sandbox}/log?since=0", timeout=PATIENCE_S).content.splitlines())
     mine = (each for each in lines if each["notification_id"] == notification_id)
     return Counter(each["recipient"] for each in mine if each["status"] in (200, 201))
 
@@ -95,7 +96,7 @@ def test_a_message_reaches_each_contact_once_and_who_is_gone_is_no_contact_any_m
     here, gone = browser(ledger, sandbox), browser(ledger, sandbox)
     closed = subscription_of(gone)
     assert closed is not None
-    http.delete(closed.endpoint.replace("/push/", "/subscriptions/"), timeout=30).raise_for_status()
+    http.delete(closed.endpoint.replace("/push/", "/subscriptions/"), timeout=PATIENCE_S).raise_for_status()
     contact(ledger, LIVING[5], "example.org")
     contact(ledger, LIVING[4], "example.org")  # moves there after the base was made
     contacts.delete(ledger, TENANT, contact(ledger, LIVING[6]), "user", utc_now())

@@ -20,6 +20,7 @@ from notify_pipeline.delivery.context import DeliveryContext
 from tests.delivery.fakes import TENANT, accept, context, land, rows_of
 from tests.delivery.test_drain import drain_to_end, register
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 DEAD, ADA, BOB = "dead@example.com", "ada@example.com", "bob@example.com"
 
@@ -31,12 +32,12 @@ def sandbox(tmp_path: Path) -> Iterator[str]:
 
 
 def mails(sandbox: str, to: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = requests.get(f"{sandbox}/mail?to={to}", timeout=10).json()["items"]
+    found: list[dict[str, Any]] = requests.get(f"{sandbox}/mail?to={to}", timeout=PATIENCE_S).json()["items"]
     return found
 
 
 def faults(sandbox: str, **email: float) -> None:
-    requests.put(f"{sandbox}/faults", json={"email": email}, timeout=10).raise_for_status()
+    requests.put(f"{sandbox}/faults", json={"email": email}, timeout=PATIENCE_S).raise_for_status()
 
 
 def attempts(ctx: DeliveryContext, request_id: str) -> set[tuple[str, str, str | None]]:

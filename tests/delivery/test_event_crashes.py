@@ -14,13 +14,14 @@ from notify_pipeline.core.ledger.tables import AUDIT
 from notify_pipeline.core.vocabulary import EventState
 from tests.delivery.fakes import TENANT, land, rows_of
 from tests.delivery.test_event_router import LOOKS_UP, found, post, put, sends
+from tests.waiting import PATIENCE_S
 
 SIGKILLED = -9
 
 
 def live(when: str, at: str, folder: Path, url: str) -> int:
     command = [sys.executable, "-m", "tests.delivery.event_mover", when, at, str(folder), url]
-    return subprocess.run(command, timeout=60).returncode
+    return subprocess.run(command, timeout=PATIENCE_S).returncode
 
 
 def test_a_process_dies_around_each_transaction(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from notify_pipeline.core.vocabulary import Platform, RequestState
 from tests.delivery.fakes import TENANT, accept, land, rows_of
 from tests.delivery.histories import histories
 from tests.delivery.lakes import Landing, row
+from tests.waiting import PATIENCE_S
 
 SIGKILLED = -9
 A, R, S = RequestState.ACCEPTED, RequestState.ROUTED, RequestState.SENDING
@@ -23,7 +24,7 @@ TO_THE_END = [A, R, S, RequestState.DONE]
 
 def live(when: str, folder: Path, url: str) -> int:
     command = [sys.executable, "-m", "tests.delivery.mover", when, str(folder), url]
-    return subprocess.run(command, timeout=60).returncode
+    return subprocess.run(command, timeout=PATIENCE_S).returncode
 
 
 def sends(ledger: Ledger, number: int) -> dict[str, list[RequestState]]:

@@ -27,7 +27,7 @@ from notify_pipeline.core.vocabulary import EventState, Platform, RequestState
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.delivery.fakes import TENANT
 from tests.sandboxes import running_sandbox
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 # Two owners with every address; the second wants no SMS and no pushes of likes.
 ADDRESSES = {
@@ -58,7 +58,7 @@ def drain(tmp_path: Path, url: str, sandbox: str) -> Iterator[None]:
 
 def seen(sandbox: str) -> list[dict[str, Any]]:
     """Return what the providers' stand-ins have seen."""
-    lines = http.get(f"{sandbox}/log?since=0", timeout=30).content.splitlines()
+    lines = http.get(f"{sandbox}/log?since=0", timeout=PATIENCE_S).content.splitlines()
     return [orjson.loads(line) for line in lines]
 
 
@@ -86,19 +86,19 @@ def test_likes_outlive_their_drain_and_every_provider_and_each_channel_is_the_ow
     ledger: Ledger, ledger_url: str, tmp_path: Path, sandbox: str
 ) -> None:
     give(ledger)
-    down = http.put(f"{sandbox}/faults", json=dict.fromkeys(PROVIDERS, DOWN), timeout=30)
+    down = http.put(f"{sandbox}/faults", json=dict.fromkeys(PROVIDERS, DOWN), timeout=PATIENCE_S)
     assert down.status_code == 200, down.text
     liked = {owner: likes.like(ledger, NewLike(TENANT, owner, "bob", "k", utc_now())) for owner in ADDRESSES}
     for owner, each in liked.items():
         (item,) = inbox.page(ledger, TENANT, owner, utc_now()).items
         assert item.notification_id == each.notification_id
     with drain(tmp_path, ledger_url, sandbox):
-        wait_for(lambda: {line["channel"] for line in seen(sandbox)} >= {"fcm", "email", "sms"}, 60)
+        wait_for(lambda: {line["channel"] for line in seen(sandbox)} >= {"fcm", "email", "sms"})
     assert {state(ledger, each) for each in liked.values()} == {EventState.ROUTED}
     assert processed(sandbox) == []
-    http.put(f"{sandbox}/faults", json={}, timeout=30)
+    http.put(f"{sandbox}/faults", json={}, timeout=PATIENCE_S)
     with drain(tmp_path, ledger_url, sandbox):
-        wait_for(lambda: all(_done(ledger, each) for each in liked.values()), 60)
+        wait_for(lambda: all(_done(ledger, each) for each in liked.values()))
     email, phone, token = ADDRESSES["ann"]
     assert processed(sandbox) == [("email", email), ("email", "cat@example.com"), ("fcm", token), ("sms", phone)]
     assert [len(inbox.page(ledger, TENANT, owner, utc_now()).items) for owner in ADDRESSES] == [1, 1]

@@ -14,6 +14,7 @@ from notify_pipeline.delivery import broadcast
 from tests.delivery.fakes import context
 from tests.delivery.lakes import T0, Landing
 from tests.delivery.test_broadcast import routed
+from tests.waiting import PATIENCE_S
 
 # A recipient held as columns and tuples has some 0.5 kB. Peaks of equal shards differ by up to 30 MB, whatever their
 # size. The smaller shard is large enough for chunks of full size.
@@ -44,7 +45,7 @@ def peak_of_one_shard(folder: Path, size: int) -> int:
         (ref,) = broadcast.snapshot(ctx, request_id)
         assert ref.recipients == size
     command = [sys.executable, "-m", "tests.delivery.worker", "peak", str(folder), url, request_id]
-    return int(subprocess.run(command, check=True, timeout=120, stdout=subprocess.PIPE).stdout)
+    return int(subprocess.run(command, check=True, timeout=PATIENCE_S, stdout=subprocess.PIPE).stdout)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.delivery.fakes import FakeSender, accept, context, land, rows_of
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import routed
 from tests.delivery.test_drain import drain_until, found, register
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 
 class _Stuck(FakeSender):
@@ -100,7 +100,7 @@ def test_scans_that_take_long_hold_up_no_high_priority(
 
     def find(self: AudienceReader, tenant: str, audience: Audience) -> Any:
         if audience.topics == ("slow",):
-            assert looked_up.wait(15), "high priority never came"
+            assert looked_up.wait(PATIENCE_S), "high priority never came"
         else:
             looked_up.set()
         return real(self, tenant, audience)

@@ -24,6 +24,7 @@ from tests.delivery.fakes import context, rows_of
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import routed
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 DEVICES, QUOTA, CHUNK, IN_FLIGHT = 300, 150, 40, 8
 
@@ -38,7 +39,7 @@ def sandbox(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("window_s", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_a_quota_that_runs_out(sandbox: str, sqlite_ledger: Ledger, folder_lake: Lake, window_s: int) -> None:
     faults = {"fcm": {"quota": QUOTA, "quota_window_s": window_s, "latency_ms": 5}}
-    assert http.put(f"{sandbox}/faults", json=faults, timeout=30).status_code == 200
+    assert http.put(f"{sandbox}/faults", json=faults, timeout=PATIENCE_S).status_code == 200
     Landing(folder_lake, sqlite_ledger).land(*(row(fcm_token(str(n)), 1, ["t"]) for n in range(DEVICES)))
     # Retries are jittered by at most a tenth of a second, so that what spreads them is the ramp.
     ctx = context(
@@ -56,7 +57,7 @@ def test_a_quota_that_runs_out(sandbox: str, sqlite_ledger: Ledger, folder_lake:
     totals = broadcast.send_shard(ctx, request_id, ref.shard)
     assert totals.outcomes == {"accepted": DEVICES}
     assert chunks.left(sqlite_ledger, request_id, ref.shard) == []
-    lines = [orjson.loads(line) for line in http.get(f"{sandbox}/log?since=0", timeout=30).content.splitlines()]
+    lines = [orjson.loads(line) for line in http.get(f"{sandbox}/log?since=0", timeout=PATIENCE_S).content.splitlines()]
     _check(lines, rows_of(folder_lake, "attempts"), window_s)
 
 

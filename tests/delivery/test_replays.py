@@ -24,6 +24,7 @@ from tests.delivery.fakes import context
 from tests.delivery.test_drain import drain_until
 from tests.ingest_api.conftest import Api
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 ANDROIDS = [fcm_token(f"a{n}") for n in range(12)]
 IPHONES = [apns_token(f"i{n}") for n in range(8)]
@@ -38,7 +39,7 @@ class Installation:
     sandbox: str
 
     def fail(self, **faults: Any) -> None:
-        answer = http.put(f"{self.sandbox}/faults", json={"fcm": faults, "apns": faults}, timeout=30)
+        answer = http.put(f"{self.sandbox}/faults", json={"fcm": faults, "apns": faults}, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
 
     def drain(self, *request_ids: str) -> list[dict[str, Any]]:
@@ -48,10 +49,11 @@ class Installation:
 
     def shown(self) -> tuple[Counter[str], Counter[str]]:
         """Return how often each device got a push, and how often it showed one."""
-        with http.post(f"{self.sandbox}/cdn/flush", timeout=30) as flushed:
+        with http.post(f"{self.sandbox}/cdn/flush", timeout=PATIENCE_S) as flushed:
             assert flushed.status_code == 200
         lines = [
-            orjson.loads(line) for line in http.get(f"{self.sandbox}/devices/log", timeout=30).content.splitlines()
+            orjson.loads(line)
+            for line in http.get(f"{self.sandbox}/devices/log", timeout=PATIENCE_S).content.splitlines()
         ]
         got = Counter(line["recipient"] for line in lines if line["received"])
         return got, Counter(line["recipient"] for line in lines if line["shown"])

@@ -21,6 +21,7 @@ from tests.delivery.fakes import context
 from tests.delivery.test_replays import Installation
 from tests.ingest_api.conftest import Api
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def installed(ledger: Ledger, ledger_url: str, tmp_path: Path) -> Iterator[Insta
 
 def mailed(installed: Installation, address: str) -> list[Any]:
     """Return the headers of a mailbox's messages, newest first."""
-    shown = http.get(f"{installed.sandbox}/mail", params={"to": address}, timeout=30).json()
+    shown = http.get(f"{installed.sandbox}/mail", params={"to": address}, timeout=PATIENCE_S).json()
     return [each["headers"] for each in shown["items"]]
 
 

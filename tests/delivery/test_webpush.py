@@ -26,6 +26,7 @@ from tests.delivery.fakes import TENANT, accept, context, land, rows_of, utc_now
 from tests.delivery.test_broadcast import routed
 from tests.delivery.test_drain import drain_to_end, found
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def opened(ledger: Ledger, lake: Lake, sandbox: str) -> DeliveryContext:
 def subscribe(ledger: Ledger, sandbox: str, topics: tuple[str, ...] = ()) -> str:
     """Subscribe a browser with this installation's key, and register it; return its token."""
     key = vapid.public_text(vapid.installation_key(Settings(), ledger))
-    made = http.post(f"{sandbox}/webpush/subscriptions", json={"applicationServerKey": key}, timeout=30).json()
+    made = http.post(f"{sandbox}/webpush/subscriptions", json={"applicationServerKey": key}, timeout=PATIENCE_S).json()
     keys = {name: from_base64url(text) for name, text in made["keys"].items()}
     token = token_of(Subscription(made["endpoint"], **keys))
     devices.register(ledger, TENANT, Registration(token, Platform.WEBPUSH, "u", topics), utc_now())
@@ -54,12 +55,12 @@ def unsubscribe(token: str) -> None:
     """Take the permission back in the browser."""
     subscription = subscription_of(token)
     assert subscription is not None
-    http.delete(subscription.endpoint.replace("/push/", "/subscriptions/"), timeout=30).raise_for_status()
+    http.delete(subscription.endpoint.replace("/push/", "/subscriptions/"), timeout=PATIENCE_S).raise_for_status()
 
 
 def said(sandbox: str, notification_id: str) -> dict[str, dict[str, Any]]:
     """What the sandbox got of a send, by recipient."""
-    lines = http.get(f"{sandbox}/log?since=0", timeout=30).content.splitlines()
+    lines = http.get(f"{sandbox}/log?since=0", timeout=PATIENCE_S).content.splitlines()
     mine = [line for line in map(orjson.loads, lines) if line["notification_id"] == notification_id]
     assert len({line["recipient"] for line in mine}) == len(mine), "nobody got it twice"
     return {line["recipient"]: line for line in mine}
@@ -111,11 +112,11 @@ def test_a_push_service_that_throttles_is_waited_for(sqlite_ledger: Ledger, fold
         ctx = opened(sqlite_ledger, folder_lake, sandbox)
         tokens = [subscribe(sqlite_ledger, sandbox) for _ in range(20)]
         faults = {"webpush": {"quota": 15, "quota_window_s": 2}}
-        http.put(f"{sandbox}/faults", json=faults, timeout=30).raise_for_status()
+        http.put(f"{sandbox}/faults", json=faults, timeout=PATIENCE_S).raise_for_status()
         request_id = accept(sqlite_ledger, users=["u"])
         drain_to_end(ctx, request_id)
         sent = found(sqlite_ledger, request_id)
         assert sent.counts["webpush"] == {"audience": 20, "pending": 0, "accepted": 20}
-        lines = http.get(f"{sandbox}/log?since=0", timeout=30).content.splitlines()
+        lines = http.get(f"{sandbox}/log?since=0", timeout=PATIENCE_S).content.splitlines()
         taken = [line["recipient"] for line in map(orjson.loads, lines) if line["status"] == 201]
         assert sorted(taken) == sorted(tokens)

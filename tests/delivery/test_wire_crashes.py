@@ -28,6 +28,7 @@ from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import routed
 from tests.delivery.worker import WIRE
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 ROUNDS = [pytest.param(2, id="short"), pytest.param(20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 PER_ROUND = 600
@@ -42,10 +43,12 @@ class Truth:
     url: str
 
     def lines(self) -> list[dict[str, Any]]:
-        return [orjson.loads(line) for line in http.get(f"{self.url}/log?since=0", timeout=30).content.splitlines()]
+        return [
+            orjson.loads(line) for line in http.get(f"{self.url}/log?since=0", timeout=PATIENCE_S).content.splitlines()
+        ]
 
     def requests(self) -> int:
-        stats: int = http.get(f"{self.url}/log?since=0", timeout=30).content.count(b"\n")
+        stats: int = http.get(f"{self.url}/log?since=0", timeout=PATIENCE_S).content.count(b"\n")
         return stats
 
     def processed(self) -> Counter[str]:
@@ -55,7 +58,7 @@ class Truth:
 @pytest.fixture
 def truth(tmp_path: Path) -> Iterator[Truth]:
     with running_sandbox(Settings(home=tmp_path / "sandbox")) as url:
-        answer = http.put(f"{url}/faults", json={"seed": 7, "fcm": FAULTS, "apns": FAULTS}, timeout=30)
+        answer = http.put(f"{url}/faults", json={"seed": 7, "fcm": FAULTS, "apns": FAULTS}, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         yield Truth(url)
 
@@ -64,7 +67,7 @@ def kill_while_sending(command: list[str], truth: Truth) -> bool:
     """Start a worker, and kill it at some moment after it has begun to send; False when it ended before."""
     before = truth.requests()
     with subprocess.Popen(command) as worker:
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + PATIENCE_S
         while truth.requests() == before and worker.poll() is None:
             assert time.monotonic() < give_up, "the worker sends nothing"
             time.sleep(0.02)

@@ -33,7 +33,6 @@ SETTINGS = {
 FAULTS = {"fcm": {"latency_ms": 60, "latency_jitter_ms": 60}, "apns": {"latency_ms": 60, "latency_jitter_ms": 60}}
 # So slow that a broadcast takes many times as long as figures may stand still.
 SLOW = {"latency_ms": 1_000, "latency_jitter_ms": 0}
-RESUMED_S = 90.0
 # Half of it is what is promised; the other half is for a machine that does something else besides.
 REPORTED_S = 60.0
 # A drain that is killed as soon as it is back leaves minutes of work for the one that lives.
@@ -78,17 +77,15 @@ def _find(system: RunningSystem, kind: Callable[[Process], bool]) -> list[Proces
 
 def _kill_one(system: RunningSystem, kind: Callable[[Process], bool]) -> None:
     """Kill one process of a kind at a random moment, and wait until a new one has taken its place."""
-    before = wait_for(lambda: _find(system, kind), RESUMED_S, f"a process to kill ({kind.__name__})")
+    before = wait_for(lambda: _find(system, kind), what=f"a process to kill ({kind.__name__})")
     time.sleep(random.uniform(0.0, 1.5))
     assert random.choice(before).kill()
     known = {process.pid for process in before}
-    wait_for(
-        lambda: [p for p in _find(system, kind) if p.pid not in known], RESUMED_S, f"a successor ({kind.__name__})"
-    )
+    wait_for(lambda: [p for p in _find(system, kind) if p.pid not in known], what=f"a successor ({kind.__name__})")
 
 
 def test_runs_begin_warm(system: RunningSystem) -> None:
-    (drain, *_) = wait_for(lambda: _find(system, _drain), RESUMED_S, "a drain run")
+    (drain, *_) = wait_for(lambda: _find(system, _drain), what="a drain run")
     assert "multiprocessing.forkserver" in drain.parent
 
 
@@ -98,7 +95,7 @@ def test_while_a_broadcast_is_sent_its_figures_move_and_a_log_file_is_reported(
     sandbox = Api(system.addresses["sandbox"])
     request = tenant.expect(202, "POST", "/notifications", traffic.single_body("clicked-1", DEVICES[0].user_id))
     done = lambda: tenant.expect(200, "GET", request["status_url"])["state"] == "done"  # noqa: E731
-    wait_for(done, RESUMED_S, "a send to be done")
+    wait_for(done, what="a send to be done")
     (recipient, *_) = tenant.expect(200, "GET", f"/requests/{request['request_id']}/recipients")["items"]
     sandbox.expect(200, "PUT", "/faults", {"fcm": SLOW, "apns": SLOW})
     try:
@@ -129,7 +126,7 @@ def _accepted_on_the_way(tenant: Api, notification_id: str, count: int) -> list[
             seen.append(report["totals"]["accepted"])
         return len(seen) >= count
 
-    wait_for(moved, RESUMED_S, "figures on the way")
+    wait_for(moved, what="figures on the way")
     return seen
 
 
@@ -162,7 +159,7 @@ def test_a_killed_broadcast_step_loses_and_doubles_nothing(system: RunningSystem
         notification_id = f"broadcast-{rounds}-{number}"
         tenant.expect(202, "POST", "/notifications", traffic.broadcast_body(notification_id))
         sent.append(Sent(notification_id, audience))
-        steps = wait_for(lambda: _find(system, _shard), RESUMED_S, "a broadcast step")
+        steps = wait_for(lambda: _find(system, _shard), what="a broadcast step")
         time.sleep(random.uniform(0.0, 1.5))
         random.choice(steps).kill()
     _check(system, tenant, sent)
@@ -176,10 +173,10 @@ def _check(system: RunningSystem, tenant: Api, sent: list[Sent]) -> None:
         )
     wanted = {one.notification_id for one in sent}
     lake = system.home / "lake"
-    wait_for(lambda: wanted <= _landed(lake), RESUMED_S, "the requests in the lake")
+    wait_for(lambda: wanted <= _landed(lake), what="the requests in the lake")
     rows = pl.scan_parquet(lake / "requests/**/*.parquet", hive_partitioning=True).select("notification_id").collect()
     assert rows["notification_id"].is_duplicated().sum() == 0
-    wait_for(lambda: _undelivered(lake, sent) == 0, RESUMED_S, "every outcome in the lake")
+    wait_for(lambda: _undelivered(lake, sent) == 0, what="every outcome in the lake")
     seen = truth.provider_truth(Api(system.addresses["sandbox"]).lines("/log?since=0"))
     mine = {key: value for key, value in seen.items() if key[0] in wanted}
     assert lost(sent, mine) == 0

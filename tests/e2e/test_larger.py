@@ -29,15 +29,15 @@ def test_a_broadcast_on_postgresql_and_s3(tmp_path: Path, postgres_url: str, s3_
         api = system.api(product["secret_key"])
         traffic.register_all(api, DEVICES, lambda: None)
         accepted = api.expect(202, "POST", "/notifications", traffic.broadcast_body("larger-1"))
-        wait_for(lambda: api.expect(200, "GET", accepted["status_url"])["state"] == "done", 120, "the broadcast")
-        wait_for(lambda: sandbox.expect(200, "GET", "/stats")["devices"]["pending"] == 0, 60, "the devices")
+        wait_for(lambda: api.expect(200, "GET", accepted["status_url"])["state"] == "done", what="the broadcast")
+        wait_for(lambda: sandbox.expect(200, "GET", "/stats")["devices"]["pending"] == 0, what="the devices")
         sandbox.expect(200, "POST", "/cdn/flush")
 
         def received() -> int:
             answer = api.call("GET", "/reports/larger-1")
             return 0 if answer.status == 404 else int(answer.body["totals"]["received"])
 
-        wait_for(lambda: received() == len(DEVICES), 120, "every receipt in the report")
+        wait_for(lambda: received() == len(DEVICES), what="every receipt in the report")
         seen = truth.provider_truth(sandbox.lines("/log?since=0"))
         audience = Counter(device.platform for device in DEVICES)
         pushed = {platform: len(seen["larger-1", platform].processed) for platform in audience}

@@ -22,7 +22,6 @@ SETTINGS = {
     "NOTIFY_RETRY_CAP_S": "2",
     "NOTIFY_RETRY_ATTEMPTS": "500",
 }
-TRIED_S, DONE_S = 60.0, 90.0
 NOT_WANTED = {"email": "carl@example.com", "sms": "+447700900124"}
 
 
@@ -36,14 +35,14 @@ def test_what_was_accepted_arrives_once_when_the_providers_are_back(tmp_path: Pa
         token = people.meet(api)
         _refuse(api)
         people.happen(api)
-        wait_for(lambda: _tried(sandbox) >= {*PROVIDERS}, TRIED_S, "a call of each provider")
+        wait_for(lambda: _tried(sandbox) >= {*PROVIDERS}, what="a call of each provider")
         _kill(first)
     (home / "run.json").unlink()
     with RunningSystem(home, **SETTINGS) as second:
         second.wait_until_ready()
         api, sandbox = second.api(key), Api(second.addresses["sandbox"])
         last = max(line["n"] for line in sandbox.lines("/log?since=0"))
-        wait_for(lambda: _tried(sandbox, last) >= {*PROVIDERS}, TRIED_S, "a call of each provider again")
+        wait_for(lambda: _tried(sandbox, last) >= {*PROVIDERS}, what="a call of each provider again")
         # Nobody was sent anything so far; the app was closed, and is opened now.
         assert not any(line["processed"] for line in sandbox.lines("/log?since=0"))
         sandbox.expect(200, "PUT", "/faults", {})
@@ -52,7 +51,7 @@ def test_what_was_accepted_arrives_once_when_the_providers_are_back(tmp_path: Pa
         assert meeting.is_exact, meeting.arrived
         added = [told["item"]["content"]["title"] for told in client.told if told["type"] == "inbox.added"]
         assert sorted(added) == sorted(each.title for each in people.HAPPENINGS)
-        wait_for(lambda: _states(api) == {"done": 3}, DONE_S, "every send to be done")
+        wait_for(lambda: _states(api) == {"done": 3}, what="every send to be done")
         _check_refused(api, sandbox)
 
 

@@ -17,7 +17,6 @@ from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Api
 from tests.waiting import wait_for
 
-ENDED_S = 60.0
 FINAL = ("done", "failed", "cancelled", "expired", "unrouted")
 
 
@@ -71,7 +70,7 @@ def ended(api: Api, accepted: dict[str, Any]) -> dict[str, Any]:
         shown = api.expect(200, "GET", accepted["status_url"])
         return shown if shown["state"] in FINAL else None
 
-    found: dict[str, Any] = wait_for(over, ENDED_S, f"the end of {accepted['notification_id']}")
+    found: dict[str, Any] = wait_for(over, what=f"the end of {accepted['notification_id']}")
     return found
 
 
@@ -105,8 +104,7 @@ def test_from_onboarding_to_the_replay_of_dead_letters(tmp_path: Path) -> None:
         items = sport.expect(200, "GET", "/notifications?limit=100")["items"]
         wait_for(
             lambda: hook.states(secret) == {each["notification_id"]: [each["state"]] for each in items},
-            ENDED_S,
-            "a callback for each send",
+            what="a callback for each send",
         )
         histories(owner, items)
         assert owner.expect(200, "GET", "/notifications")["items"] == []

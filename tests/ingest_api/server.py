@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import urllib3
 
-_START_S = 60.0
+from tests.waiting import PATIENCE_S
 
 
 class Server:
@@ -38,7 +38,7 @@ class Server:
 
         It does so when the same worker dies twice within seconds.
         """
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             self.tend()
             try:
@@ -70,17 +70,17 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(30)
+            return self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:  # granian, now and then, when a worker dies as it is told to stop
             self.kill()
-            return self._process.wait(30)
+            return self._process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         """Kill everything at once, as a crash of the machine's user would."""
         assert self._process is not None
         for pid in [*self.workers(), self._process.pid]:
             _kill(pid)
-        self._process.wait(30)
+        self._process.wait(PATIENCE_S)
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
@@ -116,6 +116,6 @@ def call(
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     data = None if body is None else orjson.dumps(body)
     response: urllib3.BaseHTTPResponse = (pool or urllib3.PoolManager(retries=False)).request(
-        method, url + path, body=data, headers=headers, timeout=30.0
+        method, url + path, body=data, headers=headers, timeout=PATIENCE_S
     )
     return response

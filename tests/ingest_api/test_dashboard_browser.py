@@ -16,7 +16,7 @@ from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.dashboards import MARKUP, TITLES, ago, publish_world, send
 from tests.ingest_api.server import Server, call
 from tests.reports.worlds import World
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 # Made when asked for, so that a test run leaves the tree as it was.
 IMAGES = Path(__file__).parents[2] / "docs" / "images" if os.environ.get("NOTIFY_SCREENSHOTS") else None
@@ -41,7 +41,7 @@ class Office:
         """Open a page in a window of its own, in the session of the first who signed in."""
         given = {"viewport": DESK, **({"storage_state": self.state} if signed_in else {}), **options}
         context = self.chromium.new_context(**given)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_S * 1000)
         page = context.new_page()
         # Among errors is whatever the content security policy refuses.
         page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
@@ -105,7 +105,7 @@ def rows(page: Any) -> list[str]:
 
 
 def shows(page: Any, expected: list[str]) -> None:
-    wait_for(lambda: rows(page) == expected, 20, f"the list to show {expected}")
+    wait_for(lambda: rows(page) == expected, what=f"the list to show {expected}")
 
 
 def whole(page: Any) -> None:
@@ -209,7 +209,7 @@ def test_a_keyboard_is_enough(office: Office) -> None:
     page.locator("#range-30d").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**range=30d*")
-    wait_for(lambda: page.evaluate("document.activeElement.id") == "range-30d", 10, "the focus")
+    wait_for(lambda: page.evaluate("document.activeElement.id") == "range-30d", what="the focus")
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"
 
@@ -231,7 +231,9 @@ def test_nobody_stumbles(office: Office, path: str) -> None:
         page.emulate_media(color_scheme=theme)
         page.set_viewport_size(size)
         wait_for(
-            lambda at=size: page.evaluate("document.documentElement.scrollWidth") == at["width"], 5, "no wider page"
+            lambda at=size: page.evaluate("document.documentElement.scrollWidth") == at["width"],
+            PATIENCE_S,
+            "no wider page",
         )
         if name != "empty" and (size is DESK or theme == "light"):
             office.picture(page, f"{name}-{'phone' if size is PHONE else theme}")
@@ -278,7 +280,7 @@ def test_an_open_page_moves_and_leaves_its_reader_alone(office: Office) -> None:
     for who in range(40, 90):
         receive(office, who, at)
     publish_world(services, office.world, 3)
-    wait_for(lambda: figures.all_inner_texts()[:3] == ["500", "90", "90"], 20, "the figures to move")
+    wait_for(lambda: figures.all_inner_texts()[:3] == ["500", "90", "90"], what="the figures to move")
     assert page.locator("#notification-said").text_content() == "Sending: 10 percent of 500 recipients tried."
     assert page.locator("#notification-rows").inner_text().count("90") > 0
     assert page.evaluate("document.activeElement.value") == "half a wor"
@@ -303,4 +305,4 @@ def test_a_send_is_there_before_any_report_of_it(office: Office) -> None:
     chips = page.locator("#notification-chips")
     assert "Accepted" in chips.inner_text()
     assert call(office.server.url, "DELETE", "/notifications/fresh", office.tenant.secret_key).status < 300
-    wait_for(lambda: "Cancelled" in chips.inner_text(), 10, "the end of the send")
+    wait_for(lambda: "Cancelled" in chips.inner_text(), what="the end of the send")

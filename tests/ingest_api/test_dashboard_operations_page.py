@@ -140,9 +140,9 @@ def test_the_page_moves_by_itself(desk: Desk, tabs: Any) -> None:
     region.focus()
     desk.send("moved-1")
     desk.send("moved-2")
-    wait_for(lambda: "accepted" in page.inner_text("#operations-panels"), 30, "the queue on the page")
+    wait_for(lambda: "accepted" in page.inner_text("#operations-panels"), what="the queue on the page")
     focused = "document.activeElement.getAttribute('aria-label')"
-    wait_for(lambda: page.evaluate(focused) == "Roles that one process holds", 5, "the keyboard's place")
+    wait_for(lambda: page.evaluate(focused) == "Roles that one process holds", what="the keyboard's place")
     tab.picture("operations")
 
 
@@ -165,7 +165,7 @@ def test_dead_letters_are_sent_again_after_a_question(desk: Desk, tabs: Any) -> 
     page.wait_for_selector("text=Sent again: 2.")
     assert desk.waiting() == boxes.count() == 2
     page.select_option("#letters-replayed", "false")
-    wait_for(lambda: page.get_by_text("sent again", exact=True).count() == 0, 30, "the filtered list")
+    wait_for(lambda: page.get_by_text("sent again", exact=True).count() == 0, what="the filtered list")
     page.locator("#letters tbody th a").first.click()
     page.wait_for_selector("text=What was to be sent")
     page.get_by_role("button", name="Send again").click()

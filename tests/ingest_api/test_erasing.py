@@ -32,6 +32,7 @@ from tests.ingest_api.conftest import House, build, change, registration, send
 from tests.ingest_api.test_erasures import ADA, BOB, BROWSER, MAIL, NAMES, PHONE, TOKEN, live, naming
 from tests.reports.desk import Desk
 from tests.reports.worlds import World
+from tests.waiting import PATIENCE_S
 
 # What is about her, and none of her names.
 ELSE = ("Countess", "Dorset", "her-old-phone")
@@ -275,7 +276,7 @@ def test_wherever_it_is_killed_the_next_one_goes_on(house: House) -> None:
     before = len(named(lake, house.mine.tenant))
     for left in (1, 2):
         arguments = [settings.ledger_dsn, lake.root, house.clock().isoformat(), str(left)]
-        done = subprocess.run([sys.executable, "-c", _WORKER, *arguments], check=False, timeout=60)
+        done = subprocess.run([sys.executable, "-c", _WORKER, *arguments], check=False, timeout=PATIENCE_S)
         assert done.returncode == -signal.SIGKILL
         assert not erasing(house).run(), "its lease counts for a minute"
         house.clock.advance(minutes=2)

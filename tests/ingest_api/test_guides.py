@@ -22,6 +22,7 @@ from tests.ingest_api.conftest import ADMIN, copied
 from tests.ingest_api.furnished import add_item, publish_lake
 from tests.ingest_api.server import Server, call
 from tests.reports.worlds import World
+from tests.waiting import PATIENCE_S
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _GUIDES = (
@@ -124,7 +125,7 @@ def test_a_guide_s_calls_do_what_it_says(server: Server, name: str) -> None:
         env={**os.environ, **surroundings(server, name)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

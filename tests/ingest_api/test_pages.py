@@ -17,6 +17,7 @@ from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.settings import Settings
 from tests.browsers import Site, served
 from tests.ingest_api.server import Server
+from tests.waiting import PATIENCE_S
 
 _FETCH = """
 async ([url, options]) => {
@@ -134,7 +135,7 @@ def test_a_flood_from_one_address_slows_no_other(ingress: Server) -> None:
 
 def call_from(address: str, ingress: Server) -> int:
     """Call from an address of this machine."""
-    connection = HTTPConnection("127.0.0.1", ingress.port, timeout=30, source_address=(address, 0))
+    connection = HTTPConnection("127.0.0.1", ingress.port, timeout=PATIENCE_S, source_address=(address, 0))
     with closing(connection):
         connection.request("GET", PATH)
         answered = connection.getresponse()

@@ -15,7 +15,7 @@ from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import KeyScope
 from tests.ingest_api.server import Server, call
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 WORKERS = 3
 ADMIN = "nak_admin"
@@ -58,7 +58,7 @@ class Callers:
     def finish(self) -> None:
         self._stop.set()
         for running in self._running:
-            running.result(30)
+            running.result(PATIENCE_S)
         self._pool.shutdown()
 
     def _call(self) -> None:

@@ -24,7 +24,7 @@ from notify_pipeline.core.ledger.tables import AUDIT, REQUESTS
 from notify_pipeline.core.settings import Settings
 from tests.ingest_api.conftest import registration, send
 from tests.ingest_api.server import Server, call
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 SAME = 64
 
@@ -57,7 +57,7 @@ def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
     barrier = threading.Barrier(count)
 
     def one(n: int) -> Any:
-        barrier.wait(30)
+        barrier.wait(PATIENCE_S)
         return work(n)
 
     with ThreadPoolExecutor(count) as pool:
@@ -186,7 +186,7 @@ def test_kill_9_under_receipts_loses_and_doubles_none(server: Server, ledger: Le
     server.stop()
     server.start()
     lines: Counter[str] = Counter()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while not answered <= set(lines) and time.monotonic() < deadline:
         time.sleep(0.2)
         lines = Counter(

@@ -18,6 +18,7 @@ from notify_pipeline.core.vocabulary import Channel
 from tests.ingest_api.conftest import ADMIN, House, build, copied, fields_of
 from tests.ingest_api.test_receipts import logged
 from tests.sandboxes import running_sandbox
+from tests.waiting import PATIENCE_S
 
 NUMBER = "+447700900123"
 TOKEN = "s3cret"  # noqa: S105 - a test's own
@@ -198,7 +199,7 @@ def test_a_status_of_another_message_is_forged(twilio: House) -> None:
 def test_the_sandbox_is_known_by_its_own_token(tmp_path: Path, migrated: Path) -> None:
     home = copied(migrated, tmp_path)
     with running_sandbox(Settings(home=home)) as url:
-        token = Path(requests.get(f"{url}/", timeout=10).json()["sms_auth_token"]).read_text()
+        token = Path(requests.get(f"{url}/", timeout=PATIENCE_S).json()["sms_auth_token"]).read_text()
         for house in build(home, sandbox_url=url):
             base = house.services.settings.public
             assert post(house, INBOUND, token, base, From=NUMBER, Body="STOP").status_code == 200

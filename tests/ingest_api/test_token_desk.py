@@ -16,7 +16,7 @@ from notify_pipeline.core import token_desk
 from notify_pipeline.core.token_desk import UNKNOWN, TokenState
 from notify_pipeline.core.vocabulary import Platform
 from tests.ingest_api.conftest import House, registration
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 TOKEN = "dGhl:APA91b" + "x" * 140
 
@@ -193,8 +193,8 @@ def test_a_desk_that_hangs_holds_up_few_and_not_for_long(desk: Desk, client: Cli
     wait_for(lambda: len(desk.asked) == 3)
     assert patient.check(Platform.WEB, TOKEN) == UNKNOWN, "no more than so many wait"
     go_on.set()
-    waiting.join(60)
-    trying.join(60)
+    waiting.join(PATIENCE_S)
+    trying.join(PATIENCE_S)
     assert found == [TokenState(True)]
 
 

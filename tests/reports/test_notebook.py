@@ -17,6 +17,7 @@ from notify_pipeline.reports import reading_lists
 from notify_pipeline.reports.reading_filters import ListFilter
 from tests.reports.desk import Desk
 from tests.reports.worlds import START, World
+from tests.waiting import PATIENCE_S
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "sends.py"
 
@@ -98,6 +99,6 @@ def test_it_is_a_script_that_needs_nothing_else_and_marimo_finds_nothing_wrong_w
     code = f"import runpy, sys; runpy.run_path({str(NOTEBOOK)!r}, run_name='__main__')"
     code += "; sys.exit('numpy' in sys.modules or 'pandas' in sys.modules)"
     environment = os.environ | {"NOTIFY_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S, env=environment)
     check = [sys.executable, "-m", "marimo", "check", "--strict", str(NOTEBOOK)]
-    subprocess.run(check, check=True, timeout=60, env=environment)
+    subprocess.run(check, check=True, timeout=PATIENCE_S, env=environment)

@@ -20,6 +20,7 @@ from notify_pipeline.reports.segments import write_all
 from notify_pipeline.reports.versions import StaleCandidateError, WriterBusyError, current, publish, writer
 from tests.reports.desk import NOW
 from tests.reports.worlds import seconds
+from tests.waiting import PATIENCE_S
 
 # One notification with two platforms whose figures are all the version's number: a torn read would mix two numbers.
 _FILL = """
@@ -141,15 +142,15 @@ def test_who_may_wait_writes_next(tmp_path: Path) -> None:
         def hold() -> None:
             with writer(tmp_path):
                 entered.set()
-                leave.wait(30)
+                leave.wait(PATIENCE_S)
 
         held = pool.submit(hold)
-        assert entered.wait(30)
+        assert entered.wait(PATIENCE_S)
         with pytest.raises(WriterBusyError), writer(tmp_path, 0.1):
             raise AssertionError("two writers")
         leave.set()
         with writer(tmp_path, 30):
-            held.result(30)
+            held.result(PATIENCE_S)
 
 
 def test_a_dead_builders_files_are_removed(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import jwt
 import orjson
 import requests
 
+from tests.waiting import PATIENCE_S
+
 
 @dataclass
 class Answer:
@@ -48,7 +50,7 @@ class Client:
         host, port = url.removeprefix("https://").split(":")
         context = ssl.create_default_context(cafile=ca)
         context.set_alpn_protocols(["h2"])
-        raw = socket.create_connection((host, int(port)), timeout=10)
+        raw = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(raw, server_hostname=host)
         self.h2 = _Patient(h2.config.H2Configuration(header_encoding="utf-8"))
@@ -120,7 +122,7 @@ class Client:
         elif isinstance(event, h2.events.StreamReset):
             answer.reset = int(event.error_code)
 
-    def settle(self, *streams: int, seconds: float = 10) -> list[Answer]:
+    def settle(self, *streams: int, seconds: float = PATIENCE_S) -> list[Answer]:
         """Read until these streams are over, one way or another."""
         deadline = time.monotonic() + seconds
         wanted = [self.answers[s] for s in streams]
@@ -151,18 +153,18 @@ class Peer:
         self._provider: str | None = None
 
     def get(self, path: str) -> Any:
-        answer = requests.get(self.url + path, timeout=30)
+        answer = requests.get(self.url + path, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def lines(self, path: str) -> list[dict[str, Any]]:
-        answer = requests.get(self.url + path, timeout=60)
+        answer = requests.get(self.url + path, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return [orjson.loads(line) for line in answer.content.splitlines()]
 
     def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
-        """Ask again and again, for ten seconds at most."""
-        deadline = time.monotonic() + 10
+        """Ask again and again."""
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, f"{what} never came"
             time.sleep(0.02)
@@ -172,7 +174,7 @@ class Peer:
         self.wait_for("rest", lambda: self.get("/stats")["devices"]["pending"] == 0)
 
     def faults(self, **faults: Any) -> None:
-        answer = requests.put(self.url + "/faults", json=faults, timeout=30)
+        answer = requests.put(self.url + "/faults", json=faults, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
 
     def fcm(self, **options: Any) -> Client:
@@ -196,7 +198,7 @@ class Peer:
 
     def token_answer(self, assertion: str, **fields: str) -> requests.Response:
         form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion, **fields}
-        return requests.post(self.addresses["token_url"], data=form, timeout=30)
+        return requests.post(self.addresses["token_url"], data=form, timeout=PATIENCE_S)
 
     @property
     def fcm_headers(self) -> dict[str, str]:

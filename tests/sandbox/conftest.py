@@ -12,6 +12,7 @@ import pytest
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.sandbox.server import run
 from tests.sandbox.client import Peer
+from tests.waiting import PATIENCE_S
 
 Start = Callable[..., AbstractContextManager[Peer]]
 
@@ -32,13 +33,13 @@ def _running(home: Path, flush_s: float = 3600, **settings: Any) -> Iterator[Pee
     thread = threading.Thread(target=serve, name="sandbox")
     thread.start()
     try:
-        first = found.get(timeout=60)
+        first = found.get(timeout=PATIENCE_S)
         if isinstance(first, BaseException):
             raise first
         yield Peer(first)
     finally:
         stop.set()
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE_S)
         assert not thread.is_alive(), "the sandbox did not stop"
         assert not failed, failed
 

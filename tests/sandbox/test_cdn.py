@@ -13,6 +13,7 @@ import requests
 from notify_pipeline.core.lake import Lake
 from tests.sandbox.client import Peer, beacon_url
 from tests.sandbox.conftest import Start
+from tests.waiting import PATIENCE_S
 
 
 def raw_lines(logs: Path) -> list[bytes]:
@@ -39,7 +40,7 @@ def beacons_in(logs: Path) -> list[str]:
 
 
 def flush(peer: Peer) -> int:
-    answer = requests.post(peer.url + "/cdn/flush", timeout=30)
+    answer = requests.post(peer.url + "/cdn/flush", timeout=PATIENCE_S)
     assert answer.status_code == 200
     return int(answer.json()["files"])
 
@@ -55,7 +56,7 @@ def call(peer: Peer, count: int) -> None:
 def test_a_beacon_becomes_one_log_line(sandbox: Peer, tmp_path: Path, method: str, event: str) -> None:
     query = "notificationId=n%2F1&platform=ios&provider=apns&d=abc"
     url = f"{sandbox.url}/notification/{event}?{query}"
-    answer = requests.request(method, url, headers={"user-agent": 'Phone "1"'}, timeout=10)
+    answer = requests.request(method, url, headers={"user-agent": 'Phone "1"'}, timeout=PATIENCE_S)
     assert (answer.status_code, answer.content) == (204, b"")
     (truth,) = sandbox.lines("/cdn/log")
     at = truth.pop("time")
@@ -138,7 +139,7 @@ def test_a_late_line_is_in_a_later_file(sandbox: Peer, tmp_path: Path, start: St
 def test_an_unwritable_log_root_is_reported_and_tried_again(sandbox: Peer, tmp_path: Path) -> None:
     call(sandbox, 3)
     (tmp_path / "logs").write_text("a file where the folder should be")
-    answer = requests.post(sandbox.url + "/cdn/flush", timeout=30)
+    answer = requests.post(sandbox.url + "/cdn/flush", timeout=PATIENCE_S)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "logs_unwritable")
     assert sandbox.get("/stats")["cdn"]["failed_flushes"] == 1
     assert sandbox.get("/stats")["cdn"]["pending"] == 3
@@ -162,14 +163,14 @@ def test_log_files_go_to_s3_as_well(tmp_path: Path, start: Start, s3_root: str, 
 
 def test_odd_beacons_are_logged_as_they_came(sandbox: Peer, tmp_path: Path) -> None:
     for query in ("", "?", "?d=1&d=2", "?notificationId=%FF%00&x", "?" + "a" * 5000):
-        assert requests.get(f"{sandbox.url}/notification/received{query}", timeout=10).status_code == 204
+        assert requests.get(f"{sandbox.url}/notification/received{query}", timeout=PATIENCE_S).status_code == 204
     assert [line["d"] for line in sandbox.lines("/cdn/log")] == [None, None, "1", None, None]
     flush(sandbox)
     assert len(parsed(tmp_path / "logs")) == 5
 
 
 def test_other_paths_and_methods_are_no_beacons(sandbox: Peer) -> None:
-    assert requests.get(sandbox.url + "/notification/seen", timeout=10).status_code == 404
-    assert requests.get(sandbox.url + "/notification/", timeout=10).status_code == 404
-    assert requests.delete(sandbox.url + "/notification/received", timeout=10).status_code == 405
+    assert requests.get(sandbox.url + "/notification/seen", timeout=PATIENCE_S).status_code == 404
+    assert requests.get(sandbox.url + "/notification/", timeout=PATIENCE_S).status_code == 404
+    assert requests.delete(sandbox.url + "/notification/received", timeout=PATIENCE_S).status_code == 405
     assert sandbox.lines("/cdn/log") == []

@@ -9,6 +9,7 @@ import requests
 
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.sandbox.client import Peer, fcm_message
+from tests.waiting import PATIENCE_S
 
 
 def test_the_root_tells_all_addresses(sandbox: Peer, tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_the_root_tells_all_addresses(sandbox: Peer, tmp_path: Path) -> None:
     ],
 )
 def test_bad_requests_are_told_so(sandbox: Peer, method: str, path: str, status: int) -> None:
-    answer = requests.request(method, sandbox.url + path, timeout=10)
+    answer = requests.request(method, sandbox.url + path, timeout=PATIENCE_S)
     assert answer.status_code == status
     assert "error" in answer.json()
 
@@ -49,14 +50,14 @@ def test_the_log_goes_on_from_a_number(sandbox: Peer) -> None:
     assert [line["n"] for line in sandbox.lines("/log?since=3")] == [4, 5]
     assert sandbox.lines("/log?since=5") == []
     assert sandbox.lines("/log?since=99") == []
-    answer = requests.get(sandbox.url + "/log", timeout=10)
+    answer = requests.get(sandbox.url + "/log", timeout=PATIENCE_S)
     assert answer.headers["content-type"] == "application/x-ndjson"
 
 
 def exchange(peer: Peer, request: bytes) -> bytes:
     """Send raw bytes and read until the server closes."""
     port = int(peer.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         parts = []
@@ -79,7 +80,7 @@ def test_pipelined_requests_are_answered_in_order(sandbox: Peer) -> None:
 def test_requests_in_pieces_are_put_together(sandbox: Peer) -> None:
     port = int(sandbox.url.rpartition(":")[2])
     request = b'PUT /faults HTTP/1.0\r\nContent-Length: 11\r\n\r\n{"seed": 7}'
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(len(request)):
             connection.sendall(request[at : at + 1])
@@ -109,7 +110,7 @@ def test_what_is_not_http_is_refused_and_closed(sandbox: Peer, request_bytes: by
 def test_a_client_may_ask_whether_to_go_on(sandbox: Peer) -> None:
     head = b"PUT /faults HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 11\r\n\r\n"
     port = int(sandbox.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(head)
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b'{"seed": 8}')

@@ -12,6 +12,7 @@ import orjson
 
 from notify_pipeline.sandbox.tokens import apns_token, fcm_token
 from tests.sandbox.client import Peer, beacon_url, fcm_message
+from tests.waiting import PATIENCE_S
 
 
 def send(
@@ -179,7 +180,7 @@ def server(script: list[bytes | None]) -> Iterator[tuple[str, list[bytes]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from notify_pipeline.sandbox.faults import Fault, FaultBook, Faults, ProviderFaults
 from notify_pipeline.sandbox.tokens import apns_token, fcm_token
 from tests.sandbox.client import Answer, Client, Peer, beacon_url, fcm_message
+from tests.waiting import PATIENCE_S
 
 CHANNELS = ["fcm", "apns"]
 
@@ -250,10 +251,10 @@ def test_faults_are_validated_and_kept_when_wrong(sandbox: Peer) -> None:
         ({"devices": {"delay_ms": -1}}, "devices.delay_ms"),
         ({"devices": "many"}, "devices"),
     ):
-        answer = requests.put(sandbox.url + "/faults", json=body, timeout=10)
+        answer = requests.put(sandbox.url + "/faults", json=body, timeout=PATIENCE_S)
         assert answer.status_code == 422
         assert [d["field"] for d in answer.json()["error"]["details"]] == [field]
-    assert requests.put(sandbox.url + "/faults", data=b"{", timeout=10).status_code == 422
+    assert requests.put(sandbox.url + "/faults", data=b"{", timeout=PATIENCE_S).status_code == 422
     assert sandbox.get("/faults")["cdn"]["late"] == 0.5
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.sandbox.client import Answer, Client, Peer, fcm_message
+from tests.waiting import PATIENCE_S
 
 
 def open_many(client: Client, peer: Peer, count: int) -> list[int]:
@@ -123,7 +124,7 @@ def test_only_http2_is_spoken(sandbox: Peer) -> None:
     context = ssl.create_default_context(cafile=sandbox.addresses["ca"])
     host, port = sandbox.addresses["fcm_url"].removeprefix("https://").split(":")
     with (
-        socket.create_connection((host, int(port)), timeout=10) as raw,
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S) as raw,
         context.wrap_socket(raw, server_hostname=host) as tls,
     ):
         tls.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -133,5 +134,8 @@ def test_only_http2_is_spoken(sandbox: Peer) -> None:
 def test_a_client_that_does_not_trust_our_authority_refuses_us(sandbox: Peer) -> None:
     host, port = sandbox.addresses["fcm_url"].removeprefix("https://").split(":")
     context = ssl.create_default_context()
-    with socket.create_connection((host, int(port)), timeout=10) as raw, pytest.raises(ssl.SSLCertVerificationError):
+    with (
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S) as raw,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
         context.wrap_socket(raw, server_hostname=host)

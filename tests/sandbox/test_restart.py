@@ -18,6 +18,7 @@ from notify_pipeline.sandbox.tokens import fcm_token
 from tests.sandbox.client import Peer, beacon_url, fcm_message
 from tests.sandbox.conftest import Start
 from tests.sandbox.test_cdn import beacons_in, parsed
+from tests.waiting import PATIENCE_S
 
 MAIN = """
 import sys
@@ -60,7 +61,7 @@ def test_every_answered_request_survives_kill_9(tmp_path: Path) -> None:
                     answered.append(f"d-{name}")
             except (OSError, AssertionError, ValueError):
                 killer.join()
-            assert child.wait(30) == -signal.SIGKILL
+            assert child.wait(PATIENCE_S) == -signal.SIGKILL
     with process(tmp_path) as (peer, child):
         lines = peer.lines("/log")
         assert [line["n"] for line in lines] == list(range(1, len(lines) + 1))
@@ -70,7 +71,7 @@ def test_every_answered_request_survives_kill_9(tmp_path: Path) -> None:
         # At most the one request under way at each kill was logged and not answered.
         assert len(set(logged) - set(answered)) <= 3
         child.terminate()
-        assert child.wait(30) == 0
+        assert child.wait(PATIENCE_S) == 0
 
 
 def test_beacons_that_were_answered_reach_a_file_across_kill_9(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_beacons_that_were_answered_reach_a_file_across_kill_9(tmp_path: Path) -
         truth = [line["querystring"] for line in peer.lines("/cdn/log")]
         assert len(truth) == 20
         child.terminate()
-        assert child.wait(30) == 0
+        assert child.wait(PATIENCE_S) == 0
     assert sorted(beacons_in(tmp_path / "logs")) == sorted(truth)
     with process(tmp_path) as (peer, child):
         assert peer.get("/stats")["cdn"]["recovered"] == 0
@@ -122,7 +123,7 @@ def test_it_writes_below_its_home_and_the_log_root_only(tmp_path: Path) -> None:
     with process(home) as (peer, child):
         send(peer, "one")
         child.send_signal(signal.SIGINT)
-        assert child.wait(30) == 0
+        assert child.wait(PATIENCE_S) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert sorted(path.name for path in home.iterdir()) == ["logs", "sandbox"]
     secrets = [p for p in (home / "sandbox" / "keys").iterdir() if b"PRIVATE KEY" in p.read_bytes()]

@@ -14,6 +14,7 @@ import requests
 from notify_pipeline.core.twilio_signature import HEADER, is_signed
 from tests.sandbox.client import Peer
 from tests.sandbox.conftest import Start
+from tests.waiting import PATIENCE_S
 
 PHONE = "+447700900123"
 
@@ -62,12 +63,12 @@ def message(peer: Peer, *, token: str | None = None, **form: str) -> requests.Re
     url = f"{where['sms_url']}/2010-04-01/Accounts/{where['sms_account_sid']}/Messages.json"
     auth = (where["sms_account_sid"], token or auth_token(peer))
     return requests.post(
-        url, data={"To": PHONE, "From": where["sms_from"], "Body": "Hello", **form}, auth=auth, timeout=10
+        url, data={"To": PHONE, "From": where["sms_from"], "Body": "Hello", **form}, auth=auth, timeout=PATIENCE_S
     )
 
 
 def faults(peer: Peer, **sms: Any) -> None:
-    requests.put(f"{peer.url}/faults", json={"sms": sms}, timeout=10).raise_for_status()
+    requests.put(f"{peer.url}/faults", json={"sms": sms}, timeout=PATIENCE_S).raise_for_status()
 
 
 def test_a_message_reaches_its_phone_and_its_sender_is_told(sandbox: Peer, listener: Listener) -> None:
@@ -76,7 +77,7 @@ def test_a_message_reaches_its_phone_and_its_sender_is_told(sandbox: Peer, liste
     assert answer.status_code == 201
     made = answer.json()
     assert (made["status"], made["num_segments"], made["to"]) == ("queued", "2", PHONE)
-    posted = listener.posts.get(timeout=10)
+    posted = listener.posts.get(timeout=PATIENCE_S)
     assert posted.url == callback
     assert posted.form["MessageStatus"] == "delivered"
     assert posted.form["MessageSid"] == made["sid"]
@@ -86,9 +87,9 @@ def test_a_message_reaches_its_phone_and_its_sender_is_told(sandbox: Peer, liste
     assert (line["channel"], line["recipient"], line["notification_id"], line["d"]) == ("sms", PHONE, "n-1", "a" * 40)
     assert (line["processed"], line["status"], line["message_id"]) == (True, 201, made["sid"])
     assert line["body"]["Body"] == "ж" * 71
-    (shown,) = requests.get(f"{sandbox.url}/sms/messages", params={"to": PHONE}, timeout=10).json()["items"]
+    (shown,) = requests.get(f"{sandbox.url}/sms/messages", params={"to": PHONE}, timeout=PATIENCE_S).json()["items"]
     assert (shown["sid"], shown["body"]) == (made["sid"], "ж" * 71)
-    assert requests.get(f"{sandbox.url}/sms/messages", params={"to": "+1"}, timeout=10).json() == {"items": []}
+    assert requests.get(f"{sandbox.url}/sms/messages", params={"to": "+1"}, timeout=PATIENCE_S).json() == {"items": []}
 
 
 @pytest.mark.parametrize(
@@ -112,12 +113,12 @@ def test_bad_messages_are_refused_in_twilios_words(sandbox: Peer, form: dict[str
 
 def test_who_replies_stop_gets_no_more_until_start(sandbox: Peer, listener: Listener) -> None:
     def reply(text: str) -> Posted:
-        sent = requests.post(f"{sandbox.url}/sms/reply", json={"from": PHONE, "body": text}, timeout=10)
+        sent = requests.post(f"{sandbox.url}/sms/reply", json={"from": PHONE, "body": text}, timeout=PATIENCE_S)
         assert sent.json() == {"status": 204}
-        return listener.posts.get(timeout=10)
+        return listener.posts.get(timeout=PATIENCE_S)
 
     message(sandbox, StatusCallback=f"{listener.url}/base/sms/status/twilio/t?d=1")
-    listener.posts.get(timeout=10)
+    listener.posts.get(timeout=PATIENCE_S)
     posted = reply("stop")
     assert posted.url == f"{listener.url}/base/sms/inbound/twilio"
     assert (posted.form["From"], posted.form["Body"], posted.form["To"]) == (
@@ -133,7 +134,7 @@ def test_who_replies_stop_gets_no_more_until_start(sandbox: Peer, listener: List
 
 def test_a_phone_that_was_never_texted_has_nobody_to_reply_to(sandbox: Peer) -> None:
     for body, status in (({"from": PHONE, "body": "STOP"}, 404), ({"from": PHONE}, 422), ([], 422)):
-        assert requests.post(f"{sandbox.url}/sms/reply", json=body, timeout=10).status_code == status
+        assert requests.post(f"{sandbox.url}/sms/reply", json=body, timeout=PATIENCE_S).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_an_answer_may_be_lost(sandbox: Peer, fault: str, processed: bool) -> No
 def test_a_number_may_turn_out_to_be_unknown(sandbox: Peer, listener: Listener) -> None:
     faults(sandbox, undelivered=1)
     assert message(sandbox, StatusCallback=f"{listener.url}/x").status_code == 201
-    form = listener.posts.get(timeout=10).form
+    form = listener.posts.get(timeout=PATIENCE_S).form
     assert (form["MessageStatus"], form["ErrorCode"]) == ("undelivered", "30005")
 
 

@@ -18,6 +18,7 @@ from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 from notify_pipeline.sandbox.faults import Faults, ProviderFaults
 from notify_pipeline.sandbox.server import Sandbox
 from tests.channels.harness import notification
+from tests.waiting import PATIENCE_S
 
 PEOPLE = [f"p{number}@example.com" for number in range(150)]
 
@@ -36,7 +37,7 @@ async def send(folder: Path, faults: ProviderFaults) -> tuple[dict[str, AttemptR
                 results: dict[int, AttemptResult] = {}
                 recipients = [Recipient(address, Platform.EMAIL) for address in PEOPLE]
                 await email.send(message, recipients, ids, results.__setitem__)
-        ask = lambda path: requests.get(sandbox.url + path, timeout=10)  # noqa: E731
+        ask = lambda path: requests.get(sandbox.url + path, timeout=PATIENCE_S)  # noqa: E731
         log = (await asyncio.to_thread(ask, "/log")).text
         box = (await asyncio.to_thread(ask, f"/mail?to={PEOPLE[0].upper()}")).json()
     truth = [orjson.loads(line) for line in log.splitlines()]

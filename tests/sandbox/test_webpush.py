@@ -13,12 +13,13 @@ from notify_pipeline.core import vapid
 from notify_pipeline.core.push_subscriptions import Subscription, from_base64url
 from tests.sandbox.client import Peer
 from tests.sandbox.conftest import Start
+from tests.waiting import PATIENCE_S
 
 KEY = vapid.key_of(b"k" * 32)
 
 
 def subscribe(peer: Peer, **body: str) -> Subscription:
-    made = requests.post(f"{peer.addresses['webpush_url']}/subscriptions", json=body, timeout=60).json()
+    made = requests.post(f"{peer.addresses['webpush_url']}/subscriptions", json=body, timeout=PATIENCE_S).json()
     assert set(made) == {"endpoint", "expirationTime", "keys"}
     return Subscription(made["endpoint"], **{name: from_base64url(text) for name, text in made["keys"].items()})
 
@@ -33,7 +34,7 @@ def signed(peer: Peer, key: Any = KEY, **changes: Any) -> str:
 def post(peer: Peer, to: Subscription, body: bytes | None = None, **headers: str | None) -> requests.Response:
     given = {"TTL": "60", "Content-Encoding": "aes128gcm", "Authorization": signed(peer)} | headers
     kept = {name: value for name, value in given.items() if value is not None}
-    return requests.post(to.endpoint, body or encrypted(b'{"a": "b"}', to), headers=kept, timeout=60)
+    return requests.post(to.endpoint, body or encrypted(b'{"a": "b"}', to), headers=kept, timeout=PATIENCE_S)
 
 
 def test_what_is_good_is_taken(sandbox: Peer) -> None:
@@ -76,7 +77,7 @@ def test_what_is_refused(sandbox: Peer) -> None:
     nobody = to._replace(endpoint=to.endpoint + "x")
     assert post(sandbox, nobody).status_code == 404
     assert not any(line["processed"] for line in sandbox.lines("/log"))
-    assert requests.get(sandbox.addresses["control_url"] + "/stats", timeout=60).json()["webpush"]["403"] == 7
+    assert requests.get(sandbox.addresses["control_url"] + "/stats", timeout=PATIENCE_S).json()["webpush"]["403"] == 7
 
 
 def test_a_subscription_is_bound_to_the_key_it_was_made_with(sandbox: Peer) -> None:
@@ -85,16 +86,16 @@ def test_a_subscription_is_bound_to_the_key_it_was_made_with(sandbox: Peer) -> N
     assert post(sandbox, to, Authorization=signed(sandbox, vapid.key_of(b"o" * 32))).status_code == 403
     url = f"{sandbox.addresses['webpush_url']}/subscriptions"
     for bad in ("x", "BA", 1, []):
-        assert requests.post(url, json={"applicationServerKey": bad}, timeout=60).status_code == 422
+        assert requests.post(url, json={"applicationServerKey": bad}, timeout=PATIENCE_S).status_code == 422
 
 
 def test_a_cancelled_subscription_is_gone(sandbox: Peer) -> None:
     to = subscribe(sandbox)
     name = to.endpoint.rpartition("/")[2]
     url = f"{sandbox.addresses['webpush_url']}/subscriptions/{name}"
-    assert requests.delete(url, timeout=60).status_code == 204
+    assert requests.delete(url, timeout=PATIENCE_S).status_code == 204
     assert post(sandbox, to).status_code == 410
-    assert requests.get(url, timeout=60).status_code == 404
+    assert requests.get(url, timeout=PATIENCE_S).status_code == 404
 
 
 def test_subscriptions_outlive_a_restart(start: Start, tmp_path: Path) -> None:
@@ -107,6 +108,6 @@ def test_subscriptions_outlive_a_restart(start: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("fault", "status"), [("throttled", 429), ("unavailable", 503), ("internal", 500)])
 def test_faults(sandbox: Peer, fault: str, status: int) -> None:
     faults = {"webpush": {fault: 1, "retry_after_s": 9, "latency_ms": 5}}
-    requests.put(sandbox.addresses["control_url"] + "/faults", json=faults, timeout=60).raise_for_status()
+    requests.put(sandbox.addresses["control_url"] + "/faults", json=faults, timeout=PATIENCE_S).raise_for_status()
     answer = post(sandbox, subscribe(sandbox))
     assert (answer.status_code, answer.headers["Retry-After"]) == (status, "9")

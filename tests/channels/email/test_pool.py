@@ -17,6 +17,7 @@ from notify_pipeline.core.records import AttemptResult, Content, Recipient
 from notify_pipeline.core.vocabulary import Outcome, Platform
 from tests.channels.email.relay import HOST, USER, Relay, Script, plain, running, sender_over, small
 from tests.channels.harness import notification
+from tests.waiting import PATIENCE_S
 
 
 async def send(sender: ChannelSender, count: int = 1, **changes: Any) -> list[AttemptResult]:
@@ -105,7 +106,7 @@ def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     async def body(relay: Relay) -> None:
         sender, _, _ = sender_over(relay)
         await send(sender, 8)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while any(conversation.transport is not None for conversation in relay.open):
                 await asyncio.sleep(0.01)
         assert outcomes(await send(sender, 1)) == {Outcome.ACCEPTED: 1}

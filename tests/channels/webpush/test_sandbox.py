@@ -25,6 +25,7 @@ from notify_pipeline.core.vocabulary import Channel, Outcome, Platform
 from notify_pipeline.sandbox.faults import Faults, ProviderFaults
 from notify_pipeline.sandbox.server import Sandbox
 from tests.channels.harness import notification
+from tests.waiting import PATIENCE_S
 
 
 @asynccontextmanager
@@ -40,7 +41,7 @@ async def opened(folder: Path, **changes: object) -> AsyncIterator[tuple[Sandbox
 async def subscribe(sandbox: Sandbox, key: str | None = None) -> str:
     """Subscribe a browser as a page would; return the token that the registration has."""
     url = f"{sandbox.addresses['webpush_url']}/subscriptions"
-    answer = await asyncio.to_thread(requests.post, url, json={"applicationServerKey": key}, timeout=60)
+    answer = await asyncio.to_thread(requests.post, url, json={"applicationServerKey": key}, timeout=PATIENCE_S)
     assert answer.status_code == 201
     made = answer.json()
     keys = {name: from_base64url(value) for name, value in made["keys"].items()}
@@ -49,7 +50,7 @@ async def subscribe(sandbox: Sandbox, key: str | None = None) -> str:
 
 async def lines(sandbox: Sandbox, log: str) -> list[dict[str, Any]]:
     url = f"{sandbox.addresses['control_url']}{log}?since=0"
-    response = await asyncio.to_thread(requests.get, url, timeout=60)
+    response = await asyncio.to_thread(requests.get, url, timeout=PATIENCE_S)
     return [orjson.loads(line) for line in response.text.splitlines()]
 
 

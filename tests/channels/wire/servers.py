@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.channels.peer import make_certificates
+from tests.waiting import PATIENCE_S
 
 DOCUMENT = b'{"name": "projects/p/messages/1"}\n'
 _SBIN = "/usr/sbin:/usr/local/sbin"
-_START_S = 10.0
 
 
 def _find(program: str) -> str | None:
@@ -50,7 +50,7 @@ def _free_port() -> int:
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return

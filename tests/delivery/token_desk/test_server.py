@@ -28,7 +28,7 @@ from notify_pipeline.delivery.token_desk.server import app
 from notify_pipeline.sandbox.tokens import fcm_token
 from tests.channels.harness import utc_now
 from tests.sandboxes import running_sandbox
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 GOOD, DEAD, ODD = fcm_token("good"), fcm_token("dead"), "no-token"
 
@@ -38,12 +38,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Where a sandbox is, whose FCM knows of one dead token."""
     mine = Settings(home=tmp_path_factory.mktemp("home"))
     with running_sandbox(mine) as url:
-        requests.put(f"{url}/faults", json={"fcm": {"dead": [DEAD]}}, timeout=10).raise_for_status()
+        requests.put(f"{url}/faults", json={"fcm": {"dead": [DEAD]}}, timeout=PATIENCE_S).raise_for_status()
         yield mine.model_copy(update={"sandbox_url": url})
 
 
 def log_of(settings: Settings) -> list[dict[str, object]]:
-    lines = requests.get(f"{settings.sandbox_url}/log?since=0", timeout=10).text.splitlines()
+    lines = requests.get(f"{settings.sandbox_url}/log?since=0", timeout=PATIENCE_S).text.splitlines()
     return [orjson.loads(line) for line in lines]
 
 
@@ -71,7 +71,7 @@ def test_the_sandbox_s_fcm_tells_good_tokens_from_bad_ones(
     asked = log_of(settings)[before:]
     assert [line["recipient"] for line in asked] == [GOOD, DEAD, ODD], "what was just found out is not asked again"
     assert all(line["dry_run"] for line in asked)
-    assert requests.get(f"{settings.sandbox_url}/devices/log?since=0", timeout=10).text == ""
+    assert requests.get(f"{settings.sandbox_url}/devices/log?since=0", timeout=PATIENCE_S).text == ""
 
 
 def test_a_channel_that_the_settings_leave_out_is_not_opened(tmp_path: Path, sqlite_ledger: Ledger) -> None:
@@ -129,12 +129,12 @@ def running(settings: Settings, ledger: Ledger, port: int, output: Path) -> "Ite
         process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
     try:
         ready = probes.http_answers(f"http://127.0.0.1:{port}/readyz")
-        wait_for(lambda: ready() or process.poll() is not None, 30, "the token desk answers")
+        wait_for(lambda: ready() or process.poll() is not None, what="the token desk answers")
         assert process.poll() is None, output.read_text()
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def test_the_process_survives_a_kill_and_ends_when_told(
@@ -158,7 +158,7 @@ def test_the_process_survives_a_kill_and_ends_when_told(
         with running(settings, sqlite_ledger, port, output) as process:
             assert ours.check(Platform.WEB, GOOD) == TokenState(True)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
+            assert process.wait(PATIENCE_S) == 0
     logged = output.read_text()
     assert "stopping" in logged
     assert "Traceback" not in logged

@@ -22,8 +22,7 @@ from notify_pipeline.core.ledger import tenants, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.user_messages import NOTIFICATION, NewMessage, Stored
 from notify_pipeline.core.settings import Settings
-
-PATIENCE_S = 20.0
+from tests.waiting import PATIENCE_S
 
 
 def utc_now() -> datetime:

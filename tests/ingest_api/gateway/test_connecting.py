@@ -16,6 +16,7 @@ from notify_pipeline.core.ledger.connections import Held
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.user_messages import INBOX
 from tests.ingest_api.gateway.running import Client, Running, ids, running, until, utc_now
+from tests.waiting import PATIENCE_S
 
 
 def on(ledger: Ledger, body: Callable[[Running], Awaitable[None]], **settings: Any) -> None:
@@ -32,7 +33,7 @@ def rows(gateway: Running, user: str = "ann") -> list[Held]:
 
 
 async def closed(client: Client) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(ConnectionClosed) as caught:
             while True:
                 await client.socket.recv()

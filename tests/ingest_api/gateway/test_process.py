@@ -19,7 +19,7 @@ from notify_pipeline.core.ledger import connections, tenants, user_messages
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.user_messages import INBOX, NewMessage
 from tests.ingest_api.gateway.running import received, utc_now
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 
 def start(ledger: Ledger, port: int, output: Path) -> "subprocess.Popen[bytes]":
@@ -32,7 +32,7 @@ def start(ledger: Ledger, port: int, output: Path) -> "subprocess.Popen[bytes]":
     with output.open("ab") as file:
         process = subprocess.Popen([sys.executable, "-m", "ingest_api.gateway"], env=env, stdout=file, stderr=file)
     ready = probes.http_answers(f"http://127.0.0.1:{port}/readyz")
-    wait_for(lambda: ready() or process.poll() is not None, 30, "the gateway answers")
+    wait_for(lambda: ready() or process.poll() is not None, what="the gateway answers")
     assert process.poll() is None, output.read_text()
     return process
 
@@ -71,12 +71,12 @@ def test_it_survives_a_kill_and_ends_when_told(sqlite_ledger: Ledger, tmp_path: 
 
     process = start(ledger, port, output)
     hello = asyncio.run(first(process))
-    process.wait(10)
+    process.wait(PATIENCE_S)
     message = NewMessage(tenant, "ann", "m", INBOX, {"id": "missed"}, to_micros(utc_now()) + 60_000_000)
     user_messages.store(ledger, [message], utc_now())
     process = start(ledger, port, output)
     asyncio.run(second(process))
-    assert process.wait(15) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert rows() == []
     logged = output.read_text()
     assert "1 connections of this gateway's former life are forgotten" in logged

@@ -6,8 +6,7 @@ import contextlib
 from aiohttp import web
 
 from ingest_api.gateway.silence import Silence
-
-PATIENCE_S = 20.0
+from tests.waiting import PATIENCE_S
 
 
 def test_who_asks_for_nothing_is_cut_off() -> None:
