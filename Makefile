@@ -32,9 +32,10 @@ demo: $(READY)
 notebook: $(READY)
 	$(BIN)/marimo edit notebooks/sends.py
 
-# Four at a time, as many of them wait; one file's tests one after another, because they share what they start.
+# Four at a time, as many of them wait; one file's tests one after another, because they share what they start. Files
+# come in the order of tests/conftest.py.
 test: $(READY)
-	$(BIN)/pytest -m "not long" -n 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-long: $(READY)
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -1,10 +1,12 @@
-"""Fixtures that every test folder may use: both ledger stores and both lake stores, real ones."""
+"""Fixtures that every test folder may use, both ledger stores and both lake stores among them; and the tests' order."""
 
+import gc
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,38 @@ from tests import browsers
 settings.register_profile("ci", derandomize=True, max_examples=50)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# What takes half a minute or more: begun last, it would keep one worker busy while the others have nothing left. Files
+# that start whole systems, which often wait, take turns with those that compute.
+LONGEST = (
+    "tests/e2e/test_crashes.py",
+    "tests/ingest_api/test_schemathesis.py",
+    "tests/e2e/test_demo.py",
+    "tests/delivery/test_kills_at_moves.py",
+    "tests/e2e/test_outage.py",
+    "tests/reports/test_incremental.py",
+    "tests/commands/test_up.py",
+    "tests/delivery/test_memory.py",
+    "tests/ingest_api/test_server.py",
+)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what is imported and collected out of garbage collections: a million objects that stay until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, then those with many tests: workers take files in this order."""
+    tests = Counter(item.location[0] for item in items)
+    places = {path: place for place, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.location[0], len(places)), -tests[item.location[0]]))
 
 
 @pytest.fixture(scope="session")
