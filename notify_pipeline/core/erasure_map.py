@@ -41,8 +41,8 @@ LEDGER: Mapping[str, Columns] = {
         within="actor detail", plain="audit_id tenant request_id event from_state to_state at", own="notification_id"
     ),
     "callback_messages": _columns(
-        plain="message_id callback_id tenant request_id event payload state attempt_no due_at lease_owner lease_until"
-        " status error created_at ended_at"
+        plain="message_id callback_id tenant request_id event payload state attempt_no due_at counted_from lease_owner"
+        " lease_until status error created_at ended_at"
     ),
     "callbacks": _columns(
         plain="callback_id tenant secret old_secret old_secret_until events active created_at updated_at", own="url"
@@ -59,8 +59,8 @@ LEDGER: Mapping[str, Columns] = {
     ),
     "deliveries": _columns(
         within="address recipient",
-        plain="delivery_id request_id tenant channel platform priority_rank state attempt_no due_at expires_at"
-        " intended_at lease_owner lease_until",
+        plain="delivery_id request_id tenant channel platform priority_rank state attempt_no due_at counted_from"
+        " expires_at intended_at lease_owner lease_until",
     ),
     "devices": _columns(
         row="token user_id device_token email visitor_guid topics app_version locale timezone",
@@ -114,7 +114,8 @@ LEDGER: Mapping[str, Columns] = {
         plain="segment_id lake_table kind path partition_at state replaced_by deleted_at row_count planned_at landed_at"
     ),
     "shards": _columns(
-        plain="request_id shard channel path recipients due_at expires_at skip done_at lease_owner lease_until"
+        plain="request_id shard channel path recipients due_at counted_from expires_at skip done_at lease_owner"
+        " lease_until"
     ),
     "suppressions": _columns(
         row="address", digest="address", within="detail", plain="tenant channel reason created_at"

@@ -59,4 +59,4 @@ def told(claimed: Claimed, answer: Answer, base_s: float, draw: Callable[[], flo
         return Told(claimed, MessageState.FAILED, status, answer.error)
     wait_s = max(WAITS[claimed.attempt_no - 1] * base_s, answer.retry_after_s or 0.0) * (1 + _JITTER * draw())
     again_at = to_micros(now + timedelta(seconds=wait_s))
-    return Told(claimed, MessageState.WAITING, status, answer.error, again_at)
+    return Told(claimed, MessageState.WAITING, status, answer.error, again_at, to_micros(now))

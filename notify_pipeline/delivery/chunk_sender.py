@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 # Whoever waits for something that nobody announces looks this often: a pause that ends, the stop event, a clock's jump.
 LOOK_S = 0.2
+# Clocks of two hosts differ by less; a chunk intended further ahead than that was intended before a clock was set back.
+_MARGIN_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ class ChunkSender:
     def restore(self, state: ShardState) -> None:
         """Bring a new state to where the shard stands, once nothing is left unsettled."""
         rows = chunks.newest_first(self._ctx.ledger, self._shard.row.request_id, self._shard.row.shard)
-        state.restore((Chunk(row.chunk, row.ordinals, row.attempts), row.retries) for row in rows)
+        now = to_micros(self._ctx.clock())
+        state.restore((Chunk(row.chunk, row.ordinals, row.attempts), _retries(row, now)) for row in rows)
 
     async def recall(self) -> None:
         """Hear again what a shard's first answers said, whose tokens a dead process may have held back.
@@ -271,3 +274,9 @@ class ChunkSender:
         if drops:
             tenant, channel = self._shard.notification.tenant, Channel(self._shard.row.channel)
             await asyncio.to_thread(tokens.drop, self._ctx.ledger, tenant, channel, drops, self._ctx.clock())
+
+
+def _retries(row: ChunkRow, now: int) -> Sequence[tuple[int, int]]:
+    """Return a chunk's retries; where the clock was set back since they were decided, as much sooner."""
+    ahead = row.intended_at - now
+    return row.retries if ahead < _MARGIN_US else [(ordinal, due_at - ahead) for ordinal, due_at in row.retries]

@@ -61,14 +61,14 @@ class ClosedLane(Lane):
             group.create_task(self._give_back(waiting))
 
     async def _give_back(self, together: Sequence[Together]) -> None:
-        latest = to_micros(self._ctx.clock()) + _WAIT_US
+        now = to_micros(self._ctx.clock())
         due = {
-            each.delivery_id: min(latest, to_micros(part.notification.expires_at))
+            each.delivery_id: min(now + _WAIT_US, to_micros(part.notification.expires_at))
             for part in together
             for each in part.claims
         }
         self.in_flight += len(due)
         try:
-            await asyncio.to_thread(later.put_off, self._ctx.ledger, self._owner, due)
+            await asyncio.to_thread(later.put_off, self._ctx.ledger, self._owner, due, now)
         finally:
             self.in_flight -= len(due)

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core import event_loop
@@ -24,6 +24,7 @@ from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_lane import Lane
 from notify_pipeline.delivery.drain_planner import Planner
 from notify_pipeline.delivery.scheduling import Schedules
+from notify_pipeline.delivery.watched_clock import WatchedClock
 
 log = logging.getLogger(__name__)
 
@@ -105,14 +106,15 @@ def _wait_for_lease(ctx: DeliveryContext, stop: threading.Event) -> Lease | None
 
 class _Drain:
     def __init__(self, ctx: DeliveryContext, lease: Lease, stop: threading.Event) -> None:
-        self._ctx = ctx
+        # Whatever the drain's parts store, they have read this clock.
+        self._clock = WatchedClock(ctx.clock)
+        self._ctx = replace(ctx, clock=self._clock)
         self._lease = lease
         self._stop = stop
         self._schedules = Schedules(ctx.ledger)
         self._lanes: dict[Channel, Lane] = {}
         self._past: list[Lane] = []
         self._failures = 0
-        self._most_ahead = self._ahead()
         self._closing = asyncio.Event()
         self._lost = False
 
@@ -120,14 +122,13 @@ class _Drain:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="drain") as threads:
             asyncio.get_running_loop().set_default_executor(threads)
             keeper = asyncio.create_task(self._keep())
-            # Beside the work: it reads all that is scheduled, which may take seconds.
-            mending = asyncio.create_task(asyncio.to_thread(self._mend))
+            mender = asyncio.create_task(self._look_back())
             try:
                 async with self._ctx.open_channels() as senders:
                     return await self._work(senders)
             finally:
-                keeper.cancel()
-                await mending
+                for helper in (keeper, mender):
+                    helper.cancel()
                 await asyncio.to_thread(leases.release, self._ctx.ledger, self._lease)
 
     async def _work(self, senders: Mapping[Channel, ChannelSender]) -> DrainTotals:
@@ -208,9 +209,15 @@ class _Drain:
             if channels is None or channel.value in channels:
                 lane.wake.set()
 
-    def _ahead(self) -> float:
-        """Return how far the clock is ahead of one that is never set."""
-        return self._ctx.clock().timestamp() - time.monotonic()
+    async def _look_back(self) -> None:
+        """Mend what a clock that was set back leaves behind, beside the work: it reads all that waits for a time."""
+        every_s = self._ctx.settings.lease_seconds / 3
+        while True:
+            if back := self._clock.set_back_by(self._ctx.settings.lease_seconds):
+                log.warning("the clock was set back by %.0f s", back)
+            if self._clock.is_to_look(every_s):
+                await asyncio.to_thread(self._mend)
+            await asyncio.sleep(every_s)
 
     def _mend(self) -> None:
         """Mend what a clock that was set back has left; this one's, or that of a drain before."""
@@ -228,13 +235,6 @@ class _Drain:
         while not self._lost:
             await asyncio.sleep(self._ctx.settings.lease_seconds / 3)
             lease_s, now = self._ctx.settings.lease_seconds, self._ctx.clock()
-            ahead = self._ahead()
-            if ahead < self._most_ahead - lease_s:
-                log.warning("the clock was set back by %.0f s", self._most_ahead - ahead)
-                await asyncio.to_thread(self._mend)
-                self._most_ahead = ahead
-            # It may be set forward first.
-            self._most_ahead = max(self._most_ahead, ahead)
             try:
                 renewed = await asyncio.to_thread(leases.renew, self._ctx.ledger, self._lease, lease_s, now)
             except Exception:

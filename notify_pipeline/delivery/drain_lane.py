@@ -225,7 +225,7 @@ class Lane:
         )
         row = attempts.of_claim(notification, self.channel, self._sender.provider, claimed, result, run_id)
         if isinstance(decision, Again):
-            return Ended(claimed, result.outcome, decision.due_at, row)
+            return Ended(claimed, result.outcome, decision.due_at, row, decided_at=now)
         reason = None if decision.reason is None else decision.reason.value
         return Ended(claimed, result.outcome, None, row, reason, dead_letters.of_claim(claimed, result, decision))
 

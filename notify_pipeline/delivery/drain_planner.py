@@ -9,10 +9,10 @@ registrations that were accepted before them to land in the lake, and for their 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import fair, routing
 from notify_pipeline.core.ledger.fair import Wanted
 from notify_pipeline.core.ledger.limits import LimitsBook
@@ -230,9 +230,9 @@ class Planner:
     async def _landed(self) -> bool:
         """Wait until every registration committed by now has landed; False when that takes too long."""
         mark = await asyncio.to_thread(audience.high_water, self._ctx.ledger)
-        deadline = to_micros(self._ctx.clock()) + round(self._ctx.settings.landing_wait_s * 1e6)
+        deadline = time.monotonic() + self._ctx.settings.landing_wait_s
         while not await asyncio.to_thread(audience.has_landed, self._ctx.ledger, mark):
-            if to_micros(self._ctx.clock()) >= deadline:
+            if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_LANDING_POLL_S)
         return True

@@ -125,6 +125,8 @@ class _Router:
     def _decide(self, rows: Sequence[EventRow]) -> list[ToEnrich]:
         """Decide and store, a bounded number of sends at a time; return those that need enrichment."""
         ctx, sends, renewed_at = self._ctx, 0, time.monotonic()
+        # Never behind what a put-off was counted from: by that it is known if the clock is set back in between.
+        now = ctx.clock()
         routing = Routing(ctx.ledger, self._limits, ctx.settings.max_audience_list, rows)
         to_enrich: list[ToEnrich] = []
         settled: list[Settled] = []
@@ -140,14 +142,15 @@ class _Router:
                 to_enrich.append(decided)
                 held[row.tenant] += 1
             else:
-                settled.append(_put_off(row, ctx.clock()))
+                now = max(now, ctx.clock())
+                settled.append(_put_off(row, now))
             if sends >= _MOST_SENDS:
-                event_moves.settle(ctx.ledger, self._owner, settled, ctx.clock())
+                event_moves.settle(ctx.ledger, self._owner, settled, max(now, ctx.clock()))
                 settled, sends = [], 0
             if time.monotonic() - renewed_at > self._lease_s / 3:
                 renewed_at = time.monotonic()
                 event_claims.extend(ctx.ledger, self._owner, [r.event_id for r in rows], ctx.clock(), self._lease_s)
-        event_moves.settle(ctx.ledger, self._owner, settled, ctx.clock())
+        event_moves.settle(ctx.ledger, self._owner, settled, max(now, ctx.clock()))
         return to_enrich
 
     def _has_room(self, held: Counter[str], tenant: str) -> bool:

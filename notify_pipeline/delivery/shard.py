@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from notify_pipeline.channels.base import ChannelSender
 from notify_pipeline.core import event_loop
@@ -27,6 +27,7 @@ from notify_pipeline.delivery import notifications
 from notify_pipeline.delivery.chunk_sender import LOOK_S, ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard_state import Chunk, ShardState
+from notify_pipeline.delivery.watched_clock import WatchedClock
 from notify_pipeline.delivery.yielding import Yielding
 
 log = logging.getLogger(__name__)
@@ -164,23 +165,27 @@ async def _send(
     notification = notifications.until(
         notifications.parse(routing.load(ctx.ledger, [row.request_id])[0]), row.expires_at
     )
+    clock = WatchedClock(ctx.clock)
+    ctx = replace(ctx, clock=clock)
     with ExitStack() as stack:
         shard = await asyncio.to_thread(stack.enter_context, Shard.open(ctx, row, notification))
         chunk_sender = ChunkSender(ctx, shard, sender, tables, stop)
         yielding = Yielding(ctx, notification.priority.rank)
-        return await _ShardRun(ctx, chunk_sender, shard, stop, yielding).run()
+        return await _ShardRun(ctx, clock, chunk_sender, shard, stop, yielding).run()
 
 
 class _ShardRun:
     def __init__(
         self,
         ctx: DeliveryContext,
+        clock: WatchedClock,
         chunk_sender: ChunkSender,
         shard: Shard,
         stop: threading.Event,
         yielding: Yielding,
     ) -> None:
         self._ctx = ctx
+        self._clock = clock
         self._yielding = yielding
         self._chunks = chunk_sender
         self._row = shard.row
@@ -223,26 +228,26 @@ class _ShardRun:
         if not self._state.is_finished:
             return "stopped"
         await self._chunks.drop_rest()
-        await asyncio.to_thread(
-            shards.end_shard,
-            self._ctx.ledger,
-            self._row.request_id,
-            self._row.shard,
-            self._ctx.owner,
-            self._ctx.clock(),
-        )
+        ctx, row = self._ctx, self._row
+        await asyncio.to_thread(shards.end_shard, ctx.ledger, row.request_id, row.shard, ctx.owner, ctx.clock())
         return "done"
+
+    def _now(self) -> int:
+        """Return the time; where the clock was set back, retries are due as much sooner."""
+        if back_s := self._clock.set_back_by(self._ctx.settings.lease_seconds):
+            self._state.set_back(round(back_s * 1e6))
+        return to_micros(self._clock())
 
     def _later(self) -> int | None:
         """Return when the rest is due, where that is too long to wait for."""
-        due_at = self._state.next_due
+        now, due_at = self._now(), self._state.next_due
         if self._in_flight or self._state.has_fresh or due_at is None:
             return None
-        return due_at if due_at > to_micros(self._ctx.clock()) + _PATIENCE_US else None
+        return due_at if due_at > now + _PATIENCE_US else None
 
     async def _put_off(self, due_at: int) -> str:
-        row, owner = self._row, self._ctx.owner
-        await asyncio.to_thread(later.put_off_shard, self._ctx.ledger, row.request_id, row.shard, owner, due_at)
+        ctx, row, now = self._ctx, self._row, to_micros(self._clock())
+        await asyncio.to_thread(later.put_off_shard, ctx.ledger, row.request_id, row.shard, ctx.owner, due_at, now)
         # Whoever goes on begins a sample of its own.
         await self._chunks.drop_rest()
         return "later"
@@ -252,13 +257,13 @@ class _ShardRun:
             return None
         if not self._yielding.may_begin(bool(self._in_flight)):
             return None
-        return self._state.take(to_micros(self._ctx.clock()), self._chunks.pace.size)
+        return self._state.take(self._now(), self._chunks.pace.size)
 
     async def _something_ends(self) -> None:
         """Wait until a chunk ends or a retry may be due."""
         if not self._in_flight:
-            due_at = self._state.next_due
-            wait_s = LOOK_S if due_at is None else (due_at - to_micros(self._ctx.clock())) / 1e6
+            now, due_at = self._now(), self._state.next_due
+            wait_s = LOOK_S if due_at is None else (due_at - now) / 1e6
             rests = self._chunks.is_held or self._yielding.now
             return await asyncio.sleep(LOOK_S if rests else min(max(wait_s, 0.001), LOOK_S))
         done, self._in_flight = await asyncio.wait(self._in_flight, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
@@ -276,19 +281,13 @@ class _ShardRun:
         Raises:
             LeaseLost: Somebody took the shard over.
         """
+        ctx, row, lease_s = self._ctx, self._row, self._ctx.settings.lease_seconds
         while True:
-            await asyncio.sleep(self._ctx.settings.lease_seconds / 3)
+            await asyncio.sleep(lease_s / 3)
             began = time.monotonic()
+            hold = (ctx.ledger, row.request_id, row.shard, ctx.owner, ctx.clock(), lease_s)
             try:
-                await asyncio.to_thread(
-                    shards.hold_shard,
-                    self._ctx.ledger,
-                    self._row.request_id,
-                    self._row.shard,
-                    self._ctx.owner,
-                    self._ctx.clock(),
-                    self._ctx.settings.lease_seconds,
-                )
+                await asyncio.to_thread(shards.hold_shard, *hold)
             except HeldBy as held:
                 raise LeaseLost(str(held)) from held
             except Exception:

@@ -156,6 +156,12 @@ class ShardState:
             self._wait(ordinal, due_at)
         self._in_flight -= len(chunk.ordinals)
 
+    def set_back(self, by_us: int) -> None:
+        """Have retries as much sooner as the clock was set back: what they wait for is time that passes."""
+        steps = by_us // _TOGETHER_US
+        self._due = {time - steps: waiting for time, waiting in self._due.items()}
+        self._times = [time - steps for time in self._times]
+
     def _wait(self, ordinal: int, due_at: int) -> None:
         time = -(-due_at // _TOGETHER_US)  # rounded up: never before it is due
         if time not in self._due:

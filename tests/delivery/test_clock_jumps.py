@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import (
     broadcasts,
+    chunks,
     deliveries,
     event_claims,
     event_moves,
@@ -30,6 +31,7 @@ from notify_pipeline.core.ledger.event_moves import Settled
 from notify_pipeline.core.ledger.events import NewEvent
 from notify_pipeline.core.ledger.shards import HeldBy
 from notify_pipeline.core.ledger.tables import LEASES
+from notify_pipeline.core.ledger.tenant_tables import CALLBACK_MESSAGES
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.vocabulary import Channel, Outcome, RequestState
 from notify_pipeline.delivery import broadcast, drain, notifications, planning
@@ -41,7 +43,7 @@ from tests.delivery.fakes import FakeSender, context
 from tests.delivery.lakes import Landing, row
 from tests.delivery.test_broadcast import SIZES
 from tests.delivery.test_broadcast_schedule import routed
-from tests.delivery.test_drain import drain_to_end, found, register
+from tests.delivery.test_drain import drain_to_end, drain_until, found, register
 from tests.waiting import wait_for
 
 HOUR = timedelta(hours=1)
@@ -132,6 +134,72 @@ def test_work_of_the_dead_does_not_wait_for_the_clock_to_come_back(
     assert len(fcm.calls) == 4
 
 
+def test_a_retry_does_not_wait_for_an_hour_that_is_gone(ctx: DeliveryContext, fcm: FakeSender, clock: Clock) -> None:
+    """Planned before the clock was set forward, tried after it, and due when it is set back."""
+    fcm.answer = lambda recipient, number: Outcome.TRANSIENT if number == 1 else Outcome.ACCEPTED
+    register(ctx.ledger, "a", user_id="u")
+    request_id = accept_at(ctx.ledger, NOON, users=["u"])
+    planned(ctx, request_id, NOON)
+    clock.advance(hours=1)
+    drain_until(ctx, lambda: deliveries.depths(ctx.ledger) == {"fcm": {"waiting": 1}} and bool(fcm.calls))
+    clock.advance(hours=-1)
+    stop = threading.Event()
+    ticking = threading.Thread(target=_tick, args=(clock, stop))
+    ticking.start()
+    drain_to_end(ctx, request_id)
+    stop.set()
+    ticking.join()
+    assert clock() < NOON + timedelta(minutes=30)
+    assert len(fcm.calls) == 2
+
+
+def planned(ctx: DeliveryContext, request_id: str, now: datetime) -> None:
+    """Claim and plan the one request that there is, as a planner does."""
+    (row,) = routing.claim(ctx.ledger, "planner", now, 6.0, 1)
+    notification = notifications.parse(row)
+    known = find_known(ctx.ledger, [notification])[request_id]
+    rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "planner")
+    schedule = Schedules(ctx.ledger).find(notification, known.recipients)
+    plan = planning.plan(notification, known, rules, now, schedule)
+    assert routing.store(ctx.ledger, "planner", [plan], now) == [True]
+
+
+def test_what_was_read_before_the_clock_was_set_back_may_be_stored_after_it_was_mended(
+    ledger: Ledger, folder_lake: Lake, fcm: FakeSender
+) -> None:
+    clock = Jumping()
+    ctx = context(ledger, folder_lake, fcm, clock=clock, lease_seconds=0.6)
+    register(ledger, "a", user_id="u")
+    request_id = accept_at(ledger, clock(), users=["u"], send_at=(clock() + timedelta(minutes=30)).isoformat())
+    clock.offset = HOUR
+    slow = clock()
+    with Running(ctx):
+        wait_for(lambda: fcm.calls)
+        clock.offset = timedelta(0)
+        late = accept_at(ledger, clock(), users=["u"])
+        wait_for(lambda: found(ledger, late).state is RequestState.DONE)
+        # Somebody who had read the clock an hour ago stores it now.
+        last = accept_at(ledger, slow, users=["u"])
+        wait_for(lambda: found(ledger, last).state is RequestState.DONE, seconds=30)
+    assert found(ledger, request_id).state is RequestState.DONE
+    assert len(fcm.calls) == 3
+
+
+class Running:
+    """A drain in a thread, for as long as the block lasts."""
+
+    def __init__(self, ctx: DeliveryContext) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=drain.run_drain, args=(ctx, self._stop))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
 def _tick(clock: Clock, stop: threading.Event) -> None:
     """Let the clock run, as fast as it does."""
     while not stop.wait(0.01):
@@ -206,17 +274,68 @@ def test_whose_own_clock_says_when_is_not_sent_an_hour_early(
     register(ctx.ledger, "a", user_id="u", timezone="UTC")
     local = (NOON + timedelta(seconds=30)).replace(tzinfo=None).isoformat()
     request_id = accept_at(ctx.ledger, NOON, users=["u"], send_at_local=local)
-    (row,) = routing.claim(ctx.ledger, "planner", NOON, 6.0, 1)
-    notification = notifications.parse(row)
-    known = find_known(ctx.ledger, [notification])[request_id]
-    rules = planning.Rules(frozenset(Channel), 100, ctx.delivery_secret, "planner")
-    schedule = Schedules(ctx.ledger).find(notification, known.recipients)
-    plan = planning.plan(notification, known, rules, NOON, schedule)
-    assert routing.store(ctx.ledger, "planner", [plan], NOON) == [True]
+    planned(ctx, request_id, NOON)
     clock.advance(hours=-1)
     set_back.mend(ctx.ledger, clock(), 2.0)
     assert deliveries.claim(ctx.ledger, "fcm", "lane", clock() + timedelta(minutes=30), 6.0, 10) == []
     assert len(deliveries.claim(ctx.ledger, "fcm", "lane", NOON + timedelta(seconds=30), 6.0, 10)) == 1
+
+
+def test_a_broadcast_s_retry_does_not_wait_for_an_hour_that_is_gone(
+    ledger: Ledger, folder_lake: Lake, fcm: FakeSender
+) -> None:
+    """Neither in the process that decided it, nor in one that goes on after it."""
+    clock = Jumping()
+    clock.offset = HOUR
+    ctx = context(ledger, folder_lake, fcm, clock=clock, **{**SIZES, "retry_base_s": 1.0})
+    ctx = replace(ctx, draw=lambda: 0.9)
+    Landing(ctx.lake, ctx.ledger).land(*(row(f"a{n}", 1, ["t"]) for n in range(8)))
+    stop = threading.Event()
+
+    def answer(recipient: Recipient, number: int) -> Outcome:
+        if number == 1:
+            return Outcome.TRANSIENT
+        if number == 2:
+            stop.set()
+            return Outcome.TRANSIENT
+        return Outcome.ACCEPTED
+
+    fcm.answer = answer
+    request_id = routed(ctx, topics=["t"])
+    broadcast.snapshot(ctx, request_id)
+
+    def settled() -> bool:
+        return len(fcm.calls) == 8 and not chunks.left(ledger, request_id, 0)
+
+    def set_back_once() -> None:
+        wait_for(settled)
+        clock.offset = timedelta(0)
+
+    setter = threading.Thread(target=set_back_once)
+    setter.start()
+    assert broadcast.send_shard(ctx, request_id, 0, stop).stopped_reason == "stopped"
+    setter.join()
+    clock.offset = -HOUR
+    assert broadcast.send_shard(ctx, request_id, 0).done
+    assert Counter(call[0] for call in fcm.calls) == {f"a{n}": 3 for n in range(8)}
+
+
+@pytest.mark.parametrize("attempt_no", [1, 5])
+def test_a_callback_s_message_waits_as_long_as_it_was_to_wait(ledger: Ledger, clock: Clock, attempt_no: int) -> None:
+    waits = 300 * 10 ** (attempt_no // 2)
+    message = {
+        **dict(message_id="m", callback_id="c", tenant="t", event="test", payload="{}", created_at=to_micros(NOON)),
+        **dict(state="waiting", attempt_no=attempt_no, counted_from=to_micros(NOON)),
+        "due_at": to_micros(NOON + timedelta(seconds=waits)),
+    }
+    ledger.write(
+        lambda conn, items: [conn.execute(insert(CALLBACK_MESSAGES), each) and None for each in items], message
+    )
+    assert set_back.mend(ledger, NOON, 2.0) == 0
+    clock.advance(hours=-1)
+    assert set_back.mend(ledger, clock(), 2.0) == 1
+    with ledger.read() as conn:
+        assert conn.execute(select(CALLBACK_MESSAGES.c.due_at)).scalar() == to_micros(clock()) + waits * 1_000_000
 
 
 def test_a_retry_does_not_wait_for_an_hour_that_came_and_went(

@@ -98,6 +98,7 @@ class Told:
         status: The answer's; None when there was none.
         error: What went wrong instead of an answer.
         again_at: When it is due again, microseconds since the epoch, for ``waiting``.
+        decided_at: What the clock said when that was counted from it.
         counts: False when the attempt was broken off by us: it is as if it had not begun.
     """
 
@@ -106,6 +107,7 @@ class Told:
     status: int | None = None
     error: str | None = None
     again_at: int = AT_ONCE
+    decided_at: int | None = None
     counts: bool = True
 
 
@@ -258,6 +260,7 @@ def _ending(told: Told, active: bool, at: int) -> dict[str, Any]:
         "status": told.status,
         "error": error,
         "due_at": told.again_at,
+        "counted_from": told.decided_at,
         "ended_at": ended_at,
     }
 

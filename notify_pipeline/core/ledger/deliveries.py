@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
-from sqlalchemy.engine import RowMapping
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.ledger import audit, dead_letters, fair, outbox, progress
@@ -42,10 +41,11 @@ _QUEUE = Queue(
 )
 _ANY = Wanted.of(1)
 
+_TIMES: dict[str, Any] = {"due_at": bindparam("due_at"), "counted_from": bindparam("counted_from")}
 _AGAIN = (
     update(DELIVERIES)
     .where(DELIVERIES.c.delivery_id == bindparam("of_delivery"))
-    .values(state=WAITING, due_at=bindparam("due_at"), lease_owner=None, lease_until=None)
+    .values(state=WAITING, lease_owner=None, lease_until=None, **_TIMES)
 )
 
 
@@ -81,6 +81,7 @@ class Ended:
         attempt: Its attempts row, for the lake.
         gave_up: Why it is final although its outcome alone would have allowed another attempt.
         dead: Its dead letter, where it has become one.
+        decided_at: What the clock said when ``again_at`` was counted from it.
     """
 
     claimed: Claimed
@@ -89,6 +90,7 @@ class Ended:
     attempt: Mapping[str, Any]
     gave_up: str | None = None
     dead: DeadLetter | None = None
+    decided_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,14 +209,9 @@ def _claim_one(conn: Connection, item: _Claim) -> list[Claimed]:
             conn.execute(update(DELIVERIES).where(mine).values(intent))
 
     rows = fair.claim(conn, _QUEUE, item.wanted, mark, channel=item.channel, now=item.now)
-    return [
-        Claimed(**{**_queued(row), "attempt_no": row["attempt_no"] + 1}, intended_at=item.now, owner=item.owner)
-        for row in rows
-    ]
-
-
-def _queued(row: RowMapping) -> dict[str, Any]:
-    return {name: row[name] for name in _QUEUED}
+    mine: dict[str, Any] = {"intended_at": item.now, "owner": item.owner}
+    queued: list[dict[str, Any]] = [{name: row[name] for name in _QUEUED} for row in rows]
+    return [Claimed(**{**row, "attempt_no": row["attempt_no"] + 1}, **mine) for row in queued]
 
 
 def _renew(conn: Connection, items: Sequence[tuple[str, str, int]]) -> list[int]:
@@ -252,7 +249,10 @@ def _settle_one(conn: Connection, item: _Settle) -> Settlement:
 
 def _move(conn: Connection, ended: Sequence[Ended], over: Set[str]) -> None:
     """Move deliveries on; those of requests that are over go with their request."""
-    again = [{"of_delivery": e.claimed.delivery_id, "due_at": e.again_at} for e in ended if e.again_at is not None]
+    again = [
+        {"of_delivery": e.claimed.delivery_id, "due_at": e.again_at, "counted_from": e.decided_at}
+        for e in ended if e.again_at is not None
+    ]  # fmt: skip
     if again:
         conn.execute(_AGAIN, again)
     finals: dict[str, list[str]] = {}

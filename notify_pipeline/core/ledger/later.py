@@ -19,6 +19,7 @@ _BACK = (
         state="waiting",
         attempt_no=DELIVERIES.c.attempt_no - 1,
         due_at=bindparam("again_at"),
+        counted_from=bindparam("decided_at"),
         intended_at=None,
         lease_owner=None,
         lease_until=None,
@@ -26,25 +27,26 @@ _BACK = (
 )
 
 
-def put_off(ledger: Ledger, owner: str, due: Mapping[str, int]) -> None:
+def put_off(ledger: Ledger, owner: str, due: Mapping[str, int], decided_at: int | None = None) -> None:
     """Give claimed deliveries back of whom nobody was called: no attempt was made.
 
     Args:
         ledger: The ledger.
         owner: Who claimed them; what is another's by now is left alone.
         due: When each is due, microseconds since the epoch.
+        decided_at: What the clock said when these were counted from it; None: they are times of their own.
     """
     if due:
-        ledger.write(_put_off, (owner, due))
+        ledger.write(_put_off, (owner, due, decided_at))
 
 
-def put_off_shard(ledger: Ledger, request_id: str, shard: int, owner: str, due_at: int) -> None:
-    """Have a shard that is the owner's go on at another time, microseconds since the epoch."""
-    ledger.write(_put_off_shard, (request_id, shard, owner, due_at))
+def put_off_shard(ledger: Ledger, request_id: str, shard: int, owner: str, due_at: int, decided_at: int) -> None:
+    """Have a shard that is the owner's go on at another time, counted from ``decided_at``; in microseconds."""
+    ledger.write(_put_off_shard, (request_id, shard, owner, due_at, decided_at))
 
 
-def _put_off(conn: Connection, items: Sequence[tuple[str, Mapping[str, int]]]) -> list[None]:
-    for owner, due in items:
+def _put_off(conn: Connection, items: Sequence[tuple[str, Mapping[str, int], int | None]]) -> list[None]:
+    for owner, due, decided_at in items:
         ids = sorted(due)
         mine = (DELIVERIES.c.state == "sending", DELIVERIES.c.lease_owner == owner)
         query = select(DELIVERIES.c.delivery_id).where(*mine).order_by(DELIVERIES.c.delivery_id).with_for_update()
@@ -52,12 +54,14 @@ def _put_off(conn: Connection, items: Sequence[tuple[str, Mapping[str, int]]]) -
             piece = DELIVERIES.c.delivery_id.in_(ids[start : start + progress.PIECE])
             held = conn.execute(query.where(piece)).scalars().all()
             if held:
-                conn.execute(_BACK, [{"of_delivery": name, "again_at": due[name]} for name in held])
+                times = [{"of_delivery": name, "again_at": due[name], "decided_at": decided_at} for name in held]
+                conn.execute(_BACK, times)
     return [None] * len(items)
 
 
-def _put_off_shard(conn: Connection, items: Sequence[tuple[str, int, str, int]]) -> list[None]:
-    for request_id, shard, owner, due_at in items:
+def _put_off_shard(conn: Connection, items: Sequence[tuple[str, int, str, int, int]]) -> list[None]:
+    for request_id, shard, owner, due_at, decided_at in items:
         mine = (SHARDS.c.request_id == request_id, SHARDS.c.shard == shard, SHARDS.c.lease_owner == owner)
-        conn.execute(update(SHARDS).where(*mine).values(due_at=due_at, lease_owner=None, lease_until=None))
+        freed = {"lease_owner": None, "lease_until": None}
+        conn.execute(update(SHARDS).where(*mine).values(due_at=due_at, counted_from=decided_at, **freed))
     return [None] * len(items)

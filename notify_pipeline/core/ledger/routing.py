@@ -55,6 +55,7 @@ _DELIVERY = (
     "state",
     "attempt_no",
     "due_at",
+    "counted_from",
     "expires_at",
 )
 _QUEUE = Prepared(lambda _: insert(DELIVERIES).values({name: bindparam(name) for name in _DELIVERY}), _DELIVERY)
@@ -229,7 +230,7 @@ def _queue_row(plan: Plan, tenant: str, new: NewDelivery, now: int) -> tuple[Any
         plan.priority_rank,
         "waiting",
         0,
-        now if new.due_at is None else new.due_at,
+        *((now, now) if new.due_at is None else (new.due_at, None)),
         new.expires_at,
     )
 

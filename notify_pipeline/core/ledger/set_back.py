@@ -4,14 +4,16 @@ Belongs here: finding those and mending them. Does not belong here: noticing tha
 one), the lease of a role (``leases``, which mends its own).
 
 Leases are reined in, not broken: a holder that lives extends its own long before it runs out, one that is dead has as
-long as any. What was due at once when it was stored is due now; what has a time of its own keeps it.
+long as any. What was due so long after a moment is due as long after the present one (``counted_from`` is that moment);
+what has a time of its own keeps it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Column, Connection, Table, and_, select, text, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, select, text, update
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger.engine import Ledger
@@ -29,25 +31,43 @@ _MARGIN_US = 60_000_000
 _OPEN = text("requests.state IN ('accepted', 'routed', 'sending')")
 _UNFINISHED = text("deliveries.state IN ('waiting', 'sending')")
 _UNSENT = text("callback_messages.state IN ('waiting', 'sending')")
+_NOT_DONE = SHARDS.c.done_at.is_(None)
+_QUEUED = and_(_UNFINISHED, DELIVERIES.c.channel.in_([channel.value for channel in Channel]))
 # What waits, maybe a million for tomorrow, has no lease and need not be read.
-_BEING_SENT = and_(
-    _UNFINISHED, DELIVERIES.c.channel.in_([channel.value for channel in Channel]), DELIVERIES.c.state == "sending"
+_BEING_SENT = and_(_QUEUED, DELIVERIES.c.state == "sending")
+_LEASED: "tuple[tuple[Table, Column[str], Any], ...]" = (
+    (DELIVERIES, DELIVERIES.c.delivery_id, _BEING_SENT),
+    (REQUESTS, REQUESTS.c.request_id, _OPEN),
+    (SHARDS, SHARDS.c.request_id, _NOT_DONE),
+    (CALLBACK_MESSAGES, CALLBACK_MESSAGES.c.message_id, _UNSENT),
+)
+_COUNTED: "tuple[tuple[Table, Column[str], Any], ...]" = (
+    (DELIVERIES, DELIVERIES.c.delivery_id, and_(_QUEUED, DELIVERIES.c.state == "waiting")),
+    (SHARDS, SHARDS.c.request_id, _NOT_DONE),
+    (CALLBACK_MESSAGES, CALLBACK_MESSAGES.c.message_id, and_(_UNSENT, CALLBACK_MESSAGES.c.state == "waiting")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Set a column of rows, as long as it lies beyond what is set."""
+    """Set columns of rows, of those that are still as they were found."""
 
     table: Table
     key: "Column[str]"
-    column: "Column[int]"
+    where: ColumnElement[bool]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    change: _Change
     keys: Sequence[str]
-    value: int
 
 
 def mend(ledger: Ledger, now: datetime, lease_s: float) -> int:
     """Mend what lies too far ahead of ``now``; return how many rows that were.
+
+    It reads all that waits for a time: a second or two where that is a million deliveries.
 
     Args:
         ledger: The ledger.
@@ -55,60 +75,57 @@ def mend(ledger: Ledger, now: datetime, lease_s: float) -> int:
         lease_s: How long the holders of leases have to extend them.
     """
     at = to_micros(now)
-    until = at + round(lease_s * 1e6)
-    held = (
-        (DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.lease_until, _BEING_SENT),
-        (REQUESTS, REQUESTS.c.request_id, REQUESTS.c.lease_until, _OPEN),
-        (SHARDS, SHARDS.c.request_id, SHARDS.c.lease_until, SHARDS.c.done_at.is_(None)),
-        (CALLBACK_MESSAGES, CALLBACK_MESSAGES.c.message_id, CALLBACK_MESSAGES.c.lease_until, _UNSENT),
-    )
-    changes: list[_Change] = []
+    changes = [*_reined_in(at, at + round(lease_s * 1e6)), *_counted_again(at), *_due_at_once(at)]
     with ledger.read() as conn:
-        for table, key, column, open_ in held:
-            keys = conn.execute(select(key).where(open_, column > at + LONGEST_US).distinct()).scalars().all()
-            changes.append(_Change(table, key, column, keys, until))
-        changes += _due_at_once(conn, at)
-    return sum(ledger.write(_apply, change) for change in changes if change.keys)
+        found = [_Found(each, conn.execute(_keys(each)).scalars().all()) for each in changes]
+    return sum(ledger.write(_apply, each) for each in found if each.keys)
 
 
-def _due_at_once(conn: Connection, at: int) -> list[_Change]:
-    """What was due when it was stored, which seems to be ahead: requests, deliveries, events."""
-    ahead = at + _MARGIN_US
-    accepted = select(REQUESTS.c.request_id).where(
-        _OPEN,
-        REQUESTS.c.state == "accepted",
-        REQUESTS.c.accepted_at > ahead,
-        REQUESTS.c.due_at <= REQUESTS.c.accepted_at,
-    )
-    changes = [_Change(REQUESTS, REQUESTS.c.request_id, REQUESTS.c.due_at, conn.execute(accepted).scalars().all(), at)]
-    stored = select(REQUESTS.c.request_id, REQUESTS.c.updated_at).where(
-        _OPEN, REQUESTS.c.state == "sending", REQUESTS.c.updated_at > ahead
-    )
-    found: list[str] = []
-    for request_id, updated_at in conn.execute(stored).all():
-        # Whoever is due by their own clock has an expiry of their own.
-        at_once = DELIVERIES.c.expires_at.is_(None)
-        soon = (DELIVERIES.c.due_at > at, DELIVERIES.c.due_at <= updated_at + _MARGIN_US, at_once)
-        mine = (DELIVERIES.c.request_id == request_id, DELIVERIES.c.state == "waiting", *soon)
-        found.extend(conn.execute(select(DELIVERIES.c.delivery_id).where(*mine)).scalars())
-    # An event is due later only where enriching it failed: what was to be tried again minutes after a moment that lies
-    # ahead is tried now. (Routers see through leases of theirs that lie ahead.)
-    stuck = select(EVENTS.c.event_id).where(WAITING, EVENTS.c.due_at > ahead, EVENTS.c.updated_at > ahead)
-    events = conn.execute(stuck).scalars().all()
+def _keys(change: _Change) -> Any:
+    return select(change.key).where(change.where).distinct()
+
+
+def _reined_in(at: int, until: int) -> list[_Change]:
     return [
-        *changes,
-        _Change(DELIVERIES, DELIVERIES.c.delivery_id, DELIVERIES.c.due_at, found, at),
-        _Change(EVENTS, EVENTS.c.event_id, EVENTS.c.due_at, events, at),
+        _Change(table, key, and_(open_, table.c.lease_until > at + LONGEST_US), {"lease_until": until})
+        for table, key, open_ in _LEASED
     ]
 
 
-def _apply(conn: Connection, items: Sequence[_Change]) -> list[int]:
+def _counted_again(at: int) -> list[_Change]:
+    """Retries, and deliveries that were due when they were queued."""
+    return [
+        _Change(
+            table,
+            key,
+            # Asked first, as the indexes hold it: most that waits has long been due, or is due at a time of its own.
+            and_(open_, table.c.due_at > at, table.c.counted_from > at + _MARGIN_US),
+            {"due_at": table.c.due_at - table.c.counted_from + at, "counted_from": at},
+        )
+        for table, key, open_ in _COUNTED
+    ]
+
+
+def _due_at_once(at: int) -> list[_Change]:
+    """Requests that were due when they were accepted, and events that wait."""
+    ahead, its = at + _MARGIN_US, REQUESTS.c
+    accepted = and_(_OPEN, its.state == "accepted", its.accepted_at > ahead, its.due_at > at)
+    # An event is due later only where enriching it failed: what was to be tried again minutes after a moment that lies
+    # ahead is tried now. (Routers see through leases of theirs that lie ahead.)
+    stuck = and_(WAITING, EVENTS.c.due_at > ahead, EVENTS.c.updated_at > ahead)
+    return [
+        _Change(REQUESTS, its.request_id, and_(accepted, its.due_at <= its.accepted_at), {"due_at": at}),
+        _Change(EVENTS, EVENTS.c.event_id, stuck, {"due_at": at}),
+    ]
+
+
+def _apply(conn: Connection, items: Sequence[_Found]) -> list[int]:
     return [_apply_one(conn, item) for item in items]
 
 
-def _apply_one(conn: Connection, item: _Change) -> int:
-    changed, ordered = 0, sorted(item.keys)
+def _apply_one(conn: Connection, item: _Found) -> int:
+    change, changed, ordered = item.change, 0, sorted(item.keys)
     for start in range(0, len(ordered), PIECE):
-        mine = (item.key.in_(ordered[start : start + PIECE]), item.column > item.value)
-        changed += conn.execute(update(item.table).where(*mine).values({item.column.name: item.value})).rowcount
+        mine = change.key.in_(ordered[start : start + PIECE])
+        changed += conn.execute(update(change.table).where(mine, change.where).values(change.values)).rowcount
     return changed

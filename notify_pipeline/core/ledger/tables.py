@@ -144,6 +144,7 @@ DELIVERIES = Table(
     Column("state", Text, nullable=False),  # waiting | sending (the durable intent) | an Outcome when final
     Column("attempt_no", Integer, nullable=False),  # attempts begun
     Column("due_at", BigInteger, nullable=False),
+    Column("counted_from", BigInteger),  # the clock when due_at was decided; null: due_at is a time of its own
     Column("expires_at", BigInteger),  # null: with its request
     Column("intended_at", BigInteger),  # when the current attempt's intent became durable
     Column("lease_owner", Text),
@@ -208,6 +209,7 @@ SHARDS = Table(
     Column("path", Text, nullable=False),  # below the lake root
     Column("recipients", Integer, nullable=False),
     Column("due_at", BigInteger),  # null: at once
+    Column("counted_from", BigInteger),  # as a delivery's
     Column("expires_at", BigInteger),  # null: with its request
     Column("skip", Text),  # why its recipients are not sent to; null: they are
     Column("done_at", BigInteger),

@@ -183,6 +183,7 @@ CALLBACK_MESSAGES = Table(
     Column("state", Text, nullable=False),  # waiting | sending | delivered | failed
     Column("attempt_no", Integer, nullable=False),
     Column("due_at", BigInteger, nullable=False),  # 0: at once, whatever a clock says
+    Column("counted_from", BigInteger),  # the clock when due_at was decided
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),
     Column("status", Integer),  # of the last answer
