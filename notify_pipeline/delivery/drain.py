@@ -170,7 +170,9 @@ class _Drain:
                 return "lease lost"
             if now - began >= settings.drain_seconds:
                 return "time"
-            if now - busy_at >= settings.drain_idle_seconds:
+            # Not by the clock alone: where the machine stood still, work may wait that nobody has looked for.
+            looked_at = min([planner.looked_at, *(lane.looked_at for lane in self._lanes.values())])
+            if looked_at - busy_at >= settings.drain_idle_seconds:
                 return "idle"
             await asyncio.sleep(_LOOK_S)
 

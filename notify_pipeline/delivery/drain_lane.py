@@ -69,6 +69,8 @@ class Lane:
         self.outcomes: Counter[str] = Counter()
         self.late = 0
         self.recovered = 0
+        # When it last began a look for work that found none, by the monotonic clock.
+        self.looked_at = 0.0
 
     async def run(self, closing: asyncio.Event) -> None:
         """Work until ``closing``, then let what is under way end and be stored."""
@@ -99,13 +101,14 @@ class Lane:
         while not closing.is_set():
             woken = self.wake.is_set()
             self.wake.clear()
-            wanted = self._wanted()
+            begun, wanted = time.monotonic(), self._wanted()
             # What is claimed while the provider has asked for a pause comes back unsent: an attempt for nothing.
             may_claim = wanted.lowest >= 0 and self._sender.held_for_s <= 0
             claimed = await asyncio.to_thread(self._claims.take, wanted, woken) if may_claim else []
             if claimed:
                 self._start(group, claimed)
             else:
+                self.looked_at = begun
                 await idling.pause()
 
     async def _end_sends(self) -> None:

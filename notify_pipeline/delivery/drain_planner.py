@@ -78,6 +78,8 @@ class Planner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: set[str] = set()
         self.planned = 0
+        # When it last began a look for work that found none, by the monotonic clock.
+        self.looked_at = 0.0
 
     @property
     def is_busy(self) -> bool:
@@ -93,7 +95,9 @@ class Planner:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._keep())
             while not closing.is_set():
+                begun = time.monotonic()
                 if not await self._plan_next(group, self._rooms()):
+                    self.looked_at = begun
                     await idling.pause()
             held = sorted(self._held)
             for task in (keeper, *self._tasks):

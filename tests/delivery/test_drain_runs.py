@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -36,6 +37,24 @@ def test_a_drain_ends_when_its_time_is_up_or_it_was_idle(
     idle = context(sqlite_ledger, folder_lake, fcm, drain_idle_seconds=0.3)
     assert run_drain(idle, threading.Event()).stopped_reason == "idle"
     assert leases.holder(sqlite_ledger, drain.LEASE, datetime.now(UTC)) is None
+
+
+def test_a_drain_whose_looks_take_longer_than_it_may_be_idle_does_its_work_first(
+    sqlite_ledger: Ledger, folder_lake: Lake, fcm: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, looks, is_due = context(sqlite_ledger, folder_lake, fcm, drain_idle_seconds=0.2), [0], routing.is_due
+
+    def slowly(*arguments: Any) -> bool:
+        looks[0] += 1
+        if looks[0] == 1:
+            time.sleep(1)
+        return is_due(*arguments)
+
+    monkeypatch.setattr(routing, "is_due", slowly)
+    register(sqlite_ledger, "phone", user_id="u1")
+    accept(sqlite_ledger, users=["u1"])
+    totals = run_drain(ctx, threading.Event())
+    assert (totals.stopped_reason, totals.planned, len(fcm.calls)) == ("idle", 1, 1)
 
 
 def test_a_drain_waits_for_its_predecessor(ledger: Ledger, folder_lake: Lake, fcm: FakeSender) -> None:
