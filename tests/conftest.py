@@ -58,6 +58,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (places.get(item.location[0], len(places)), -tests[item.location[0]]))
 
 
+# What stores a ledger knows nothing of what stores a lake: each with one of the other's tells as much as all with all.
+_CROSSED = {("sqlite", "s3"), ("postgres", "folder")}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave it to the long run to try both ledgers with both lakes."""
+    for item in items:
+        chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if (chosen.get("ledger_url"), chosen.get("lake_root")) in _CROSSED:
+            item.add_marker("long")
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this session's own; gives the URL of its maintenance database."""

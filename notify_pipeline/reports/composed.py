@@ -17,6 +17,8 @@ from notify_pipeline.reports.database import schema_digest
 from notify_pipeline.reports.manifests import Build, Segment
 
 _OF_REPORT: Final = re.compile(r"\breport\.")
+# The facts of the schemas that this process has attached: to ask the catalogue costs as much as a small report does.
+_KNOWN: Final[dict[str, tuple["Fact", ...]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ def attach_empty(connection: duckdb.DuckDBPyConnection) -> tuple[Fact, ...]:
     """Attach a report database without rows as ``report``, in memory, and return its facts."""
     connection.execute("ATTACH ':memory:' AS report")
     connection.execute(sql_text(__file__, "schema.sql"))
-    return facts_of(connection)
+    digest = schema_digest()
+    if digest not in _KNOWN:
+        _KNOWN[digest] = facts_of(connection)
+    return _KNOWN[digest]
 
 
 def facts_of(connection: duckdb.DuckDBPyConnection) -> tuple[Fact, ...]:

@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.attempt("b", "permanent")
     lake = Lake(str(root / "lake"))
     world.put(lake)
-    Desk(lake, root / "reports").update()
+    Desk(lake, root / "reports").publish()
     return root
 
 

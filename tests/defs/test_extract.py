@@ -25,7 +25,7 @@ def test_days_are_extracted_nightly_and_when_due(world: World) -> None:
         sends = Sends()
         sends.request(f"n{number}", at=(number - 40) * 86_400)
         sends.put(world.lake, f"day-{number}")
-    Desk(world.lake, world.settings.reports).update()
+    Desk(world.lake, world.settings.reports).publish()
     soon = START - timedelta(days=38)
     (nightly,) = requests(world, "extract_nightly", soon)
     assert nightly.partition_key == "2026-10-13"

@@ -123,7 +123,7 @@ def test_the_lake_names_nobody_who_was_erased_and_reports_say_the_same(stored: H
     house.secret.ok("POST", "/devices", registration(token=TOKEN, user_id=ADA, topics=["breaking/uk", "sport"]))
     land(house)
     desk = Desk(lake, tmp_path / "reports")
-    desk.update()
+    desk.publish()
     before = facts(desk)
     assert {name for _, name in named(lake, house.mine.tenant)} == {*NAMES, *ELSE}
     done = erased(house)
@@ -131,7 +131,7 @@ def test_the_lake_names_nobody_who_was_erased_and_reports_say_the_same(stored: H
     assert named(lake, house.mine.tenant) == set()
     assert naming(house, NAMES) == set(), "nor does the ledger, its tombstones included"
     assert TOKEN in str(texts(lake)), "the other tenant's"
-    desk.update()
+    desk.publish()
     assert facts(desk)["timeline"] == before["timeline"] and before["timeline"]
     assert [row for row in facts(desk)["platform_reports"] if row[1] == "n1"] == [
         row for row in before["platform_reports"] if row[1] == "n1"

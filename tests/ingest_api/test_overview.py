@@ -134,7 +134,7 @@ def test_versions_logs_and_how_channels_did(house: House) -> None:
     world.attempt("c", "permanent", tenant=mine, code="BadTopic")
     world.attempt("d", "ambiguous", tenant=mine, code="timeout")
     world.put(services.lake)
-    Desk(services.lake, services.settings.reports).update()
+    Desk(services.lake, services.settings.reports).publish()
     rows = [{name: None for name in QUARANTINE.schema.names}] * 3
     path = f"{QUARANTINE.name}/date={house.clock():%Y-%m-%d}/hour=06/bad.parquet"
     services.lake.write(path, pa.Table.from_pylist(rows, schema=QUARANTINE.schema))

@@ -50,9 +50,9 @@ def test_a_connection_stays_with_its_version_until_it_is_asked_to_move_on(tmp_pa
         put(lake, "requests", world.rows["requests"], f"{number}", START + timedelta(hours=number))
         put(lake, "audit", world.rows["audit"], f"{number}", START + timedelta(hours=number))
         if number == 1:
-            desk.update()
+            desk.publish()
             analysis = connect(Settings(home=tmp_path))
-    desk.update()
+    desk.publish()
     with analysis:
         assert analysis.db.execute("SELECT count(*) FROM notifications").fetchone() == (1,)
         # The lake's folder is read as it is now.

@@ -16,7 +16,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDB
     """The views of a version without anything in it, as an analyst opens them."""
     folder = tmp_path_factory.mktemp("catalogue")
     desk = Desk(Lake(str(folder / "lake")), folder / "reports")
-    desk.update()
+    desk.publish()
     with desk.reader.cursor() as cursor:
         assert cursor is not None
         describe(cursor)

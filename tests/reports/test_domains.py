@@ -143,7 +143,7 @@ def test_a_version_from_before_domains_serves_until_the_next_which_is_built_whol
     world.request("m1", domain=DOMAIN)
     world.beacon(world.attempt("a", "accepted", platform="web", notification="m1"), notification="m1")
     world.put(desk.lake)
-    desk.update()
+    desk.publish()
     version = current(desk.root)
     assert version is not None
     # As it was: one file for each version, without what has been added since.

@@ -80,13 +80,13 @@ def test_a_day_is_written_whole_and_again_when_it_settles_and_when_a_late_log_co
 
     world.beacon(one, at=3_600 * 2)  # read far past the end: all of the day is settled
     put(lake, "receipts", world.rows["receipts"], "log")
-    desk.update()
+    desk.publish()
     assert extracts.due(extracts.states(desk.reader), extracts.written(lake), NEXT) == [DAY]
     assert extracts.write(desk.reader, lake, DAY).settled
     world.rows["receipts"].clear()
     world.beacon(two, at=30)
     put(lake, "receipts", world.rows["receipts"], "late")
-    desk.update()
+    desk.publish()
     assert extracts.due(extracts.states(desk.reader), extracts.written(lake), NEXT) == [DAY]
     assert extracts.write(desk.reader, lake, DAY).files_changed == 4
     assert orjson.loads(lake.read_bytes(f"extracts/reports/date={DAY}/reports.ndjson"))["received"] == 2

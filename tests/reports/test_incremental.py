@@ -104,7 +104,7 @@ def test_late_files_and_rebuilds_give_equal_tables(world: World, order: int, ste
         paths = [file.path for file in desk.lake.list() if draws.random() < 0.5]
         tables = {path: desk.lake.read(path) for path in paths}
         desk.lake.delete(paths)
-        desk.update()
+        desk.publish()
         _equals_rebuild(desk)
         for path, table in tables.items():
             desk.lake.write(path.replace("step", "compacted"), table)
@@ -153,15 +153,15 @@ def desk(folder_lake: Lake, tmp_path: Path) -> Desk:
 
 
 def test_a_comparison_sees_a_difference(desk: Desk, tmp_path: Path) -> None:
-    desk.update()
+    desk.publish()
     other = Desk(desk.lake, tmp_path / "other")
     World().put(desk.lake, "nothing")
-    other.update()
+    other.publish()
     assert compare(published(desk), published(other)) == {}
     world = World()
     world.attempt("b", "accepted")
     world.put(desk.lake, "more")
-    other.update()
+    other.publish()
     found = compare(published(desk), published(other))
     assert {table: each.rows for table, each in found.items()} == {
         **dict.fromkeys(("notifications", "platform_reports", "timeline", "calls"), 2),
@@ -176,7 +176,7 @@ def test_only_what_changed_is_computed(desk: Desk, monkeypatch: pytest.MonkeyPat
         world.request(f"n{number}")
         world.beacon(world.attempt("a", "accepted", notification=f"n{number}"), notification=f"n{number}")
         world.put(desk.lake, f"of n{number}")
-    desk.update()
+    desk.publish()
     assert desk.query("SELECT recomputed, files FROM build") == [(29, 6 * 29)]
     opened: list[str] = []
     local_files = lake_files.local_files
@@ -199,12 +199,12 @@ def test_only_what_changed_is_computed(desk: Desk, monkeypatch: pytest.MonkeyPat
 
 def test_nothing_changed_is_no_version(desk: Desk) -> None:
     assert is_stale(desk.lake, desk.root, desk.settings)
-    desk.update()
+    desk.publish()
     assert not is_stale(desk.lake, desk.root, desk.settings)
     candidate = desk.build()
     assert not candidate.is_changed
     candidate.discard()
-    desk.update()
+    desk.publish()
     version = current(desk.root)
     assert version is not None
     assert version.number == 1
@@ -212,12 +212,12 @@ def test_nothing_changed_is_no_version(desk: Desk) -> None:
     assert is_stale(desk.lake, desk.root, settings)
     World().put(desk.lake, "an empty file")
     assert is_stale(desk.lake, desk.root, desk.settings)
-    desk.update()
+    desk.publish()
     assert not is_stale(desk.lake, desk.root, desk.settings)
 
 
 def test_other_models_compute_everything_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.update()
+    desk.publish()
     monkeypatch.setattr(build.database, "model_version", lambda: "changed")
     assert is_stale(desk.lake, desk.root, desk.settings)
     candidate = desk.build()
@@ -262,7 +262,7 @@ def test_what_does_not_fit_into_little_memory_is_built_with_more(
     little.settings = little.settings.model_copy(update={"report_memory": TOO_LITTLE})
     assert passed(little.update())
     assert "of memory do not suffice" in caplog.text
-    desk.update()
+    desk.publish()
     assert compare(published(little), published(desk)) == {}
 
 

@@ -216,12 +216,12 @@ def test_a_report_settles_when_logs_are_read_far_enough(desk: Desk) -> None:
     world.state("n1", "t1", "done", 3)
     world.beacon("f" * 40, at=3_602, notification="somebody's")
     world.put(desk.lake)
-    desk.update()
+    desk.publish()
     assert (desk.report("n1")["settled"], desk.report("n2")["settled"]) == (False, False)
     later = World()
     later.beacon("e" * 40, at=3_603, notification="somebody's")
     later.put(desk.lake, "later")
-    desk.update()
+    desk.publish()
     assert (desk.report("n1")["settled"], desk.report("n2")["settled"]) == (True, False)
     assert desk.query("SELECT recomputed FROM build") == [(1,)]
 
@@ -232,5 +232,5 @@ def test_final_states_win_over_clocks(desk: Desk) -> None:
     world.state("n1", "t1", "done", 1)
     world.state("n1", "t1", "sending", 2)
     world.put(desk.lake)
-    desk.update()
+    desk.publish()
     assert desk.report()["state"] == "done"

@@ -46,7 +46,7 @@ def sent(root: Path) -> Desk:
     rows.append(rows[0] | {"op": "drop", "revision": 2, "at": START + timedelta(seconds=9), "previous": "upsert"})
     lake.write("registrations/date=2026-11-21/hour=06/r.parquet", pa.Table.from_pylist(rows, REGISTRATIONS.schema))
     desk = Desk(lake, root / "reports")
-    desk.update()
+    desk.publish()
     return desk
 
 

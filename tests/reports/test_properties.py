@@ -115,7 +115,7 @@ def test_whenever_files_come_and_whatever_was_wrong_before_the_tables_are_the_sa
                 wrong = [*draws.choices(lines, k=len(lines) // 2), *_forged(world, draws)]
                 other.log(parts[0][0], wrong, parts[0][2])
                 other.backfill()
-                other.desk.update()
+                other.desk.publish()
             put(other.desk.lake, table, rows, name, START + timedelta(hours=draws.randrange(_HOURS)))
         for name, rows, hour in parts:
             other.log(name, rows, hour, compress=draws.random() < 0.5)
@@ -143,7 +143,7 @@ def test_files_that_come_twice_change_nothing_but_hits_and_forged_lines_not_even
     with houses() as (plain, other):
         for house in (plain, other):
             house.put(world)
-            house.desk.update()
+            house.desk.publish()
         forged = _forged(world, draws)
         other.log("forged", draws.sample(forged, len(forged)), draws.randrange(_HOURS))
         other.backfill()

@@ -35,7 +35,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     for number in range(_COUNT):
         _add(world, draws, f"n{number:02d}", BOTH[number % 2], draws.randrange(24) * 3 * _HOUR)
     world.put(made.lake)
-    made.update()
+    made.publish()
     yield made
     made.reader.close()
 

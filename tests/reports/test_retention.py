@@ -50,7 +50,7 @@ def published(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> De
     sent(lake, "old", days=0)
     sent(lake, "newer", days=40)
     sent(lake, "newest", days=44)
-    made.update()
+    made.publish()
     return made
 
 
@@ -74,11 +74,11 @@ def test_raw_data_goes_and_reports_of_it_stay_in_incremental_and_full_builds(
     assert {each.table: len(each.files) for each in plan.going} == dict.fromkeys(SOURCES, 1)
     assert plan.freeze_before == frozen.before(desk.root) == (LATER - timedelta(days=29)).date()
     assert days(desk.lake) == {"date=2026-12-31", "date=2027-01-04"}
-    desk.update()
+    desk.publish()
     assert desk.report("old") == before
     with writer(desk.root):
         assert verify(desk.lake, desk.root, desk.settings, NOW) == {}
-    desk.update(full=True)
+    desk.publish(full=True)
     assert desk.report("old") == before
     assert desk.report("newest")["totals"]["accepted"] == 1
     assert run(desk, sqlite_ledger).going == ()
@@ -99,10 +99,10 @@ def test_a_run_that_died_is_gone_on_from(desk: Desk, sqlite_ledger: Ledger, monk
         patch.setattr(Lake, "delete", dying)
         with pytest.raises(OSError, match="died"):
             run(desk, sqlite_ledger)
-    desk.update()
+    desk.publish()
     assert desk.report("old") == before
     assert len(run(desk, sqlite_ledger).going) == 3
-    desk.update()
+    desk.publish()
     assert desk.report("old") == before
 
 
@@ -127,7 +127,7 @@ def test_without_a_version_or_with_files_that_none_has_read_nothing_goes(
     sent(lake, "newest", days=44)
     found = {each.held_by for each in retention.plan(desk.settings, sqlite_ledger, lake, desk.reader, LATER).going}
     assert found == {"no report version was published yet"}
-    desk.update()  # published, by its own clock, before the files were written
+    desk.publish()  # published, by its own clock, before the files were written
     found = {each.held_by for each in retention.plan(desk.settings, sqlite_ledger, lake, desk.reader, LATER).going}
     assert len(found) == 1
     assert next(iter(found) or "").startswith("reports have not read all files of ")

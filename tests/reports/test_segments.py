@@ -85,7 +85,7 @@ def test_a_change_writes_the_days_that_it_concerns(desk: Desk) -> None:
     moved.request("n0", at=DAY)
     desk.lake.delete([file.path for file in desk.lake.list("requests") if "day-0" in file.path])
     put(desk.lake, "requests", moved.rows["requests"], "moved", seconds(DAY))
-    desk.update()
+    desk.publish()
     assert sorted(files(desk)) == ["2026-11-21", "2026-11-22"]
     days = desk.query("SELECT notification_id, accepted_at::DATE FROM notifications ORDER BY ALL")
     assert days == [("n0", date(2026, 11, 22)), ("n1", date(2026, 11, 22))]
@@ -135,7 +135,7 @@ def test_a_damaged_day_is_computed_anew_unless_it_is_frozen(desk: Desk, length: 
     frozen.move(desk.root, date(2026, 11, 23))
     damage()
     with pytest.raises(DamagedSegmentError, match=files(desk)["2026-11-22"]):
-        desk.update(full=True)
+        desk.publish(full=True)
 
 
 def test_a_lost_memory_is_made_anew_and_a_late_one_catches_up(desk: Desk, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_lost_memory_is_made_anew_and_a_late_one_catches_up(desk: Desk, tmp_pa
     assert is_stale(desk.lake, desk.root, desk.settings)
     retracted = [file.path for file in desk.lake.list() if "late" in file.path]
     desk.lake.delete(retracted)
-    desk.update()
+    desk.publish()
     assert not desk.knows("n5")
     equals_rebuild(desk)
     path.unlink()
@@ -260,7 +260,7 @@ def test_a_builder_may_die_anywhere(desk: Desk, stride: int) -> None:
         assert builder.exitcode == 9
         died, step = died + 1, step + stride
     assert died * stride > 12
-    desk.update()
+    desk.publish()
     assert not is_stale(desk.lake, desk.root, desk.settings)
     equals_rebuild(desk)
     folders = {path.parent.name for path in (desk.root / "segments").glob("*/*.duckdb")}
