@@ -51,24 +51,25 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, then those with many tests: workers take files in this order."""
-    tests = Counter(item.location[0] for item in items)
-    places = {path: place for place, path in enumerate(LONGEST)}
-    items.sort(key=lambda item: (places.get(item.location[0], len(places)), -tests[item.location[0]]))
-
-
 # What stores a ledger knows nothing of what stores a lake: each with one of the other's tells as much as all with all.
 _CROSSED = {("sqlite", "s3"), ("postgres", "folder")}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _leave_crossed(items: list[pytest.Item]) -> None:
     """Leave it to the long run to try both ledgers with both lakes."""
     for item in items:
         chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if (chosen.get("ledger_url"), chosen.get("lake_root")) in _CROSSED:
             item.add_marker("long")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, then those with many tests: workers take files in this order."""
+    _leave_crossed(items)
+    tests = Counter(item.location[0] for item in items)
+    places = {path: place for place, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.location[0], len(places)), -tests[item.location[0]]))
 
 
 @pytest.fixture(scope="session")
