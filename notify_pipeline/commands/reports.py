@@ -11,7 +11,7 @@ from rich.table import Table
 from notify_pipeline.commands.console import CONSOLE, failing_clearly, spinner
 from notify_pipeline.commands.stores import lake_of
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.reports import checks, verification, versions
+from notify_pipeline.reports import checks, merging, verification, versions
 from notify_pipeline.reports.build import DamagedSegmentError, LakeKeepsChangingError, build_candidate, publish
 
 app = typer.Typer(no_args_is_help=True, help="The reports.")
@@ -88,6 +88,7 @@ def _publish(*, full: bool) -> None:
             raise ChecksFailed("checks failed; the current version stays")
         if not candidate.is_changed:
             candidate.discard()
+            merging.merge_next(settings.reports, settings, datetime.now(UTC))
             CONSOLE.print("nothing changed; the current version stays")
             return
         version = publish(candidate, settings, datetime.now(UTC))
@@ -95,6 +96,7 @@ def _publish(*, full: bool) -> None:
             f"version {version.number} is current; of {len(version.segments)} days {len(candidate.changed)} are new",
             soft_wrap=True,
         )
+        merging.merge_next(settings.reports, settings, datetime.now(UTC))
 
 
 def _table(results: list[checks.CheckResult]) -> Table:

@@ -13,7 +13,7 @@ from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.sql import quoted
 from notify_pipeline.reports import database, recount
 from notify_pipeline.reports.build import Candidate
-from notify_pipeline.reports.composed import attach_empty, compose
+from notify_pipeline.reports.composed import attach_empty, compose, part_of
 
 # Each check by name: what it says, and the rows that break it.
 _RULES: Final = {
@@ -116,7 +116,7 @@ def run(candidate: Candidate, lake: Lake, settings: Settings) -> list[CheckResul
             for number, segment in enumerate(candidate.changed):
                 path = quoted(str(candidate.path_of(segment)))
                 connection.execute(f"ATTACH {path} AS segment_{number} (READ_ONLY)")
-                members.append((f"segment_{number}", segment))
+                members.append((f"segment_{number}", part_of(segment)))
             compose(connection, "candidate", facts, members, candidate.version.build)
             connection.execute("USE candidate")
             results = [_rule(connection, name, *rule) for name, rule in _RULES.items()]

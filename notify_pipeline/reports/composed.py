@@ -45,6 +45,28 @@ class Fact:
         return ", ".join(f'"{name}"' for name in (*first, *(name for name in self.columns if name not in first)))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file to compose from.
+
+    Attributes:
+        file: Where it lies, relative to the reports root.
+        schema: A digest of its tables' definitions; empty where that is not known.
+        tables: Those of ``facts`` that have rows.
+        hidden: Of a month (``months``), whose rows have a ``segment_day``: the days to pass over. None: of a day.
+    """
+
+    file: str
+    schema: str
+    tables: tuple[str, ...]
+    hidden: tuple[str, ...] | None = None
+
+
+def part_of(segment: Segment) -> Part:
+    """Return a day's own file."""
+    return Part(segment.file, segment.schema, segment.tables)
+
+
 def attach_empty(connection: duckdb.DuckDBPyConnection) -> tuple[Fact, ...]:
     """Attach a report database without rows as ``report``, in memory, and return its facts."""
     connection.execute("ATTACH ':memory:' AS report")
@@ -68,7 +90,7 @@ def compose(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     facts: Sequence[Fact],
-    members: Sequence[tuple[str, Segment]],
+    members: Sequence[tuple[str, Part]],
     build: Build | None,
 ) -> None:
     """Attach a database of views: ``facts.<table>`` over the segments', ``main.<view>`` over those, and ``main.build``.
@@ -78,12 +100,12 @@ def compose(
             thread.
         name: The new database's.
         facts: The empty database's.
-        members: Each segment with the name it is attached under.
-        build: The row of ``main.build``; None: the first segment's.
+        members: Each file with the name it is attached under.
+        build: The row of ``main.build``; None: the first file's.
     """
     connection.execute(f"ATTACH ':memory:' AS {name}")
     statements = [f"CREATE SCHEMA {name}.facts", f"CREATE TABLE {name}.main.build AS FROM report.main.build"]
-    statements += [f"CREATE VIEW {name}.facts.{fact.name} AS {_rows(fact, members)}" for fact in facts]
+    statements += [f"CREATE VIEW {name}.facts.{fact.name} AS {rows_of_parts(fact, members)}" for fact in facts]
     if build is None:
         statements.append(f"INSERT INTO {name}.main.build BY NAME FROM {members[0][0]}.main.build")  # noqa: S608
     connection.execute("; ".join(statements))
@@ -111,11 +133,19 @@ def describe(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(comments(name))
 
 
-def _rows(fact: Fact, members: Sequence[tuple[str, Segment]]) -> str:
-    """Return the query over all members; those made by other models may lack columns, which are null then."""
-    having = [(alias, segment) for alias, segment in members if fact.name in segment.tables]
-    ours = all(segment.schema == schema_digest() for _, segment in having)
-    parts = [f"FROM {alias}.facts.{fact.name}" for alias, _ in having]
+def rows_of_parts(fact: Fact, members: Sequence[tuple[str, Part]]) -> str:
+    """Return the query of a table's rows in all members; columns that those of other models lack are null."""
+    having = [(alias, part) for alias, part in members if fact.name in part.tables]
+    ours = all(part.schema == schema_digest() for _, part in having)
+    parts = [_rows(f"{alias}.facts.{fact.name}", part) for alias, part in having]
     if not parts or not ours:
         parts.insert(0, f"FROM report.facts.{fact.name}")
     return (" UNION ALL " if ours else " UNION ALL BY NAME ").join(parts)
+
+
+def _rows(table: str, part: Part) -> str:
+    if part.hidden is None:
+        return f"FROM {table}"
+    hidden = ", ".join(f"DATE '{day}'" for day in part.hidden)
+    but = f" WHERE segment_day NOT IN ({hidden})" if hidden else ""
+    return f"SELECT * EXCLUDE (segment_day) FROM {table}{but}"  # noqa: S608 - our own names

@@ -4,7 +4,7 @@ Belongs here: the reader. Does not belong here: attaching versions (``reading_ve
 (``build``, ``versions``), any question (``reading_lists``, ``reading_details`` and the other ``reading_*``), HTTP.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.reports.composed import Part
 from notify_pipeline.reports.reading_versions import VersionGoneError, Versions
 from notify_pipeline.reports.versions import Version
 
@@ -45,6 +46,10 @@ class ReportReader:
             VersionGoneError: None that was current then is kept.
         """
         return self._versions.find(as_of)
+
+    def places(self, version: Version) -> Mapping[str, Part]:
+        """Return the months that a version's days are read from, by day; others are files of their own."""
+        return self._versions.places(version)
 
     @contextmanager
     def cursor(

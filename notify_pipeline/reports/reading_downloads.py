@@ -81,7 +81,7 @@ def of_list(
     version, days = reader.version(as_of), list[_Day]()
     with ExitStack() as failing:
         if version is not None:
-            for span in even(version, where, 1):
+            for span in even(reader, version, where, 1):
                 # Each day is held by a cursor of its own: one over all would plan each query over all of them.
                 cursor = failing.enter_context(reader.cursor(span.since, span.until, as_of=version.published_at))
                 days += [] if cursor is None else [_Day(cursor, span, *found) for found in _days(cursor, span)]

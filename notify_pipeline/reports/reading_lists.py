@@ -9,6 +9,7 @@ acceptance goes on with what the present one says, since a notification keeps it
 figures decide, there is no going on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +19,7 @@ import duckdb
 
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.sql import sql_text
+from notify_pipeline.reports.composed import Part
 from notify_pipeline.reports.reading import ReportReader, VersionGoneError
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_rows import DESCRIPTION, MEASURES, PLACE, SETTLING, Row, rows_of, selected
@@ -142,7 +144,8 @@ def page(
     found = _found(reader, version, _narrowed(where, sort, after), limit + 1, sort, after)
     following = _place(version, sort, found[limit - 1][1]) if len(found) > limit else None
     if not sort.is_by_time:  # a few rows of many days: to open these alone is less than all between them once more
-        found = [(within_day(span, row["accepted_at"]), row) for span, row in found]
+        places = reader.places(version)
+        found = [(_narrowest(span, row["accepted_at"], places), row) for span, row in found]
     return Page(version, _reports(reader, version, found[:limit]), following)
 
 
@@ -173,7 +176,9 @@ def _found(
     By acceptance that is the first spans' rows; by a figure it may be any's.
     """
     newest_first = sort.is_descending
-    spans = growing(version, where, newest_first=newest_first) if sort.is_by_time else even(version, where)
+    spans = (
+        growing(reader, version, where, newest_first=newest_first) if sort.is_by_time else even(reader, version, where)
+    )
     found: list[tuple[ListFilter, Row]] = []
     for span in spans:
         wanted = limit - len(found) if sort.is_by_time else limit
@@ -186,6 +191,11 @@ def _found(
         elif len(found) >= limit:
             break
     return found
+
+
+def _narrowest(span: ListFilter, moment: datetime, places: Mapping[str, Part]) -> ListFilter:
+    """Return the filter for the day of a moment; where days share a file that is open, for all of the span."""
+    return span if f"{moment:%Y-%m-%d}" in places else within_day(span, moment)
 
 
 def _keys(row: Row) -> tuple[float, datetime, str, str]:

@@ -1,14 +1,16 @@
-"""A range of acceptance cut into spans, so that a question opens no more days than it needs.
+"""A range of acceptance cut into spans, so that a question opens no more files than it needs.
 
 Belongs here: that cut, by what a version's manifest says of its days. Does not belong here: questions
 (``reading_lists``, ``reading_totals``, ``reading_downloads``), attaching days (``reading_versions``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from notify_pipeline.reports.composed import Part
+from notify_pipeline.reports.reading import ReportReader
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.versions import Segment, Version
 
@@ -17,20 +19,21 @@ _DAY: Final = timedelta(days=1)
 # fill opens no others, and one that they do not, for a rare filter, ends after few spans.
 _FIRST: Final = 5_000
 _GROWTH: Final = 4
-# Of any span. Views over more days take longer to plan than to read; to join so many notifications with their platforms
-# takes DuckDB some 100 MB.
-_MOST_DAYS: Final = 64
+# Of any span. Views over more files take longer to plan than to read; to join so many notifications with their
+# platforms takes DuckDB some 100 MB.
+_MOST_FILES: Final = 64
 _MOST: Final = 250_000
 
 
-def growing(version: Version, where: ListFilter, *, newest_first: bool) -> Iterator[ListFilter]:
+def growing(reader: ReportReader, version: Version, where: ListFilter, *, newest_first: bool) -> Iterator[ListFilter]:
     """Yield the filter for spans that follow one another, the first ones short."""
-    return _cut(_days(version, where, newest_first=newest_first), where, _FIRST, _MOST_DAYS)
+    days = _days(version, where, newest_first=newest_first)
+    return _cut(days, where, reader.places(version), _FIRST, _MOST_FILES)
 
 
-def even(version: Version, where: ListFilter, days: int = _MOST_DAYS) -> Iterator[ListFilter]:
-    """Yield the filter for spans of at most so many days that have notifications, oldest first."""
-    return _cut(_days(version, where, newest_first=False), where, _MOST, days)
+def even(reader: ReportReader, version: Version, where: ListFilter, files: int = _MOST_FILES) -> Iterator[ListFilter]:
+    """Yield the filter for spans that at most so many files have notifications of, oldest first."""
+    return _cut(_days(version, where, newest_first=False), where, reader.places(version), _MOST, files)
 
 
 def within_day(where: ListFilter, moment: datetime) -> ListFilter:
@@ -39,18 +42,24 @@ def within_day(where: ListFilter, moment: datetime) -> ListFilter:
     return replace(where, since=begin, until=begin + _DAY)
 
 
-def _cut(found: Sequence[Segment], where: ListFilter, wanted: int, days: int) -> Iterator[ListFilter]:
+def _cut(
+    found: Sequence[Segment], where: ListFilter, places: Mapping[str, Part], wanted: int, most_files: int
+) -> Iterator[ListFilter]:
     group: list[Segment] = []
+    files: set[str] = set()
     count = 0
     for segment in found:
-        if group and (len(group) == days or count + segment.notifications > _MOST):
+        place = places.get(segment.name)
+        file = segment.file if place is None else place.file
+        if group and (len(files | {file}) > most_files or count + segment.notifications > _MOST):
             yield _over(group, where)
-            group, count = [], 0
+            group, files, count = [], set(), 0
         group.append(segment)
+        files.add(file)
         count += segment.notifications
         if count >= wanted:
             yield _over(group, where)
-            group, count, wanted = [], 0, wanted * _GROWTH
+            group, files, count, wanted = [], set(), 0, wanted * _GROWTH
     if group:
         yield _over(group, where)
 

@@ -49,7 +49,7 @@ def _sums(reader: ReportReader, where: ListFilter, period: str, as_of: datetime 
     version, found = reader.version(as_of), list[Row]()
     if version is None:
         return found
-    for span in even(version, where):
+    for span in even(reader, version, where):
         with reader.cursor(span.since, span.until, as_of=version.published_at) as cursor:
             found += [] if cursor is None else rows_of(cursor.execute(query, span.given))
     return found

@@ -3,16 +3,16 @@
 Belongs here: which segments a question needs, attaching them read-only, letting go of them. Does not belong here:
 queries (``reading``, ``reading_*``), publishing (``versions``).
 
-Segments are attached to one in-memory database when a question needs them first. Views over a version's segments are
-made once for each set of them that is asked for. What a cursor reads from stays attached until it is closed; beyond
-that, the sets that were used last stay, so many that their files do not exceed a number. Cursors are per query, so
-threads do not meet.
+Files are attached to one in-memory database when a question needs them first: days' own segments, or months that have
+the rows of many. Views over them are made once for each set of files that is asked for. What a cursor reads from stays
+attached until it is closed; beyond that, the sets that were used last stay, so many that their files do not exceed a
+number. Cursors are per query, so threads do not meet.
 """
 
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,18 +22,19 @@ from typing import Final
 import duckdb
 
 from notify_pipeline.core.sql import quoted
-from notify_pipeline.reports.composed import attach_empty, compose, describe, put_build
+from notify_pipeline.reports.composed import Part, attach_empty, compose, describe, put_build
 from notify_pipeline.reports.manifests import Segment, Version
+from notify_pipeline.reports.months import Months, parts
 from notify_pipeline.reports.reading_hashes import Hashes
 from notify_pipeline.reports.versions import at, current
 
-# Segments that stay attached without being used, each a file descriptor and some tens of kilobytes; and sets of them.
+# Files that stay attached without being used, each a file descriptor and some tens of kilobytes; and sets of them.
 _IDLE_FILES: Final = 512
 _IDLE_SETS: Final = 128
 # A range of years attaches as many files as it has days; a process is usually given 1,024 descriptors.
 _DESCRIPTORS: Final = 16_384
-# A set's: the version's number, and the segments' files.
-_Key = tuple[int, tuple[str, ...]]
+# A set's: the version's number, and its files.
+_Key = tuple[int, tuple[Part, ...]]
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -43,7 +44,7 @@ class VersionGoneError(LookupError):
 
 @dataclass
 class _Attached:
-    """A segment: attached once ``name`` is in use, by so many sets."""
+    """A file: attached once ``name`` is in use, by so many sets."""
 
     name: str
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,10 +54,10 @@ class _Attached:
 
 @dataclass
 class _Set:
-    """Views over some segments of a version, used by so many cursors; ``has_views``: they may be another version's."""
+    """Views over some files of a version, used by so many cursors; ``has_views``: they may be another version's."""
 
     name: str
-    segments: Sequence[Segment]
+    parts: Sequence[Part]
     has_views: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_made: bool = False
@@ -70,6 +71,7 @@ class Versions:
         """Open nothing yet: the first query attaches. Limits are DuckDB's for this process."""
         self._root = root
         self._hashes = Hashes(root)
+        self._months = Months(root)
         self._lock = threading.Lock()
         self._names = 0
         self._files: dict[str, _Attached] = {}
@@ -102,6 +104,10 @@ class Versions:
         if found is None:
             raise VersionGoneError(f"no version is kept that was current at {as_of.isoformat()}")
         return found
+
+    def places(self, version: Version) -> Mapping[str, Part]:
+        """Return the months that a version's days are read from, by day, where that is so."""
+        return self._months.of(version)
 
     @contextmanager
     def cursor(
@@ -158,21 +164,23 @@ class Versions:
             version = self.find(as_of)
             if version is None:
                 return None
+            places = self._months.of(version)
             try:
-                return self._held(version, choose(version))
+                return self._held(version, parts(choose(version), places))
             except (duckdb.IOException, FileNotFoundError):
                 # Pruned since we looked; by now another answers, or none is kept.
-                if self.find(as_of) == version:
-                    raise
+                if self.find(as_of) == version and self._months.of(version) == places:
+                    # A month that cannot be read is no more than days that take longer.
+                    return self._held(version, parts(choose(version), {}))
 
-    def _held(self, version: Version, segments: Sequence[Segment]) -> _Set:
-        key = (version.number, tuple(segment.file for segment in segments))
+    def _held(self, version: Version, found: tuple[Part, ...]) -> _Set:
+        key = (version.number, found)
         with self._lock:
             views = self._sets.get(key) or self._idle_with(key)
             if views is None:
-                views = self._sets[key] = _Set(self._name("views"), segments)
-                for segment in segments:
-                    self._files.setdefault(segment.file, _Attached(self._name("segment"))).users += 1
+                views = self._sets[key] = _Set(self._name("views"), found)
+                for part in found:
+                    self._files.setdefault(part.file, _Attached(self._name("file"))).users += 1
             self._sets.move_to_end(key)
             views.users += 1
         try:
@@ -186,9 +194,11 @@ class Versions:
 
     def _idle_with(self, key: _Key) -> _Set | None:
         """Take over what another version shares and nobody uses: of a new version, most days are as they were."""
-        files = key[1]
-        found = next((k for k, each in self._sets.items() if k[1] == files and each.has_views and not each.users), None)
-        if found is None or not files:
+        wanted = key[1]
+        found = next(
+            (k for k, each in self._sets.items() if k[1] == wanted and each.has_views and not each.users), None
+        )
+        if found is None or not wanted:
             return None
         views = self._sets[key] = self._sets.pop(found)
         views.is_made = False
@@ -203,14 +213,14 @@ class Versions:
         members = []
         connection = self._db.cursor()
         try:
-            for segment in views.segments:
-                attached = self._files[segment.file]
+            for part in views.parts:
+                attached = self._files[part.file]
                 with attached.lock:
                     if not attached.is_attached:
-                        path = quoted(str(self._root / segment.file))
+                        path = quoted(str(self._root / part.file))
                         connection.execute(f"ATTACH {path} AS {attached.name} (READ_ONLY)")
                         attached.is_attached = True
-                members.append((attached.name, segment if segment.name else _looked_into(connection, attached.name)))
+                members.append((attached.name, part if part.schema else _looked_into(connection, attached.name, part)))
             compose(connection, views.name, self._facts, members, version.build)
             views.is_made = views.has_views = True
         finally:
@@ -229,11 +239,11 @@ class Versions:
         """Let go of a set that nobody uses, and of the files that no other set has."""
         views = self._sets.pop(key)
         self._db.execute(f"DETACH DATABASE IF EXISTS {views.name}")
-        for segment in views.segments:
-            attached = self._files[segment.file]
+        for part in views.parts:
+            attached = self._files[part.file]
             attached.users -= 1
             if attached.users == 0:
-                del self._files[segment.file]
+                del self._files[part.file]
                 if attached.is_attached:
                     self._db.execute(f"DETACH {attached.name}")
 
@@ -260,12 +270,12 @@ def _within(
     return tuple(segment for segment in version.segments if concerns(segment))
 
 
-def _looked_into(connection: duckdb.DuckDBPyConnection, name: str) -> Segment:
+def _looked_into(connection: duckdb.DuckDBPyConnection, name: str, part: Part) -> Part:
     """Return what can be told of a file from before there were segments."""
     rows = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'facts'", [name]
     ).fetchall()
-    return Segment("", "", tables=tuple(table for (table,) in rows))
+    return Part(part.file, "", tuple(table for (table,) in rows))
 
 
 def _allow_descriptors() -> None:

@@ -8,6 +8,8 @@ Layout below the reports root::
     current.json                          the pointer
     versions/<number>.json                a version's manifest
     segments/<day>/<random>.duckdb, .ids  a day's rows; versions share the days that did not change
+    months/<month>-<random>.duckdb        the rows of many days once more, to open fewer files (``months``)
+    months.json                           which these are
     frozen.json                           the day before which nothing is computed anew (``frozen``)
     builder/                              what the builder remembers (``state``); lags behind the pointer after a crash
     building/                             what is not published; writer.lock
@@ -155,9 +157,7 @@ def publish(root: Path, version: Version, folder: Path, keep: int, keep_days: in
     for new in sorted(folder.glob("segments/*/*")):
         place = root / new.relative_to(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
-        _sync(new)
-        new.replace(place)
-        _sync(place.parent)
+        move_in(new, place)
     (root / "versions").mkdir(exist_ok=True)
     _sync(root)
     # A manifest of this number that the pointer never named is what a crash before the pointer's move has left.
@@ -168,13 +168,18 @@ def publish(root: Path, version: Version, folder: Path, keep: int, keep_days: in
     return version
 
 
+def move_in(draft: Path, place: Path) -> None:
+    """Move a file that is written whole to its place, for good."""
+    _sync(draft)
+    draft.replace(place)
+    _sync(place.parent)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, and for good."""
     draft = path.with_suffix(".tmp")
     draft.write_bytes(content)
-    _sync(draft)
-    draft.replace(path)
-    _sync(path.parent)
+    move_in(draft, path)
 
 
 def _pointer(root: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.maintenance import lake_tables
 from notify_pipeline.defs.process import yield_to_delivery
 from notify_pipeline.defs.reports import catalogue
-from notify_pipeline.reports import build, checks, verification, versions
+from notify_pipeline.reports import build, checks, merging, verification, versions
 
 JOB = "build_reports"
 VERIFY_JOB = "verify_reports"
@@ -102,14 +102,15 @@ def published_report(
     candidate = report_candidate
     if not candidate.is_changed:
         candidate.discard()
-        context.add_output_metadata({"unchanged": True})
+        merged = merging.merge_next(report_writer, settings, datetime.now(UTC))
+        context.add_output_metadata({"unchanged": True, "merged_month": merged or ""})
         return
     version = build.publish(candidate, settings, datetime.now(UTC))
     for news in catalogue.published(version):
         context.log_event(news)
-    context.add_output_metadata(
-        {"version": version.number, "days": len(version.segments), "new_days": len(candidate.changed)}
-    )
+    merged = merging.merge_next(report_writer, settings, datetime.now(UTC))
+    found = {"version": version.number, "days": len(version.segments), "new_days": len(candidate.changed)}
+    context.add_output_metadata({**found, "merged_month": merged or ""})
 
 
 @dg.asset_check(
