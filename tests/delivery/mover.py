@@ -30,7 +30,10 @@ SETTINGS = {
     "chunk_size": 30,
     "lease_seconds": 0.6,
     "drain_idle_seconds": 1.0,
-    "retry_attempts": 12,
+    # A life ends when nothing is due for a second: no retry waits that long, and none is the last one, however many
+    # lives a delivery has gone through.
+    "retry_attempts": 10_000,
+    "retry_cap_s": 0.4,
 }
 
 
