@@ -4,7 +4,7 @@ Belongs here: the mark itself, kept in the lake, so that whoever computes report
 belong here: looking through the logs (``receipts``), what a report says because of it (``reports``).
 
 The mark is of all sources together. It is the name of a file, and the greatest such name counts: two that move it
-at once need no lock, on a folder and on S3 alike, and it never goes back.
+at once need no lock, on a folder and on S3 alike, and it never goes back; but where a clock that was ahead has set it.
 """
 
 from datetime import UTC, datetime
@@ -43,6 +43,16 @@ def advance(lake: Lake, through: datetime) -> datetime:
     # Only lesser ones: whatever another process wrote meanwhile stays if it says more.
     lake.delete(marks)
     return through
+
+
+def take_back(lake: Lake, after: datetime) -> None:
+    """Forget what is beyond a moment. What lay before that is not known any more, so logs are looked through anew.
+
+    Args:
+        lake: Keeps it.
+        after: The present: a mark beyond it was set by a clock that was ahead.
+    """
+    lake.delete(path for path, mark in _marks(lake).items() if mark > after)
 
 
 def _marks(lake: Lake) -> dict[str, datetime]:

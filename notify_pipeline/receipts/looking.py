@@ -8,6 +8,7 @@ So the mark goes to that moment less the time that CDNs take to deliver. A look 
 since the mark, were it further back: no hour is jumped over, however long nobody looked.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,6 +18,8 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import HOUR, hour_start, hours_between
 from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.results import unread
+
+log = logging.getLogger(__name__)
 
 # Files may come for these hours without anything being wrong.
 LOOK_BACK: Final = timedelta(hours=3)
@@ -57,7 +60,7 @@ def look(lake: Lake, logs: Logs, now: datetime, delay: timedelta, first: datetim
         What was found.
     """
     as_of = now - GRACE
-    mark = log_watermark.read(lake)
+    mark = _mark(lake, now)
     hours = _covered(logs, mark, now, first)
     if at_most is not None and len(hours) > at_most:
         return Look(hours, hours, mark)
@@ -67,6 +70,16 @@ def look(lake: Lake, logs: Logs, now: datetime, delay: timedelta, first: datetim
     if not waiting:
         mark = log_watermark.advance(lake, as_of - delay)
     return Look(hours, waiting, mark)
+
+
+def _mark(lake: Lake, now: datetime) -> datetime | None:
+    """Return the mark; one that lies ahead is taken back: what it says of the hours before it is not true."""
+    mark = log_watermark.read(lake)
+    if mark is None or mark <= now:
+        return mark
+    log.warning("logs cannot have been read until %s: a clock was ahead, and they are looked through anew", mark)
+    log_watermark.take_back(lake, now)
+    return log_watermark.read(lake)
 
 
 def _covered(logs: Logs, mark: datetime | None, now: datetime, first: datetime) -> list[datetime]:

@@ -160,9 +160,10 @@ def is_stale(lake: Lake, reports_root: Path, settings: Settings) -> bool:
     path = state.state_path(reports_root)
     if state.meta_of(path) != _meta(base.number):
         return True
-    if not base.is_settled and _is_beyond(log_watermark.read(lake), base.build):
-        return True
+    mark = log_watermark.read(lake)
     with state.opened(path) as remembered:
+        if _is_told_otherwise(base, _latest(_beacon(remembered.through_us(())), mark)):
+            return True
         return bool(difference(lake, remembered, [table.name for table in OF_NOTIFICATIONS]))
 
 
@@ -189,8 +190,23 @@ def _meta(number: int) -> dict[str, str]:
     return {"version": str(number), "models": database.model_version()}
 
 
-def _is_beyond(mark: datetime | None, build: Build) -> bool:
-    return mark is not None and (build.received_through is None or mark > build.received_through)
+def _is_told_otherwise(version: Version, through: datetime | None) -> bool:
+    """Tell whether a version says something else for how far the logs are read.
+
+    Further on changes nothing once all is settled. It goes back where a clock that was ahead had moved the mark.
+    """
+    was = None if version.build is None else version.build.received_through
+    if through is None or (was is not None and through < was):
+        return through != was
+    return through != was and not version.is_settled
+
+
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _beacon(through_us: int | None) -> datetime | None:
+    return None if through_us is None else from_micros(through_us)
 
 
 def _build(
@@ -215,7 +231,7 @@ def _build(
         or base.source != source
         or bool(diff)
         or folded.segments != base.segments  # what was published unremembered was of files that are gone
-        or (not base.is_settled and _is_beyond(mark, base.build))
+        or _is_told_otherwise(base, build.received_through)
     )
     return Candidate(
         root,
@@ -247,9 +263,7 @@ def _signed(
     number: int, folded: Folded, remembered: State, diff: Diff, mark: datetime | None, settings: Settings, now: datetime
 ) -> Build:
     removed = [file_id for _, file_id in diff.removed]
-    beacon_us = remembered.through_us(removed)
-    moments = [folded.through, None if beacon_us is None else from_micros(beacon_us), mark]
-    through = max((moment for moment in moments if moment is not None), default=None)
+    through = _latest(folded.through, _beacon(remembered.through_us(removed)), mark)
     return Build(
         number,
         now,

@@ -57,6 +57,19 @@ def test_a_file_that_lies_unread_holds_the_mark_back(folder_lake: Lake, logs: Lo
     assert look_at(folder_lake, logs, later).mark == later - GRACE - DELAY
 
 
+def test_a_mark_that_lies_ahead_is_taken_back_and_all_is_looked_through(
+    folder_lake: Lake, logs: Logs, tmp_path: Path
+) -> None:
+    put(tmp_path, old := HOUR - timedelta(days=2), written=NOW - timedelta(minutes=20))
+    put(tmp_path, HOUR, written=NOW - timedelta(minutes=20))
+    log_watermark.advance(folder_lake, NOW + timedelta(days=400))
+    found = look_at(folder_lake, logs)
+    assert (found.waiting, found.mark) == ([old, HOUR], None)
+    for hour in found.waiting:
+        process_hour(folder_lake, logs, hour)
+    assert look_at(folder_lake, logs).mark == NOW - GRACE - DELAY
+
+
 def test_a_file_that_just_came_is_left_to_the_sensor(folder_lake: Lake, logs: Logs, tmp_path: Path) -> None:
     put(tmp_path, HOUR, written=NOW - GRACE + timedelta(seconds=1))
     found = look_at(folder_lake, logs)

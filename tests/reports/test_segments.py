@@ -182,6 +182,26 @@ def test_the_watermark_settles_reports_and_then_costs_nothing(desk: Desk) -> Non
     candidate.discard()
 
 
+def test_a_mark_that_a_wrong_clock_had_set_settles_nothing_for_good(desk: Desk) -> None:
+    final = World()
+    for number in range(3):
+        final.state(f"n{number}", "t1", "done", number * DAY + 3)
+    final.put(desk.lake, "final")
+    true = seconds(2 * DAY + 100)
+    log_watermark.advance(desk.lake, true)
+    assert passed(desk.update())
+    log_watermark.advance(desk.lake, seconds(400 * DAY))
+    assert passed(desk.update())
+    assert desk.report("n2")["settled"]
+    log_watermark.take_back(desk.lake, seconds(3 * DAY))
+    log_watermark.advance(desk.lake, true)
+    assert is_stale(desk.lake, desk.root, desk.settings)
+    assert passed(desk.update())
+    report = desk.report("n2")
+    assert (report["settled"], report["received_through"]) == (False, true)
+    assert not is_stale(desk.lake, desk.root, desk.settings)
+
+
 def test_folders_that_did_not_change_are_not_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lake_diff, "_SLACK_NS", -(10**9))  # all was listed long after it changed
     listed: list[str] = []
