@@ -122,11 +122,7 @@ class ChunkSender:
                 return None
             new = self._new(chunk)
             await asyncio.to_thread(broadcasts.intend, self._ctx.ledger, self._ctx.owner, new)
-            if time.monotonic() - self.renewed_at > self._ctx.settings.lease_seconds:
-                raise LeaseLost(f"shard {new.shard} of request {new.request_id}: woke up after the lease ran out")
-            began = time.monotonic()
-            results, words = await self._calls.call(recipients)
-            self.pace.took(len(recipients.addresses), time.monotonic() - began)
+            results, words = await self._call(recipients)
         # Before any record: whoever goes on after us calls nobody again whose outcome there is, and would not hear it.
         await self._drop_tokens(recipients.addresses, results)
         lease_s, name = self._ctx.settings.lease_seconds, f"chunk {new.chunk} of shard {new.shard}"
@@ -171,6 +167,21 @@ class ChunkSender:
     async def drop_rest(self) -> None:
         """Drop the tokens that a shard too small for a judgement has held back."""
         await self._drop(self._guard.rest())
+
+    async def _call(self, recipients: Recipients) -> tuple[Results, Sequence[str] | None]:
+        """Call a chunk's recipients; nobody, where the lease may have run out since the chunk was intended.
+
+        Somebody else may have the shard then. That nobody was called is known: unless a successor was quicker to record
+        the chunk as ambiguous, it is recorded as what it is, and tried again.
+        """
+        began = time.monotonic()
+        if began - self.renewed_at > self._ctx.settings.lease_seconds:
+            now = to_micros(self._ctx.clock())
+            lapsed = AttemptResult(Outcome.TRANSIENT, attempts.LAPSED, now, now)
+            return attempts.by_column([lapsed] * len(recipients.addresses)), None
+        results, words = await self._calls.call(recipients)
+        self.pace.took(len(recipients.addresses), time.monotonic() - began)
+        return results, words
 
     def _new(self, chunk: Chunk) -> NewChunk:
         row, now = self._shard.row, self._ctx.clock()

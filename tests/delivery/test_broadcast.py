@@ -1,12 +1,14 @@
 """Broadcasts over both ledgers: snapshot, shards, resuming, retries, and two processes that claim one shard."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -35,7 +37,7 @@ from notify_pipeline.core.ledger.suppressions import NewSuppression
 from notify_pipeline.core.records import Recipient
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.core.vocabulary import Channel, Outcome, Platform, PolicyKind, RequestState, SuppressionReason
-from notify_pipeline.delivery import attempts, broadcast, notifications, planning, snapshot
+from notify_pipeline.delivery import attempts, broadcast, chunk_sender, notifications, planning, snapshot
 from notify_pipeline.delivery.chunk_sender import ChunkSender, Shard
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.shard_state import Chunk
@@ -330,6 +332,33 @@ def test_a_chunk_whose_outcomes_were_written_is_not_sent_again(ctx: DeliveryCont
         assert dying._write(stored, dying._shard.recipients(chunk), results), "the same again is its own"
     assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": FIRST - 1, "permanent": 1}
     assert len(fcm.calls) == FIRST - 4 + 1
+
+
+def test_a_process_that_wakes_up_after_its_lease_calls_nobody_and_says_so(
+    ctx: DeliveryContext, fcm: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was not called is not ambiguous, so even a send that leaves those reaches everybody."""
+    slept: list[float] = []
+    woken: list[float] = []
+    real = broadcasts.intend
+
+    def intend(*args: Any) -> None:
+        real(*args)
+        if not woken:
+            slept.append(1_000.0)
+
+    def monotonic() -> float:
+        woken.extend(slept)
+        return time.monotonic() + (slept.pop() if slept else 0.0)
+
+    monkeypatch.setattr(broadcasts, "intend", intend)
+    monkeypatch.setattr(chunk_sender, "time", SimpleNamespace(monotonic=monotonic))
+    devices.register(ctx.ledger, TENANT, Registration("phone", Platform.ANDROID, user_id="u1"), datetime.now(UTC))
+    request_id = routed(ctx, users=["u1"], on_ambiguous="leave")
+    assert run(ctx, request_id) is RequestState.DONE
+    assert len(fcm.calls) == 1 and woken == [1_000.0]
+    found = sorted((row["attempt_no"], row["outcome"], row["provider_code"]) for row in rows_of(ctx.lake, "attempts"))
+    assert found == [(1, "transient", "not_processed:lease_lapsed"), (2, "accepted", "fake_accepted")]
 
 
 def test_a_sleeper_cannot_change_what_its_successor_settled(ctx: DeliveryContext) -> None:
