@@ -23,9 +23,9 @@ from notify_pipeline.core.vocabulary import Channel, Platform
 from tests.channels.buckets import OwnBucket
 from tests.channels.harness import utc_now
 from tests.channels.outcomes import Case, Harness
+from tests.waiting import PATIENCE_S
 
 AT_ONCE = 32
-_TIMEOUT_S = 20.0
 SID, TOKEN, SENDER = "AC" + "0" * 32, "s3cret", "+15005550006"
 STATUS_URL = "https://notify.example/sms/status/twilio"
 
@@ -146,7 +146,7 @@ TWILIO = {
 async def open_twilio(folder: Path) -> AsyncIterator[Harness]:
     async with running_server() as server:
         account = Account(server.url, SID, TOKEN, SENDER, STATUS_URL)
-        carrier = TwilioCarrier(account, utc_now, at_once=AT_ONCE, timeout_s=_TIMEOUT_S, most_segments=10)
+        carrier = TwilioCarrier(account, utc_now, at_once=AT_ONCE, timeout_s=PATIENCE_S, most_segments=10)
         gate = _gate()
         sender = EachSender[SmsMessage](carrier, gate, utc_now, AT_ONCE)
         try:
@@ -181,7 +181,7 @@ async def open_sns(folder: Path) -> AsyncIterator[Harness]:
     async with running_server() as server:
         with mock.patch.dict("os.environ", _KEYS):
             target = Target("eu-west-1", server.url)
-            carrier = SnsCarrier(target, at_once=AT_ONCE, timeout_s=_TIMEOUT_S, most_segments=10)
+            carrier = SnsCarrier(target, at_once=AT_ONCE, timeout_s=PATIENCE_S, most_segments=10)
             gate = _gate()
             sender = EachSender[SmsMessage](carrier, gate, utc_now, AT_ONCE)
             try:

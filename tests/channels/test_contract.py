@@ -15,7 +15,7 @@ from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.records import Action as Button
 from notify_pipeline.core.records import Audience, Content, Notification, Recipient, Visitor
 from notify_pipeline.core.vocabulary import Outcome, Priority
-from tests.channels.harness import CHANNELS, IMPATIENT_S, LIBRARY, WIRE, Harness, Open, notification, send, utc_now
+from tests.channels.harness import CHANNELS, LIBRARY, WIRE, Harness, Open, notification, patience, send, utc_now
 from tests.channels.peer import Action, GoAway, Hang, Reply, Reset, Seen
 
 Run = Callable[[Callable[[Harness], Awaitable[None]]], None]
@@ -140,12 +140,12 @@ ODD_ENDS: dict[str, tuple[Action, Outcome]] = {
 
 
 @pytest.mark.parametrize("case", ODD_ENDS)
-@pytest.mark.parametrize("opened", CHANNELS.values(), ids=CHANNELS)
-def test_an_odd_end_is_called_what_it_is_and_spoils_nothing(opened: Open, case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CHANNELS)
+def test_an_odd_end_is_called_what_it_is_and_spoils_nothing(name: str, case: str, tmp_path: Path) -> None:
     action, kept = ODD_ENDS[case]
 
     async def main() -> None:
-        async with opened(tmp_path, timeout_s=IMPATIENT_S) as harness:
+        async with CHANNELS[name](tmp_path, timeout_s=patience(name)) as harness:
             await send(harness)
             odd = False
 
@@ -164,10 +164,10 @@ def test_an_odd_end_is_called_what_it_is_and_spoils_nothing(opened: Open, case: 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("opened", CHANNELS.values(), ids=CHANNELS)
-def test_more_error_bodies_than_a_window_holds(opened: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CHANNELS)
+def test_more_error_bodies_than_a_window_holds(name: str, tmp_path: Path) -> None:
     async def main() -> None:
-        async with opened(tmp_path, timeout_s=IMPATIENT_S) as harness:
+        async with CHANNELS[name](tmp_path, timeout_s=patience(name)) as harness:
             harness.script(lambda _: Reply(503, b'{"reason": "ServiceUnavailable", "_": "%b"}' % (b"x" * 10_000)))
             results = await send(harness, 12)
             assert {result.outcome for result in results} == harness.expected("much_data", {Outcome.TRANSIENT})

@@ -79,7 +79,7 @@ def twilio(
     server_url: str, sender: str = SENDER, status_url: str | None = STATUS_URL, ca: Path | None = None
 ) -> TwilioCarrier:
     account = Account(server_url, SID, TOKEN, sender, status_url, ca)
-    return TwilioCarrier(account, utc_now, at_once=2, timeout_s=5, most_segments=10)
+    return TwilioCarrier(account, utc_now, at_once=2, timeout_s=PATIENCE_S, most_segments=10)
 
 
 async def _asked(sender: str, status_url: str | None, **changes: Any) -> Server:
@@ -270,7 +270,7 @@ def moto() -> Iterator[str]:
 
 
 def sns_carrier(url: str, **target: Any) -> SnsCarrier:
-    return SnsCarrier(Target("eu-west-1", url, **target), at_once=4, timeout_s=5, most_segments=10)
+    return SnsCarrier(Target("eu-west-1", url, **target), at_once=4, timeout_s=PATIENCE_S, most_segments=10)
 
 
 def test_sns_itself_takes_a_message(moto: str) -> None:

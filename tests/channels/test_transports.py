@@ -15,6 +15,7 @@ from notify_pipeline.channels.transport import Answer, End, NotProcessed, Reques
 from notify_pipeline.channels.wire.replies import MAX_ANSWER_BYTES
 from notify_pipeline.channels.wire.transport import WireTransport
 from tests.channels.peer import Drop, GoAway, Hang, Peer, Reply, Reset, Seen, make_certificates, running_peer
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 STATUSES = (200, 400, 404, 410, 429, 503)
@@ -32,7 +33,7 @@ class Ends(dict[int, End]):
         return Counter(type(end).__name__ for end in self.values())
 
 
-def transport_to(peer: Peer, *, max_in_flight: int = 16, timeout_s: float = 5.0) -> Transport:
+def transport_to(peer: Peer, *, max_in_flight: int = 16, timeout_s: float = PATIENCE_S) -> Transport:
     return WireTransport(peer.url, ca=peer.ca, max_in_flight=max_in_flight, timeout_s=timeout_s)
 
 
@@ -185,7 +186,7 @@ def test_when_the_peer_is_killed_only_what_was_under_way_is_unknown(tmp_path: Pa
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None
             url = (await asyncio.to_thread(process.stdout.readline)).strip()
-            transport = WireTransport(url, ca=ca, max_in_flight=64, timeout_s=10)
+            transport = WireTransport(url, ca=ca, max_in_flight=64, timeout_s=PATIENCE_S)
             ends = Ends()
             task = asyncio.create_task(transport.post_many(requests(answered + 100), ends))
             while len(ends) < answered:
@@ -213,7 +214,7 @@ def test_nothing_is_drawn_for_a_connection_that_is_known_to_be_dead(tmp_path: Pa
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None
             url = (await asyncio.to_thread(process.stdout.readline)).strip()
-            transport = WireTransport(url, ca=ca, max_in_flight=1000, timeout_s=10)
+            transport = WireTransport(url, ca=ca, max_in_flight=1000, timeout_s=PATIENCE_S)
             await post(transport, requests(1))
 
             def deadly() -> Iterator[Request]:
@@ -275,7 +276,7 @@ def test_a_request_that_never_left_is_not_processed(tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         other_ca, _ = make_certificates(tmp_path / "other")
         async with running_peer(tmp_path) as peer:
-            transport = WireTransport(peer.url, ca=other_ca, max_in_flight=2, timeout_s=5)
+            transport = WireTransport(peer.url, ca=other_ca, max_in_flight=2, timeout_s=PATIENCE_S)
             ends = await post(transport, requests(3))
             await transport.aclose()
             assert {(type(end), end[0]) for end in ends.values()} == {(NotProcessed, "tls")}

@@ -31,8 +31,8 @@ from notify_pipeline.core.vocabulary import Channel, Platform
 from tests.channels.buckets import OwnBucket
 from tests.channels.harness import notification, utc_now
 from tests.channels.outcomes import Case, Harness, Open
+from tests.waiting import PATIENCE_S
 
-TIMEOUT_S = 20.0
 USERS = 100
 SIGNED = Credentials("AKID", "s3cret", REGION, SERVICE)
 _STATUS = {
@@ -132,8 +132,8 @@ async def opened(ledger: Ledger, management: Management) -> AsyncIterator[WebSoc
     gate = Gate(OwnBucket(), Limits(None), utc_now)
     carrier = WebSocketCarrier(
         Desk(ledger, utc_now),
-        OwnPoster(SIGNED, utc_now, TIMEOUT_S),
-        AwsPoster(TIMEOUT_S),
+        OwnPoster(SIGNED, utc_now, PATIENCE_S),
+        AwsPoster(PATIENCE_S),
         utc_now,
         "https://receipts.example",
     )

@@ -14,6 +14,9 @@ import urllib3
 
 from tests.waiting import PATIENCE_S
 
+# After this long its supervisor kills it.
+_STOP_S = 30.0
+
 
 class Server:
     """``granian`` as its supervisor starts it; workers that die are started again."""
@@ -70,7 +73,7 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(PATIENCE_S)
+            return self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:  # granian, now and then, when a worker dies as it is told to stop
             self.kill()
             return self._process.wait(PATIENCE_S)

@@ -23,8 +23,9 @@ _PROBE_S = 0.3
 _READY_S = 180.0
 # A child that dies this often before it was ever ready will not get ready.
 _HOPELESS_DEATHS = 3
-# Long enough for a provider request in flight to be answered and recorded (10 s by default).
-_STOP_S = 15.0
+# Long enough for a provider request in flight to be answered and recorded (10 s by default), on a loaded machine too.
+# Who does not want to wait asks a second time.
+_STOP_S = 45.0
 _TRIM_S = 60.0
 
 

@@ -27,6 +27,7 @@ from notify_pipeline.channels.rates import Gate
 from notify_pipeline.core.rates import Limits
 from notify_pipeline.sandbox import credentials
 from tests.channels.buckets import OwnBucket
+from tests.waiting import PATIENCE_S
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "ada@relay", "p:ss/wörd"
@@ -199,7 +200,7 @@ def utc_now() -> datetime:
 
 
 def sender_over(
-    relay: Relay, url: str = "", at_once: int = 8, timeout_s: float = 5.0
+    relay: Relay, url: str = "", at_once: int = 8, timeout_s: float = PATIENCE_S
 ) -> tuple[EachSender[Mail], Gate, Pool]:
     """Return an e-mail channel to the relay, its gate and its connections."""
     pool = Pool(Target.of_url(url or relay.url(), relay.ca, timeout_s, timeout_s))

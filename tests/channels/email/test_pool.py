@@ -129,7 +129,7 @@ def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_only_who_may_have_got_it_is_ambiguous(tmp_path: Path, script: Script, outcome: Outcome, code: str) -> None:
     async def body(relay: Relay) -> None:
         hangs = "hang" in (script.mail, script.rcpt, script.content)
-        sender, _, _ = sender_over(relay, timeout_s=1.5 if hangs else 10.0)
+        sender, _, _ = sender_over(relay, timeout_s=1.5 if hangs else PATIENCE_S)
         await send(sender)  # over a connection that is used again, and over a new one
         relay.script = script
         for result in [*await send(sender), *([] if hangs else await send(sender))]:

@@ -14,6 +14,7 @@ import pytest
 from notify_pipeline.channels.library.apns import AioapnsTransport, _Connection, _Pool
 from notify_pipeline.channels.transport import Answer, End, Request, Unknown
 from tests.channels.peer import Action, Hang, Reply, Seen, running_peer
+from tests.waiting import PATIENCE_S
 
 HEADERS = (
     ("authorization", "bearer x"),
@@ -81,7 +82,7 @@ def test_a_connection_that_begins_with_one_stream_goes_on_with_as_many_as_the_pe
 def test_only_requests_to_a_device_are_taken(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
-            transport = AioapnsTransport(peer.url, ca=peer.ca, max_in_flight=1, timeout_s=5)
+            transport = AioapnsTransport(peer.url, ca=peer.ca, max_in_flight=1, timeout_s=PATIENCE_S)
             with pytest.raises(ValueError, match="device"):
                 await post(transport, requests(1, "/4/broadcasts"))
             await transport.aclose()
@@ -92,4 +93,4 @@ def test_only_requests_to_a_device_are_taken(tmp_path: Path) -> None:
 
 def test_the_address_must_be_https(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="https"):
-        AioapnsTransport("http://api.push.apple.com", ca=tmp_path / "ca.pem", max_in_flight=1, timeout_s=5)
+        AioapnsTransport("http://api.push.apple.com", ca=tmp_path / "ca.pem", max_in_flight=1, timeout_s=PATIENCE_S)

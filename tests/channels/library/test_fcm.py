@@ -10,6 +10,7 @@ import pytest
 from notify_pipeline.channels.library.fcm import FirebaseTransport, read_message
 from notify_pipeline.channels.transport import End, Request
 from tests.channels.peer import Reply, running_peer
+from tests.waiting import PATIENCE_S
 
 PATH = "/v1/projects/p/messages:send"
 BODY = orjson.dumps({"message": {"token": "t", "data": {"k": "v"}}})
@@ -18,7 +19,7 @@ BODY = orjson.dumps({"message": {"token": "t", "data": {"k": "v"}}})
 def test_each_request_carries_its_own_token(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path, lambda _: Reply(200, b'{"name": "n"}', delay_s=0.01)) as peer:
-            transport = FirebaseTransport(peer.url, "p", ca=peer.ca, max_in_flight=8, timeout_s=5)
+            transport = FirebaseTransport(peer.url, "p", ca=peer.ca, max_in_flight=8, timeout_s=PATIENCE_S)
             ends: list[End] = []
 
             async def post(token: str) -> None:
@@ -37,7 +38,7 @@ def test_each_request_carries_its_own_token(tmp_path: Path) -> None:
 def test_a_request_of_another_project_is_a_mistake(tmp_path: Path) -> None:
     async def main() -> None:
         async with running_peer(tmp_path) as peer:
-            transport = FirebaseTransport(peer.url, "q", ca=peer.ca, max_in_flight=8, timeout_s=5)
+            transport = FirebaseTransport(peer.url, "q", ca=peer.ca, max_in_flight=8, timeout_s=PATIENCE_S)
             request = Request(0, PATH, (("authorization", "Bearer x"),), BODY)
             with pytest.raises(ValueError, match="project"):
                 await transport.post_many([request], lambda _, end: None)
@@ -55,4 +56,6 @@ def test_a_field_that_would_be_lost_is_a_mistake(fields: dict[str, object]) -> N
 
 def test_the_address_must_be_https(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="https"):
-        FirebaseTransport("http://fcm.googleapis.com", "p", ca=tmp_path / "ca.pem", max_in_flight=1, timeout_s=5)
+        FirebaseTransport(
+            "http://fcm.googleapis.com", "p", ca=tmp_path / "ca.pem", max_in_flight=1, timeout_s=PATIENCE_S
+        )

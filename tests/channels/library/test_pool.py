@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from notify_pipeline.channels.library.pool import LibraryTransport
 from notify_pipeline.channels.transport import Answer, End, NotProcessed, Request
+from tests.waiting import PATIENCE_S
 
 Body = Callable[[int], Awaitable[End]]
 
@@ -19,7 +20,7 @@ Body = Callable[[int], Awaitable[End]]
 class Library(LibraryTransport):
     """Ends each request as a test's function says; counts how many are under way."""
 
-    def __init__(self, body: Body, *, max_in_flight: int = 4, timeout_s: float = 5.0) -> None:
+    def __init__(self, body: Body, *, max_in_flight: int = 4, timeout_s: float = PATIENCE_S) -> None:
         super().__init__(max_in_flight=max_in_flight, timeout_s=timeout_s)
         self.body = body
         self.under_way = 0

@@ -25,12 +25,13 @@ from tests.channels.buckets import OwnBucket
 from tests.channels.harness import RECEIPTS, notification, utc_now
 from tests.channels.webpush.browsers import ACCEPTED, Answer, Browser, Got, Service, running_service
 from tests.channels.webpush.outcomes import WebPushHarness, open_webpush
+from tests.waiting import PATIENCE_S
 
 Sender = EachSender[WebPushMessage]
 
 
 @asynccontextmanager
-async def opened(reach: Reach, timeout_s: float = 5.0) -> AsyncIterator[Sender]:
+async def opened(reach: Reach, timeout_s: float = PATIENCE_S) -> AsyncIterator[Sender]:
     tokens = VapidTokens(key_of(b"k" * 32), "mailto:ops@example.com", utc_now)
     carrier = WebPushCarrier(tokens, reach, RECEIPTS, timeout_s, utc_now)
     sender = EachSender(carrier, Gate(OwnBucket(), Limits(None), utc_now), utc_now, 16)

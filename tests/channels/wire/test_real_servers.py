@@ -25,6 +25,7 @@ from tests.channels.wire.servers import (
     node,
 )
 from tests.channels.wire.test_transport import Ends
+from tests.waiting import PATIENCE_S
 
 OWN_HEADERS = (*HEADERS, ("apns-topic", "com.example"))
 
@@ -41,7 +42,7 @@ def numbered(count: int, mode: str, body: bytes | None = None) -> Iterator[Reque
 
 
 async def post(server: Server, items: Iterator[Request]) -> Ends:
-    transport = WireTransport(server.url, ca=server.ca, max_in_flight=200, timeout_s=20)
+    transport = WireTransport(server.url, ca=server.ca, max_in_flight=200, timeout_s=PATIENCE_S)
     ends = Ends()
     await transport.post_many(items, ends)
     await transport.aclose()
@@ -95,7 +96,7 @@ def test_nghttpd_answers_everything(tmp_path: Path, options: tuple[str, ...]) ->
 @needs_nghttpd
 def test_nghttpd_killed_under_way(tmp_path: Path) -> None:
     async def main(server: Server) -> Ends:
-        transport = WireTransport(server.url, ca=server.ca, max_in_flight=100, timeout_s=20)
+        transport = WireTransport(server.url, ca=server.ca, max_in_flight=100, timeout_s=PATIENCE_S)
         ends = Ends()
         task = asyncio.create_task(transport.post_many(requests(3000, "/send"), ends))
         while len(ends) < 500:
@@ -159,7 +160,7 @@ def test_h2o_answers_everything(tmp_path: Path, options: str) -> None:
 @needs_h2o
 def test_h2o_shuts_down_under_way(tmp_path: Path) -> None:
     async def main(server: Server) -> Ends:
-        transport = WireTransport(server.url, ca=server.ca, max_in_flight=100, timeout_s=5)
+        transport = WireTransport(server.url, ca=server.ca, max_in_flight=100, timeout_s=PATIENCE_S)
         ends = Ends()
         task = asyncio.create_task(transport.post_many(numbered(20_000, "send"), ends))
         while len(ends) < 500:

@@ -18,6 +18,7 @@ from notify_pipeline.channels.wire.frames import ErrorCode
 from notify_pipeline.channels.wire.transport import WireTransport
 from tests.channels.wire.raw_peer import RawConnection, raw_peer
 from tests.channels.wire.script import HEADERS, data, goaway, head, reset, settings
+from tests.waiting import PATIENCE_S
 
 # Attempts of one request differ by this in their numbers.
 ATTEMPT = 1_000_000
@@ -228,7 +229,7 @@ def test_every_request_has_one_true_end(
     async def main() -> None:
         async with raw_peer(tmp_path, lambda connection: misbehave(connection, truth)) as peer:
             transport = WireTransport(
-                peer.url, ca=peer.ca, max_in_flight=1000 if late else 200, timeout_s=1.0 if late else 20.0
+                peer.url, ca=peer.ca, max_in_flight=1000 if late else 200, timeout_s=1.0 if late else PATIENCE_S
             )
             rounds = await deliver(transport, count)
             await transport.aclose()

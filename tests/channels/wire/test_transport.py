@@ -16,6 +16,7 @@ from notify_pipeline.channels.wire.transport import WireTransport
 from tests.channels.peer import running_peer
 from tests.channels.wire.raw_peer import RawConnection, RawPeer, raw_peer
 from tests.channels.wire.script import HEADERS, data, head, reset, settings
+from tests.waiting import PATIENCE_S
 
 
 class Ends(dict[int, End]):
@@ -32,7 +33,9 @@ class Ends(dict[int, End]):
         return {end[0] for end in self.values()}
 
 
-def transport_to(peer: RawPeer, *, max_in_flight: int = 16, timeout_s: float = 5.0, **more: int) -> WireTransport:
+def transport_to(
+    peer: RawPeer, *, max_in_flight: int = 16, timeout_s: float = PATIENCE_S, **more: int
+) -> WireTransport:
     return WireTransport(peer.url, ca=peer.ca, max_in_flight=max_in_flight, timeout_s=timeout_s, **more)
 
 
@@ -103,7 +106,7 @@ def test_one_stream_until_the_first_answer(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with raw_peer(tmp_path, serve) as peer:
-            transport = transport_to(peer, max_in_flight=100, timeout_s=2)
+            transport = transport_to(peer, max_in_flight=100)
             ends = await post(transport, 500)
             await transport.aclose()
             assert ends.kinds() == {"Answer": 500}
@@ -133,7 +136,7 @@ def test_more_connections_where_the_peer_allows_fewer_streams_than_wanted(tmp_pa
 
     async def main() -> None:
         async with raw_peer(tmp_path, serve) as peer:
-            transport = transport_to(peer, timeout_s=1.0, max_connections=3)
+            transport = transport_to(peer, max_connections=3)
             ends = await post(transport, 400)
             await transport.aclose()
             assert ends.kinds() == {"Answer": 400}
@@ -292,7 +295,7 @@ def test_nothing_is_drawn_for_a_socket_that_does_not_keep_up(tmp_path: Path) -> 
                 yield request
 
         async with raw_peer(tmp_path, serve) as peer:
-            transport = transport_to(peer, max_in_flight=3000, timeout_s=20)
+            transport = transport_to(peer, max_in_flight=3000)
             ends = Ends()
             task = asyncio.create_task(transport.post_many(counted(), ends))
             before = -1
@@ -408,7 +411,7 @@ def test_no_timer_task_or_future_per_request(tmp_path: Path) -> None:
         loop = asyncio.get_running_loop()
         made: Counter[str] = Counter()
         async with running_peer(tmp_path) as peer:
-            transport = WireTransport(peer.url, ca=peer.ca, max_in_flight=100, timeout_s=10)
+            transport = WireTransport(peer.url, ca=peer.ca, max_in_flight=100, timeout_s=PATIENCE_S)
             await post(transport, 10)
             names = ("call_at", "create_future", "create_task")
             originals = {name: getattr(loop, name) for name in names}
