@@ -4,9 +4,9 @@ Belongs here: what is different about our code server. Does not belong here: the
 are those of ``dagster api grpc``.
 
 Dagster starts each run in a new interpreter, which takes two seconds of a core to import Dagster and the definitions,
-and each run with steps of their own then starts a fork server, which imports them again. Here one fork server imports
-them once, when the code server starts; runs are forked from it, and so are their steps. Sensors may wait for their
-reason (``watching``).
+and each run with steps of their own then starts a fork server, which imports them again. Here the code server imports
+them once, when it starts; its fork server is a copy of it, and runs are forked from that, and so are their steps.
+Sensors may wait for their reason (``watching``).
 """
 
 import multiprocessing

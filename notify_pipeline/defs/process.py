@@ -17,8 +17,14 @@ _LATER = 5
 
 
 def name_process(name: str) -> None:
-    """Give this process a name of at most 15 characters in ``ps`` and ``top`` (Linux; elsewhere nothing happens)."""
-    if is_worker() and sys.platform == "linux":
+    """Give this process a name in ``ps`` and ``top``, unless a run is executed in somebody else's process."""
+    if is_worker():
+        set_name(name)
+
+
+def set_name(name: str) -> None:
+    """Give this process a name of at most 15 characters (Linux; elsewhere nothing happens)."""
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 

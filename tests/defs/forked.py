@@ -6,6 +6,7 @@ import signal
 import time
 from multiprocessing.connection import Connection
 
+from notify_pipeline.defs import warm
 from notify_pipeline.delivery.context import DeliveryContext
 
 
@@ -30,8 +31,9 @@ def tell_parent(answer: Connection) -> None:
 
 
 def ask(kill_server: bool) -> tuple[int, int]:
-    """Fork a process from a server; return its parent and the parent of the one that it starts."""
-    multiprocessing.set_forkserver_preload(["notify_pipeline.defs.warm_child"])
+    """Fork a process from a code server's server; return its parent and the parent of the one that it starts."""
+    warm.PRELOAD = warm.PRELOAD[-1:]  # the rest takes seconds
+    warm.start()
     context = multiprocessing.get_context("forkserver")
     reader, writer = context.Pipe(duplex=False)
     context.Process(target=tell_parents, args=(writer, kill_server)).start()

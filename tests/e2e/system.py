@@ -12,11 +12,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Process:
-    """One process below a supervisor: its id, its kernel name, its command line and its parent's."""
+    """One process below a supervisor: its id, its kernel name, its command line and both of its parent's."""
 
     pid: int
     comm: str
     command: str
+    parent_comm: str
     parent: str
 
     def kill(self) -> bool:
@@ -38,15 +39,15 @@ def processes(root: int) -> Iterator[Process]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             children.setdefault(parent, []).append(int(entry.name))
-    queue = [(root, "")]
+    queue = [(root, "", "")]
     while queue:
-        pid, parent = queue.pop()
+        pid, parent_comm, parent = queue.pop()
         try:
             raw = Path(f"/proc/{pid}/cmdline").read_bytes()
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
             continue
         command = raw.replace(b"\0", b" ").decode(errors="replace").strip()
-        queue.extend((child, command) for child in children.get(pid, ()))
+        queue.extend((child, comm, command) for child in children.get(pid, ()))
         if pid != root:
-            yield Process(pid, comm, command, parent)
+            yield Process(pid, comm, command, parent_comm, parent)
