@@ -1,4 +1,4 @@
-"""``notify up`` as a whole, once: files, answers, a second start refused, the dead restarted, a clean stop."""
+"""``notify up`` as a whole, once: files, answers, a second start refused, a dead child restarted, a clean stop."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import orjson
 import pytest
 
 from notify_pipeline.commands.up import home as home_files
 from notify_pipeline.sandbox.tokens import fcm_token
+from tests.e2e.system import of_this_home
 from tests.waiting import PATIENCE_S, wait_for
 
 
@@ -45,20 +45,6 @@ def call(url: str, key: str, **body: str) -> dict[str, Any]:
         return found
 
 
-def of_this_home(home: Path) -> list[str]:
-    """The command lines of all processes that have this home in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if f"NOTIFY_HOME={home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
-
-
 def start(home: Path) -> "subprocess.Popen[bytes]":
     """Start a system and wait until it says that it is ready; its output goes to a file beside its home."""
     (home / "run.json").unlink(missing_ok=True)
@@ -70,22 +56,16 @@ def start(home: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def runs(home: Path, status: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
-    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-        return list(instance.get_runs(dg.RunsFilter(job_name="drain", statuses=[status])))
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
-    home = tmp_path_factory.mktemp("up") / "home"
-    process = start(home)
-    yield home, process
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
+    process = start(tmp_path / "home")
+    yield tmp_path / "home", process
     process.terminate()
     process.wait(PATIENCE_S)
 
 
-def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"]) -> None:
-    home, _ = system
+def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"], tmp_path: Path) -> None:
+    home, process = system
     run = orjson.loads((home / "run.json").read_bytes())
     assert set(run) == {"http", "gateway", "dagster", "sandbox", "admin_key"}
     for private in ("run.json", "admin-key"):
@@ -118,34 +98,16 @@ def test_a_whole_system(system: tuple[Path, "subprocess.Popen[bytes]"]) -> None:
             not in (None, state["lander"]["pid"])
         ),
     )
-    printed = (home.parent / "output").read_text()
-    assert "lander died (signal 9); starting it again" in printed
-    assert "pushes leave through our own HTTP/2 transport (NOTIFY_TRANSPORT=wire)" in printed
-
-
-def test_a_killed_supervisor_leaves_nothing_behind_and_its_successor_goes_on_and_ends_cleanly(
-    system: tuple[Path, "subprocess.Popen[bytes]"],
-) -> None:
-    home, process = system
-    key = orjson.loads((home / "run.json").read_bytes())["admin_key"]
-    process.kill()
-    process.wait()
-    wait_for(lambda: of_this_home(home) == [])
-
-    again = start(home)
-    try:
-        assert orjson.loads((home / "run.json").read_bytes())["admin_key"] == key
-        # The guard ends what is left in an orderly way; else run monitoring notices that the code server is another.
-        wait_for(lambda: len(runs(home, dg.DagsterRunStatus.STARTED)) == 1)
-    finally:
-        again.terminate()
-        assert again.wait(PATIENCE_S) == 0
+    process.terminate()
+    assert process.wait(PATIENCE_S) == 0
     assert not (home / "run.json").exists()
     assert of_this_home(home) == []
     assert not home_files.is_running(home)
-    printed = (home.parent / "output").read_text()
-    assert printed.count(key) == 1
+    printed = (tmp_path / "output").read_text()
+    assert printed.count(run["admin_key"]) == 1
+    assert "lander died (signal 9); starting it again" in printed
     assert "had to be killed" not in printed
+    assert "pushes leave through our own HTTP/2 transport (NOTIFY_TRANSPORT=wire)" in printed
 
 
 def test_nothing_runs_here(tmp_path: Path) -> None:

@@ -51,3 +51,17 @@ def processes(root: int) -> Iterator[Process]:
         queue.extend((child, comm, command) for child in children.get(pid, ()))
         if pid != root:
             yield Process(pid, comm, command, parent_comm, parent)
+
+
+def of_this_home(home: Path) -> list[str]:
+    """The command lines of all processes that have this home in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if f"NOTIFY_HOME={home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found

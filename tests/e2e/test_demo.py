@@ -14,7 +14,8 @@ def test_every_figure_reconciles(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     monkeypatch.setenv("NOTIFY_TRANSPORT", transport)
-    code = run_demo(tmp_path / "demo", Console(stderr=True), 2_400)
+    monkeypatch.setenv("NOTIFY_INLINE_LIMIT", "1000")
+    code = run_demo(tmp_path / "demo", Console(stderr=True), 1_200)
     verdict = orjson.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert verdict["ok"] is True, verdict
     assert code == 0

@@ -1,4 +1,7 @@
-"""Every provider is down, and everything of ours is killed meanwhile: what was accepted arrives once they are back."""
+"""Every provider is down, and everything of ours is killed meanwhile: what was accepted arrives once they are back.
+
+In the end only the supervisor is killed, and nothing is left behind.
+"""
 
 import os
 import signal
@@ -6,12 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import orjson
 
 from notify_pipeline.commands.demo import people
 from notify_pipeline.commands.demo.system import RunningSystem
 from notify_pipeline.commands.demo.traffic import Api
-from tests.e2e.system import processes
+from tests.e2e.system import of_this_home, processes
 from tests.waiting import wait_for
 
 PROVIDERS = ("fcm", "apns", "email", "sms")
@@ -21,6 +25,7 @@ SETTINGS = {
     "NOTIFY_SANDBOX_FAULTS": orjson.dumps(DOWN).decode(),
     "NOTIFY_RETRY_CAP_S": "2",
     "NOTIFY_RETRY_ATTEMPTS": "500",
+    "NOTIFY_HTTP_WORKERS": "1",
 }
 NOT_WANTED = {"email": "carl@example.com", "sms": "+447700900124"}
 
@@ -40,6 +45,8 @@ def test_what_was_accepted_arrives_once_when_the_providers_are_back(tmp_path: Pa
     (home / "run.json").unlink()
     with RunningSystem(home, **SETTINGS) as second:
         second.wait_until_ready()
+        assert second.addresses["admin_key"] == admin
+        assert second.output().count(admin) == 1
         api, sandbox = second.api(key), Api(second.addresses["sandbox"])
         last = max(line["n"] for line in sandbox.lines("/log?since=0"))
         wait_for(lambda: _tried(sandbox, last) >= {*PROVIDERS}, what="a call of each provider again")
@@ -53,6 +60,10 @@ def test_what_was_accepted_arrives_once_when_the_providers_are_back(tmp_path: Pa
         assert sorted(added) == sorted(each.title for each in people.HAPPENINGS)
         wait_for(lambda: _states(api) == {"done": 3}, what="every send to be done")
         _check_refused(api, sandbox)
+        # Run monitoring notices that the code server is another than that of the first life's drain.
+        wait_for(lambda: len(_started_drains(home)) == 1, what="one drain run")
+        os.kill(second.pid, signal.SIGKILL)
+    wait_for(lambda: of_this_home(home) == [], what="the guard")
 
 
 def _kill(system: RunningSystem) -> None:
@@ -61,6 +72,11 @@ def _kill(system: RunningSystem) -> None:
     os.kill(system.pid, signal.SIGKILL)
     for process in below:
         process.kill()
+
+
+def _started_drains(home: Path) -> list[dg.DagsterRun]:
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        return list(instance.get_runs(dg.RunsFilter(job_name="drain", statuses=[dg.DagsterRunStatus.STARTED])))
 
 
 def _tried(sandbox: Api, since: int = 0) -> set[str]:
