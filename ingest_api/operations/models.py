@@ -92,9 +92,12 @@ class LogsShown(Shown):
 
     received_through: datetime | None
     settled_through: datetime | None = Field(description="What ended before is settled.")
-    foreign_deliveries: int = Field(description="Deliveries that beacons name and nobody made.")
-    foreign_hits: int
-    quarantined: int = Field(description="Lines of today's and yesterday's logs that could not be read.")
+    foreign_deliveries: int | None = Field(
+        description="Deliveries that beacons name and nobody made. Here and below: for an admin's key only, since such "
+        "lines are no tenant's; null for others."
+    )
+    foreign_hits: int | None
+    quarantined: int | None = Field(description="Lines of today's and yesterday's logs that could not be read.")
 
 
 class VersionShown(Shown):

@@ -89,10 +89,17 @@ class Overviews:
         of = {str(each["tenant"]) for each in named if each["tenant"] is not None}
         found["tenants"] = ledger_overview.names(ledger, sorted(of)) if of else {}
         if build is not None:
-            logs = ("received_through", "settled_through", "foreign_deliveries", "foreign_hits")
-            found["logs"] = {**{name: getattr(build, name) for name in logs}, "quarantined": self._count(now)}
+            found["logs"] = self._logs(build, whose, now)
             found["version"] = {"version": build.version, "published_at": build.published_at}
         return found
+
+    def _logs(self, build: reading_operations.Build, whose: Whose, now: datetime) -> dict[str, Any]:
+        """Return how far logs are read. Lines that are nobody's are the installation's, and no tenant's to count."""
+        through = {"received_through": build.received_through, "settled_through": build.settled_through}
+        if whose is not None:
+            return through | dict.fromkeys(("foreign_deliveries", "foreign_hits", "quarantined"))
+        foreign = {"foreign_deliveries": build.foreign_deliveries, "foreign_hits": build.foreign_hits}
+        return {**through, **foreign, "quarantined": self._count(now)}
 
     def _installation(self, ledger: Ledger, now: datetime) -> dict[str, Any]:
         return {

@@ -83,7 +83,13 @@ class ChannelHealth:
 def build(reader: ReportReader) -> Build | None:
     """Return how the current version stands; None before the first."""
     version = reader.version()
-    with reader.cursor() as cursor:
+    if version is not None and version.build is not None:
+        known = version.build
+        through, settled = known.received_through, known.settled_through
+        return Build(
+            known.version, version.published_at, through, settled, known.foreign_deliveries, known.foreign_hits
+        )
+    with reader.cursor() as cursor:  # from before versions had manifests
         if cursor is None or version is None:
             return None
         row = cursor.execute(

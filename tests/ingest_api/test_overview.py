@@ -140,7 +140,11 @@ def test_versions_logs_and_how_channels_did(house: House) -> None:
     services.lake.write(path, pa.Table.from_pylist(rows, schema=QUARANTINE.schema))
     found = shown(house.secret)
     assert found["version"]["version"] == 1
-    assert (found["logs"]["quarantined"], found["logs"]["foreign_hits"]) == (3, 0)
+    nobodys = ("quarantined", "foreign_hits", "foreign_deliveries")
+    assert [found["logs"][name] for name in nobodys] == [None] * 3, "what is nobody's is not told to tenants"
+    everything = shown(house.api(ADMIN))["logs"]
+    assert [everything[name] for name in nobodys] == [3, 0, 0]
+    assert everything["received_through"] == found["logs"]["received_through"]
     (apns,) = found["channels"]
     assert (apns["channel"], apns["provider"], apns["since"]) == ("apns", "apns", "2026-11-21T05:00:00Z")
     counted = {name: apns[name] for name in ("attempts", "accepted", "throttled", "failed", "invalid", "ambiguous")}

@@ -210,9 +210,12 @@ def _logs(found: _Overview, now: datetime) -> Any:
     rows = [
         [Cell("Read up to"), Cell(time(through) if through else "nothing yet")],
         [Cell("Settled up to"), Cell(time(settled) if settled else "nothing yet")],
-        [Cell("Lines of today and yesterday that could not be read"), Cell(count(logs["quarantined"]), number=True)],
-        [Cell("Beacons of deliveries that nobody made"), Cell(count(logs["foreign_hits"]), number=True)],
     ]
+    nobodys = [
+        ("Lines of today and yesterday that could not be read", logs["quarantined"]),
+        ("Beacons of deliveries that nobody made", logs["foreign_hits"]),
+    ]
+    rows += [[Cell(said), Cell(count(lines), number=True)] for said, lines in nobodys if lines is not None]
     return _card("logs", "Logs", table("How far logs are read", ["What", "Value"], rows, ""))
 
 
