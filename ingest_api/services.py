@@ -18,6 +18,7 @@ from ingest_api.keys import KeyRing
 from ingest_api.limits import addresses
 from ingest_api.limits.addresses import AddressKeeper
 from ingest_api.limits.keeping import RateKeeper
+from ingest_api.memory import Memory
 from ingest_api.operations.overview import Overviews
 from ingest_api.sms.proof import TwilioProof
 from ingest_api.token_desk import TokenDesk
@@ -109,6 +110,11 @@ class Services:
         rate = CallRate(given.sign_ins_per_minute / 60, given.sign_ins_per_minute)
         path, secret = given.home.resolve() / "ingress" / "sign-ins", self.ledger.secret(addresses.SECRET)
         return AddressKeeper(path, secret, rate, given.trusted_proxies, self.clock)
+
+    @cached_property
+    def open_sessions(self) -> Memory[str, bool]:
+        """The dashboard's sessions that were not signed out of a moment ago."""
+        return Memory()
 
     @cached_property
     def delivery_secret(self) -> bytes:

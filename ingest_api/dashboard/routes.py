@@ -138,7 +138,7 @@ def _sign_out(request: Request, services: Services) -> Response:
     if not sessions.is_ours(request, services):
         raise forbidden(_FOREIGN)
     response = _redirect(_SIGN_IN)
-    sessions.end(response, services)
+    sessions.end(request, response, services)
     # What the browser kept of the pages goes with the session. https://www.w3.org/TR/clear-site-data/
     response.headers["Clear-Site-Data"] = '"cache"'
     return response

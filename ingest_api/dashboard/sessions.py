@@ -4,13 +4,15 @@ Belongs here: the session's cookie, and whether its key still counts. Does not b
 key (``sign_in``), what a session may see (``page``).
 
 A session is a signed statement that its browser has shown a certain key until a certain time. It holds the key's id and
-never the key. Whether that key still counts is asked of the ledger for every request, as it is for requests with keys.
+never the key. Whether that key still counts, and whether nobody has signed out of the session, is asked of the ledger
+for every request, as it is for requests with keys: a copy of the cookie ends with it.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -19,8 +21,10 @@ from urllib.parse import urlsplit
 import orjson
 from flask import Request, Response
 
+from ingest_api.memory import forget_everywhere
 from ingest_api.services import Services
 from notify_pipeline.core.ids import from_micros, to_micros
+from notify_pipeline.core.ledger import ended_sessions
 from notify_pipeline.core.ledger.keys import KeyInfo
 from notify_pipeline.core.vocabulary import KeyScope
 
@@ -30,7 +34,9 @@ PATH = "/dashboard"
 SECRET = "dashboard-sessions"  # noqa: S105 - its name
 # Publishable keys are in apps and pages, for anybody to read.
 SCOPES = frozenset({KeyScope.SECRET, KeyScope.ADMIN})
-# Longer than any that is made: an id of 32 letters and a time.
+# Bytes by which sessions of one key that begin at the same moment differ.
+_TELL_APART = 8
+# Longer than any that is made: an id of 32 letters, a time and these bytes.
 _MAX_LENGTH = 256
 _ENVIRON = "notify.dashboard.session"
 
@@ -42,10 +48,12 @@ class Session:
     Attributes:
         key: The key, as the ledger knows it now.
         ends_at: When the browser has to show a key again.
+        digest: What the ledger knows it by once it was signed out of.
     """
 
     key: KeyInfo
     ends_at: datetime
+    digest: str = ""
 
     @property
     def is_admin(self) -> bool:
@@ -63,13 +71,17 @@ class Session:
 def begin(response: Response, key: KeyInfo, services: Services) -> None:
     """Let an answer give its browser a session."""
     lasts = timedelta(hours=services.settings.dashboard_session_hours)
-    said = orjson.dumps([key.key_id, to_micros(services.clock() + lasts)])
+    said = orjson.dumps([key.key_id, to_micros(services.clock() + lasts), secrets.token_hex(_TELL_APART)])
     signed = base64.urlsafe_b64encode(said + _signature(services, said)).decode()
     response.set_cookie(COOKIE, signed, max_age=int(lasts.total_seconds()), **_attributes(services))
 
 
-def end(response: Response, services: Services) -> None:
-    """Let an answer take its browser's session away."""
+def end(request: Request, response: Response, services: Services) -> None:
+    """End the session that a request belongs to, in every process, and let the answer take the cookie away."""
+    session = find(request, services)
+    if session is not None:
+        ended_sessions.end(services.ledger, session.digest, session.ends_at, services.clock())
+        forget_everywhere(services.open_sessions)
     response.set_cookie(COOKIE, "", max_age=0, **_attributes(services))
 
 
@@ -79,12 +91,15 @@ def find(request: Request, services: Services) -> Session | None:
     said = _read(services, cookie) if 0 < len(cookie) <= _MAX_LENGTH and cookie.isascii() else None
     if said is None:
         return None
-    key_id, micros = orjson.loads(said)
+    key_id, micros, *_ = orjson.loads(said)
     ends_at = from_micros(micros)
     if services.clock() >= ends_at:
         return None
     key = services.keys.still_good(key_id)
-    return Session(key, ends_at) if key is not None and key.scope in SCOPES else None
+    if key is None or key.scope not in SCOPES:
+        return None
+    session = Session(key, ends_at, hashlib.sha256(said).hexdigest())
+    return session if _is_open(services, session.digest) else None
 
 
 def remember(request: Request, session: Session) -> None:
@@ -108,6 +123,16 @@ def is_ours(request: Request, services: Services) -> bool:
         return site == "same-origin"
     origin = request.headers.get("Origin", "")
     return bool(origin) and (origin == _origin(services) or origin.partition("://")[2] == request.host)
+
+
+def _is_open(services: Services, digest: str) -> bool:
+    now = services.open_sessions.now()
+    if services.open_sessions.recall(digest):
+        return True
+    if ended_sessions.is_ended(services.ledger, digest):
+        return False
+    services.open_sessions.keep(digest, True, now)
+    return True
 
 
 def _origin(services: Services) -> str:

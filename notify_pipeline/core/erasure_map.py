@@ -70,6 +70,7 @@ LEDGER: Mapping[str, Columns] = {
     "domains": _columns(
         plain="tenant is_push_feature_enabled created_at updated_at", own="name icon_url allowed_origins"
     ),
+    "ended_sessions": _columns(plain="session ends_at"),
     "erasures": _columns(
         within="subject",
         digest="subject_hash",

@@ -8,6 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from ingest_api.dashboard import sessions
+from ingest_api.services import Services
+from tests.ingest_api.apps import client_of
 from tests.ingest_api.conftest import ADMIN, House, build, copied
 from tests.ingest_api.dashboards import HOME, OURS, SHOWN, SIGN_IN, UPDATE, called, show, sign_in
 
@@ -45,6 +48,25 @@ def test_a_secret_key_opens_a_session_that_a_sign_out_ends(house: House, browser
     assert house.mine.secret_key not in value + browser.get(HOME).text + browser.get("/dashboard/_dash-layout").text
     assert browser.post("/dashboard/sign-out", headers=OURS).status_code == 303
     assert not is_signed_in(browser)
+
+
+def test_a_copied_cookie_ends_with_the_session_in_every_process(house: House, browser: FlaskClient) -> None:
+    value, _ = cookie_of(sign_in(browser, house.mine.secret_key))
+    other = house.client.application.test_client()
+    assert sign_in(other, house.mine.secret_key).status_code == 303
+    elsewhere = Services(house.services.settings, house.clock)
+    with client_of(elsewhere) as process:
+        thief = process.application.test_client()
+        thief.set_cookie(sessions.COOKIE, value, path=sessions.PATH)
+        assert is_signed_in(thief)
+        assert browser.post("/dashboard/sign-out", headers=OURS).status_code == 303
+        assert not is_signed_in(thief)
+    again = house.client.application.test_client()
+    again.set_cookie(sessions.COOKIE, value, path=sessions.PATH)
+    assert not is_signed_in(again)
+    assert is_signed_in(other), "another session of the same key, begun at the same moment, goes on"
+    assert sign_in(browser, house.mine.secret_key).status_code == 303
+    assert is_signed_in(browser)
 
 
 def test_on_https_the_cookie_is_for_https(migrated: Path, tmp_path: Path) -> None:

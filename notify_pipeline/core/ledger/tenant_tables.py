@@ -153,6 +153,14 @@ KEY_RATES = Table(
     Column("next_slot", BigInteger, nullable=False),  # nanoseconds since the epoch: slots may lie closer than micros
 )
 
+# Sessions of the dashboard that were signed out of before their time was over.
+ENDED_SESSIONS = Table(
+    "ended_sessions",
+    METADATA,
+    Column("session", Text, primary_key=True),  # a digest
+    Column("ends_at", BigInteger, nullable=False),  # when the row may go
+)
+
 # Where a tenant wants to be told.
 CALLBACKS = Table(
     "callbacks",
