@@ -5,7 +5,7 @@ current one (``versions``), what is in a segment (``segments``).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Version:
 
 def dump(version: Version) -> bytes:
     """Return a manifest's JSON."""
-    return orjson.dumps(asdict(version))
+    return orjson.dumps(version)
 
 
 def load(path: Path) -> Version:

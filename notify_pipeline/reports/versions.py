@@ -19,9 +19,11 @@ Manifests and segments are never changed. The pointer is replaced whole, so a re
 
 import fcntl
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -38,6 +40,10 @@ __all__ = ["Segment", "Version"]
 
 _DIGITS: Final = 10
 _LOOK_S: Final = 0.05  # a tenth of the shortest build
+# What a step that died has left is looked for once in so many versions: that takes the longer the more days there are.
+_SWEEP: Final = 32
+_MOMENT: Final = re.compile(rb'^{"number":\d+,"published_at":"([^"]+)"')
+_HEAD: Final = 128
 _remembered = lru_cache(maxsize=64)(manifests.load)  # a manifest never changes once the pointer has named it
 
 
@@ -199,16 +205,51 @@ def _prune(root: Path, newest: int, keep: int, keep_days: int) -> None:
 
     A reader that has a segment open keeps its data until it closes it; nobody opens it anew.
     """
-    versions = {number: manifests.load(manifest_path(root, number)) for number in _numbers(root) if number <= newest}
-    staying = kept([(number, version.published_at) for number, version in versions.items()], keep, keep_days)
-    for number in versions.keys() - staying:
-        manifest_path(root, number).unlink()
+    numbers = [number for number in _numbers(root) if number <= newest]
+    staying = kept([(number, _published_at(root, number)) for number in numbers], keep, keep_days)
+    sweeps = newest % _SWEEP == 0
+    dropped = set() if sweeps else _named_by_these_alone(root, numbers, staying)
+    for number in numbers:
+        if number not in staying:
+            manifest_path(root, number).unlink()
     for old in (root / "versions").glob("*.duckdb"):  # from before there were segments
         old.unlink()
-    named = {segment.file for number in staying for segment in versions[number].segments}
-    for path in root.glob("segments/*/*"):
-        if str(path.relative_to(root).with_suffix(".duckdb")) not in named:
+    if sweeps:
+        named = {file for number in staying for file in _files_of(root, number)}
+        found = {str(path.relative_to(root).with_suffix(".duckdb")) for path in root.glob("segments/*/*")}
+        dropped = found - named
+    for file in dropped:
+        for path in (root / file).parent.glob(f"{Path(file).stem}.*"):
             path.unlink()
+
+
+def _named_by_these_alone(root: Path, numbers: Sequence[int], staying: set[int]) -> set[str]:
+    """Return the segments' files that versions name which are to go, and no other does.
+
+    Versions share a segment from the one it was made for to the last one before its day changed: who names it follow
+    one another. So of those that stay, only the nearest ones have to be looked at.
+    """
+    found: set[str] = set()
+    ordered = sorted(staying)
+    for number in numbers:
+        if number not in staying:
+            place = bisect_left(ordered, number)
+            near = ordered[max(place - 1, 0) : place + 1]
+            found |= _files_of(root, number).difference(*(_files_of(root, each) for each in near))
+    return found
+
+
+def _published_at(root: Path, number: int) -> datetime:
+    """Return when a version was published, from the beginning of its manifest: the whole has a line for each day."""
+    path = manifest_path(root, number)
+    with path.open("rb") as file:
+        found = _MOMENT.search(file.read(_HEAD))
+    return manifests.load(path).published_at if found is None else datetime.fromisoformat(found[1].decode())
+
+
+def _files_of(root: Path, number: int) -> set[str]:
+    fields = orjson.loads(manifest_path(root, number).read_bytes())
+    return {segment["file"] for segment in fields["segments"]}
 
 
 def _sync(path: Path) -> None:

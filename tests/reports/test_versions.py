@@ -6,13 +6,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from notify_pipeline.reports import reading_details, reading_lists, versions
+from notify_pipeline.reports import manifests, reading_details, reading_lists, versions
 from notify_pipeline.reports.composed import attach_empty
 from notify_pipeline.reports.database import attached, connect
-from notify_pipeline.reports.manifests import Build, Version
+from notify_pipeline.reports.manifests import Build, Segment, Version
 from notify_pipeline.reports.reading import ReportReader, VersionGoneError
 from notify_pipeline.reports.reading_filters import ListFilter
 from notify_pipeline.reports.reading_rows import COUNTS
@@ -161,7 +164,9 @@ def test_a_dead_builders_files_are_removed(tmp_path: Path) -> None:
         assert not left.parent.exists()
 
 
-def test_a_version_that_the_pointer_never_named_is_written_again(tmp_path: Path) -> None:
+def test_a_version_that_the_pointer_never_named_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish_number(tmp_path, 1)
     versions.manifest_path(tmp_path, 2).write_bytes(b"a crash left this")
     left = tmp_path / "segments" / "2026-11-21" / "left.duckdb"
@@ -171,7 +176,31 @@ def test_a_version_that_the_pointer_never_named_is_written_again(tmp_path: Path)
     assert (version.number, version.published_at) == (1, NOW)
     publish_number(tmp_path, 2)
     assert whole(ReportReader(tmp_path)) == 2
-    assert not left.exists()
+    monkeypatch.setattr(versions, "_SWEEP", 3)
+    publish_number(tmp_path, 3)
+    assert not left.exists(), "one version in so many looks for such files"
+
+
+@given(changes=st.lists(st.sets(st.integers(1, 4)), min_size=1, max_size=12), keep=st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_just_the_segments_stay_that_a_kept_version_names(changes: list[set[int]], keep: int) -> None:
+    with TemporaryDirectory() as folder:
+        root, days = Path(folder), dict[int, Segment]()
+        for number, changed in enumerate(changes, 1):
+            draft = versions.building(root) / str(number)
+            for day in changed:
+                days[day] = Segment(f"2026-11-0{day}", f"segments/2026-11-0{day}/{number}.duckdb")
+                path = draft / days[day].file
+                path.parent.mkdir(parents=True)
+                path.touch()
+                path.with_suffix(".ids").touch()
+            at = NOW + timedelta(days=number)
+            publish(root, Version(number, at, segments=tuple(days.values())), draft, keep, 0)
+        kept = [manifests.load(path) for path in (root / "versions").iterdir()]
+        assert len(kept) == min(max(keep, 2), len(changes))
+        named = {segment.file for version in kept for segment in version.segments}
+        assert {str(path.relative_to(root)) for path in root.glob("segments/*/*.duckdb")} == named
+        assert len(list(root.glob("segments/*/*.ids"))) == len(named)
 
 
 def test_a_candidate_that_was_overtaken_is_refused(tmp_path: Path) -> None:
