@@ -15,19 +15,25 @@ import polars as pl
 from notify_pipeline.core.ids import DELIVERY_ID_LENGTH
 from notify_pipeline.receipts import vectors
 from notify_pipeline.receipts.cuts import Cut
-from notify_pipeline.receipts.layouts import Fields
 from notify_pipeline.receipts.lines import Event, LineRefusedError
-from notify_pipeline.receipts.vectors import EVENT_COLUMNS, EVENT_SCHEMA, FIELD_NAMES, ParsedBlock, Rule
+from notify_pipeline.receipts.skeletons import Fields
+from notify_pipeline.receipts.vectors import (
+    EVENT_COLUMNS,
+    EVENT_SCHEMA,
+    FIELD_NAMES,
+    Lookup,
+    NotificationSlot,
+    ParsedBlock,
+    Rule,
+    are_ids,
+)
 
-# Requests do not hold these; one that does is left to the format's rule.
+# Lines that are cut hold none of these (LOWEST).
 _ID_SLOT: Final = "\x01"
 _NOTIFICATION_SLOT: Final = "\x02"
 _ID_NAME: Final = "&d="
-_DELIVERY_ID: Final = rf"^[0-9a-f]{{{DELIVERY_ID_LENGTH}}}$"
 # Means itself, however often it is decoded.
-_NOTIFICATION: Final = r"([?&\t]notificationId=)([A-Za-z0-9._~-]+)"
-# Above one distinct request in so many lines, notification ids are taken out too, which costs two more passes.
-_CROWDED: Final = 16
+_NOTIFICATION: Final = NotificationSlot(r"([?&\t]notificationId=)([A-Za-z0-9._~-]+)", 2, "${1}" + _NOTIFICATION_SLOT)
 _SAMPLES: Final = (("0123456789abcdef0123456789abcdef01234567", "sample"), ("89abcdef" * 5, "other"))
 
 
@@ -35,27 +41,25 @@ def parse_columns(
     frame: pl.DataFrame,
     odd: pl.DataFrame,
     cut: Callable[[pl.DataFrame], Cut],
-    known: dict[bytes, Fields | None],
+    fields: Lookup,
     rule: Rule,
-    sample: Callable[[str], Event | None],
     latest: int,
 ) -> ParsedBlock:
     """Parse lines.
 
     Args:
-        frame: Columns line and raw, ASCII.
+        frame: Columns line and raw, of plain lines (``vectors.split_lines``).
         odd: The same, of lines that are not.
         cut: Cuts the format's lines.
-        known: What requests mean; grows.
+        fields: What requests mean (``fields_of``); grows.
         rule: The format's own, for what is left.
-        sample: Gives the event of a line that has this request and any time, None when it is none.
         latest: As for ``lines.parse_line``.
     """
     lines, other = frame.height + odd.height, 0
     found = pl.DataFrame(schema=EVENT_SCHEMA)
     if frame.height > vectors.FEW:
         parts = cut(frame)
-        found, other = _events(parts.requests, known, sample, latest), parts.other
+        found, other = _events(parts.requests, fields, latest), parts.other
         missed = parts.requests.select("line").join(found.select("line"), on="line", how="anti")
         frame = pl.concat([parts.rest, missed.join(frame, on="line")]) if missed.height else parts.rest
     events, refused, more = vectors.one_by_one(pl.concat([frame, odd]).sort("line"), rule)
@@ -63,52 +67,55 @@ def parse_columns(
     return ParsedBlock(merged.select(EVENT_COLUMNS), refused, lines, other + more)
 
 
-def _events(
-    requests: pl.DataFrame, known: dict[bytes, Fields | None], sample: Callable[[str], Event | None], latest: int
-) -> pl.DataFrame:
+def _events(requests: pl.DataFrame, fields: Lookup, latest: int) -> pl.DataFrame:
     """Return the events among requests; what is none for certain, or not for certain, is missing."""
-    request = pl.col("request")
+    query = pl.col("query").cast(pl.Binary)
+    end = pl.col("id_at") + DELIVERY_ID_LENGTH
     found = (
         requests.lazy()
-        .filter((pl.col("at") <= latest) & ~request.str.contains(_NOTIFICATION_SLOT, literal=True))
-        .with_columns(id_at=request.str.find(_ID_NAME, literal=True).cast(pl.Int64) + len(_ID_NAME))
-        .with_columns(
-            before=request.cast(pl.Binary).bin.slice(0, pl.col("id_at")).cast(pl.String),
-            delivery_id=request.cast(pl.Binary).bin.slice(pl.col("id_at"), DELIVERY_ID_LENGTH).cast(pl.String),
-            after=request.cast(pl.Binary).bin.slice(pl.col("id_at") + DELIVERY_ID_LENGTH).cast(pl.String),
-        )
-        .filter(pl.col("delivery_id").str.contains(_DELIVERY_ID))
+        .with_columns(id_at=pl.col("query").str.find(_ID_NAME, literal=True).cast(pl.Int64) + len(_ID_NAME))
+        .filter((pl.col("at") <= latest) & pl.col("id_at").is_not_null())
         .select(
             "line",
             "at",
-            "delivery_id",
-            skeleton=pl.concat_str("before", pl.lit(_ID_SLOT), "after"),
-            notification_here=pl.lit(None, pl.String),
+            delivery_id=query.bin.slice("id_at", DELIVERY_ID_LENGTH).cast(pl.String),
+            skeleton=pl.concat_str(
+                "lead",
+                query.bin.slice(0, pl.col("id_at")).cast(pl.String),
+                pl.lit(_ID_SLOT),
+                query.bin.slice(end, (query.bin.size().cast(pl.Int64) - end).clip(0)).cast(pl.String),
+            ),
         )
+        .with_columns(pl.col("skeleton").cast(pl.Binary))
         .collect(engine="in-memory")
     )
-    if found["skeleton"].n_unique() * _CROWDED > found.height:
-        found = found.with_columns(
-            notification_here=pl.col("skeleton").str.extract(_NOTIFICATION, 2),
-            skeleton=pl.col("skeleton").str.replace(_NOTIFICATION, "${1}" + _NOTIFICATION_SLOT),
-        )
-    distinct = found["skeleton"].unique()
-    values = vectors.remember(known, distinct.cast(pl.Binary), lambda raw: _fields(raw.decode(), sample))
-    meaning = {
-        name: pl.Series([value and getattr(value, name) for value in values], dtype=pl.String) for name in FIELD_NAMES
-    }
+    found = found.filter(are_ids(found["delivery_id"]))
     return (
-        found.join(pl.DataFrame({"skeleton": distinct, **meaning}), on="skeleton", how="left", maintain_order="left")
+        fields.attach_fields(found, _NOTIFICATION)
         .filter(pl.col("event").is_not_null())
         .with_columns(notification_id=pl.coalesce("notification_here", "notification_id"))
         .select(*EVENT_SCHEMA)
     )
 
 
+def fields_of(sample: Callable[[str], Event | None]) -> Lookup:
+    """Return what a format's skeletons say; nulls for one that is no event for certain.
+
+    Args:
+        sample: Gives the event of a line that has this request and any time, None when it is none.
+    """
+
+    def work(skeleton: bytes) -> list[str | None]:
+        found = _fields(skeleton.decode(), sample)
+        return [None if found is None else getattr(found, name) for name in FIELD_NAMES]
+
+    return Lookup("skeleton", dict.fromkeys(FIELD_NAMES, pl.String), work)
+
+
 def _fields(skeleton: str, sample: Callable[[str], Event | None]) -> Fields | None:
     """Return what all requests of a kind have in common; None when it is not certain that they are events.
 
-    Sound for the same reason as ``layouts.parse_skeleton``: both fillings give back what was filled in.
+    Sound for the same reason as ``skeletons.parse_skeleton``: both fillings give back what was filled in.
     """
     found = {_filled(skeleton, sample, *filling) for filling in _SAMPLES}
     return found.pop() if len(found) == 1 else None

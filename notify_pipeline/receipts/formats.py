@@ -15,8 +15,7 @@ from notify_pipeline.core.vocabulary import LogFormat
 from notify_pipeline.receipts.combined import parse_combined
 from notify_pipeline.receipts.cuts import Memory, cut_combined, cut_w3c
 from notify_pipeline.receipts.fast import BlockParser
-from notify_pipeline.receipts.fast_columns import event_or_none, parse_columns
-from notify_pipeline.receipts.layouts import Fields
+from notify_pipeline.receipts.fast_columns import event_or_none, fields_of, parse_columns
 from notify_pipeline.receipts.lines import Event, LineRefusedError, Other
 from notify_pipeline.receipts.vectors import EVENT_COLUMNS, ParsedBlock, Rule, one_by_one, split_lines
 from notify_pipeline.receipts.w3c import (
@@ -93,7 +92,7 @@ class CloudfrontParser:
 
     def __init__(self) -> None:
         self._columns = LEGACY_COLUMNS
-        self._known: dict[bytes, Fields | None] = {}
+        self._fields = fields_of(_w3c_sample)
         self._seconds: Memory = {}
 
     def start(self) -> None:
@@ -125,9 +124,8 @@ class CloudfrontParser:
             frame,
             odd,
             lambda lines: cut_w3c(lines, columns, self._seconds),
-            self._known,
+            self._fields,
             lambda raw: parse_w3c(raw, columns, latest),
-            _w3c_sample,
             latest,
         )
 
@@ -143,7 +141,7 @@ class CombinedParser:
     """Parses Apache's and NGINX' formats."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Fields | None] = {}
+        self._fields = fields_of(_combined_sample)
         self._seconds: Memory = {}
         self._zones: Memory = {}
 
@@ -155,9 +153,8 @@ class CombinedParser:
         return parse_columns(
             *split_lines(data),
             lambda lines: cut_combined(lines, self._seconds, self._zones),
-            self._known,
+            self._fields,
             lambda raw: parse_combined(raw, latest),
-            _combined_sample,
             latest,
         )
 

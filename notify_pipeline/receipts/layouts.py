@@ -1,6 +1,6 @@
 """Where the varying fields stand in a log's lines, how that is learnt, and how lines are cut there.
 
-Belongs here: layouts and skeletons (a line with its varying fields taken out). Does not belong here: what a line means
+Belongs here: layouts. Does not belong here: what is left of a line that is cut (``skeletons``), what a line means
 (``lines``), the parse of a whole block (``fast``).
 """
 
@@ -21,19 +21,13 @@ from notify_pipeline.receipts.lines import (
     LineRefusedError,
     parse_line,
 )
+from notify_pipeline.receipts.vectors import are_ids
 
 # The date and time of a stamp; the rest of it is a fraction and a zone.
 SECOND_LENGTH: Final = len("2026-11-21T06:33:00")
-_DELIVERY_ID: Final = rf"^[0-9a-f]{{{DELIVERY_ID_LENGTH}}}$"
-# A notification id of these characters means itself in JSON and in a query string.
-_NOTIFICATION: Final = r"notificationId=([A-Za-z0-9._~-]+)"
-_NOTIFICATION_HERE: Final = "notificationId=\x01"
-# Above one distinct skeleton in so many lines, notification ids are taken out too, which costs two more passes.
-_CROWDED: Final = 16
-_FOREVER: Final = 2**63 - 1
-_PIECES: Final = ("before", "between", "after")
-# Between the pieces of a skeleton. Raw control characters never stand in a line of JSON.
-_JOINT: Final = "\x02"
+PIECES: Final = ("before", "between", "after")
+# Without a closer look at the block.
+CLEAN: Final = ~pl.col("raw").cast(pl.String).str.contains(r"[\x00-\x1f\\]")
 # A piece that holds one of these differs between notifications, even if not in the sample; ``between`` the slots always
 # holds the path or the query's name at least.
 _VARYING: Final = (b"/notification/", b"notificationId", b"platform", b"provider")
@@ -44,14 +38,17 @@ VALUE: Final = r'("[^"\\\x00-\x1f]*"|true|false|null|-?(0|[1-9][0-9]{0,14})(\.[0
 _METHOD: Final = "(null|" + "|".join(f'"{method}"' for method in METHODS) + ")"
 _STATUS: Final = '(null|[1-3][0-9]{2}|499|"([0-3][0-9]{2}|499)")'
 _MEMBER: Final = r'(, ?"[A-Za-z0-9_.-]+": ?)(?:"[^"\\\x00-\x1f]*"|[^",{}\[\]]+)'
+_MEMBERS: Final = re.compile(r'(, ?"[A-Za-z0-9_.-]+": ?)(?:("[^"]*")|[^",{}\[\]]+)')
+# The end of a line whose last value is a text.
+_END: Final = b'"}'
+# Where two texts of a layout would share a quote, which is no JSON; and an ending that shares one with the last.
+_SHARED: Final = '":","'
+_SHARED_END: Final = b'":"}'
 # The query string up to its closing quote, and that quote with the key after it.
 _QUERY: Final = re.compile(rb'("querystring": ?"[^"\\]*(?="))(?=("(, ?"[A-Za-z0-9_.-]+":)))')
 _OUR_KEYS: Final = ['"datetime"', '"event"', '"querystring"']
-# Two fillings: a field that gives back both of them is the slot, not a text that happened to be there.
-_SAMPLES: Final = (
-    ("2001-02-03T04:05:06Z", "0123456789abcdef0123456789abcdef01234567", "sample"),
-    ("2002-03-04T05:06:07Z", "89abcdef0123456789abcdef0123456789abcdef", "other"),
-)
+# Where a line is cut after its query string, the joint, the form of what follows, and its texts.
+_Ending = tuple[int, bytes, str, tuple[bytes, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +63,9 @@ class Layout:
         joint: The closing quote of the query string and the key after it, where the line is first cut between the two:
             what follows (status, user agent, address) differs in length and kind. Empty when the line is taken whole.
         tail: A regular expression that what follows must match: the same keys as in the sample, with plain values.
+        texts: What follows the first value that may be any text, which the joint goes up to: each further key, with the
+            quote before it and its value's opening one. Finding them is less work than matching ``tail``, and says the
+            same of lines that have no other quotes. Empty when some value is no text.
         fixed: The bytes before, between and after the two slots, where they are the same in every line.
     """
 
@@ -75,6 +75,7 @@ class Layout:
     stamp_first: bool
     joint: bytes = b""
     tail: str = ""
+    texts: tuple[bytes, ...] = ()
     fixed: tuple[bytes | None, ...] = (None, None, None)
 
     @property
@@ -87,16 +88,10 @@ class Layout:
         """True when the query string ends in the id: all that follows is its quote, which the joint begins with."""
         return self.joint != b"" and self.stamp_first and self.id_at == -DELIVERY_ID_LENGTH - 1
 
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """What a skeleton says about all its lines. Without a notification id, each line has its own."""
-
-    event: str
-    notification_id: str | None
-    platform: str
-    provider: str
-    action: str | None
+    @property
+    def tail_quotes(self) -> int:
+        """How many quotes follow the query string's closing one, at least and in a line of JSON at most."""
+        return b"".join((self.joint, *self.texts, _END)).count(b'"') - 1
 
 
 def layouts_of(raw: bytes, latest: int) -> list[Layout]:
@@ -110,17 +105,17 @@ def layouts_of(raw: bytes, latest: int) -> list[Layout]:
     stamp_at, id_at = raw.find(event.stamp.encode()), raw.rfind(event.delivery_id.encode())
     if stamp_at < 0 or id_at < 0:
         return []
-    whole = (len(raw), b"", "")
+    whole: _Ending = (len(raw), b"", "", ())
     return [
-        Layout(stamp, len(event.stamp), identity, stamp_at < id_at, joint, tail)
-        for end, joint, tail in (whole, *_cut_after_query(raw))
+        Layout(stamp, len(event.stamp), identity, stamp_at < id_at, joint, tail, texts)
+        for end, joint, tail, texts in (whole, *_cut_after_query(raw))
         for stamp in (stamp_at, stamp_at - end)
         for identity in (id_at, id_at - end)
     ]
 
 
-def _cut_after_query(raw: bytes) -> Iterator[tuple[int, bytes, str]]:
-    """Yield where a line is cut after its query string, the joint there and the form of the tail, if it has one."""
+def _cut_after_query(raw: bytes) -> Iterator[_Ending]:
+    """Yield where a line is cut after its query string, the joint there, the form of the tail, and its texts."""
     match = _QUERY.search(raw)
     if match is None:
         return
@@ -129,7 +124,21 @@ def _cut_after_query(raw: bytes) -> Iterator[tuple[int, bytes, str]]:
     keys = re.findall(_MEMBER, tail)
     form = "^" + "".join(re.escape(key) + _value_after(key) for key in keys) + r"\}$"
     if re.fullmatch(form, tail) and not any(name in key for name in _OUR_KEYS for key in keys):
-        yield end, match[2], form
+        yield end, match[2], form, ()
+        if len(set(keys)) == len(keys) and (texts := _texts(tail)):
+            lead = tail.index(texts[0]) + len(texts[0])
+            yield end, b'"' + tail[:lead].encode(), form, tuple(f'"{text}'.encode() for text in texts[1:])
+
+
+def _texts(tail: str) -> list[str]:
+    """Return the last keys with commas, colons and opening quotes, where all of their values may be any text."""
+    texts: list[str] = []
+    for key, value in reversed(_MEMBERS.findall(tail)):
+        name = key[2:-2]
+        if not value or " " in key or name in METHOD_KEYS or name in STATUS_KEYS:
+            break
+        texts.insert(0, f'{key}"')
+    return texts if tail.encode().endswith(_END) else []
 
 
 def _value_after(key: str) -> str:
@@ -139,13 +148,16 @@ def _value_after(key: str) -> str:
 
 
 def choose(layouts: Iterable[Layout], sample: pl.DataFrame) -> Layout | None:
-    """Return the layout, with its fixed bytes, that most of a sample (column raw) has; None if none has any."""
-    fits = [(cut_lines(layout, sample), layout) for layout in layouts]
+    """Return the layout, with its fixed bytes, that most of a sample (column raw) has; None if none has any.
+
+    One with texts is taken if half as many have it: another for the others costs less.
+    """
+    fits = [(cut_lines(layout, sample, CLEAN), layout) for layout in layouts]
     fits = [(cut, layout) for cut, layout in fits if not cut.is_empty()]
     if not fits:
         return None
-    cut, layout = max(fits, key=lambda fit: (fit[0].height, repr(fit[1])))
-    return replace(layout, fixed=tuple(_fixed(cut[name]) for name in _PIECES))
+    cut, layout = max(fits, key=lambda fit: (fit[0].height * (2 if fit[1].texts else 1), repr(fit[1])))
+    return replace(layout, fixed=tuple(_fixed(cut[name]) for name in PIECES))
 
 
 def _fixed(piece: pl.Series) -> bytes | None:
@@ -154,31 +166,29 @@ def _fixed(piece: pl.Series) -> bytes | None:
     return text if piece.n_unique() == 1 and not any(word in text for word in _VARYING) else None
 
 
-def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
+def cut_lines(layout: Layout, lines: pl.DataFrame, clean: pl.Expr) -> pl.DataFrame:
     """Cut the lines that a layout may fit.
 
     Args:
         layout: Where to cut.
-        lines: Columns raw, ASCII only, and any others.
+        lines: Columns raw, as ``vectors.split_lines`` returns plain ones, and any others.
+        clean: Tells which lines hold no backslash and no control character.
 
     Returns:
         The other columns, delivery_id (checked), the binary columns second and zone (unchecked), and of before, between
         and after, what is left of the line, those that are not fixed. Lines that cannot have this layout are missing.
+        Of a layout with texts, lines may have more quotes than these do.
     """
     cuts = _Cuts(layout)
-    raw, size = pl.col("raw"), pl.col("size")
+    raw = pl.col("raw")
     stamp, identity = _position(layout.stamp_at), _position(layout.id_at)
-    ours = pl.col("delivery_id").str.contains(_DELIVERY_ID)
-    if layout.joint:
-        ours &= raw.bin.slice(size).cast(pl.String).str.contains(layout.tail)
-    return (
+    cut = (
         lines.lazy()
         .filter(raw.bin.size() <= MAX_LINE_BYTES)
         .with_columns(size=_end(layout.joint))
-        .filter(cuts.fit)
-        .with_columns(delivery_id=raw.bin.slice(identity, DELIVERY_ID_LENGTH).cast(pl.String))
-        .filter(ours)
+        .filter(cuts.fit & _tail_fits(layout, clean))
         .with_columns(
+            delivery_id=raw.bin.slice(identity, DELIVERY_ID_LENGTH).cast(pl.String),
             second=raw.bin.slice(stamp, SECOND_LENGTH),
             zone=raw.bin.slice(stamp + SECOND_LENGTH, max(0, layout.stamp_length - SECOND_LENGTH)),
             **cuts.pieces,
@@ -186,6 +196,20 @@ def cut_lines(layout: Layout, lines: pl.DataFrame) -> pl.DataFrame:
         .drop("raw", "size")
         .collect(engine="in-memory")
     )
+    ours = are_ids(cut["delivery_id"])
+    return cut if ours.all() else cut.filter(ours)
+
+
+def _tail_fits(layout: Layout, clean: pl.Expr) -> pl.Expr:
+    raw = pl.col("raw")
+    if not layout.texts:
+        tail = raw.bin.slice(pl.col("size")).cast(pl.String)
+        return tail.str.contains(layout.tail) if layout.joint else pl.lit(True)
+    text = raw.cast(pl.String).str
+    fits = clean & raw.bin.ends_with(_END) & ~raw.bin.ends_with(_SHARED_END) & ~text.contains(_SHARED, literal=True)
+    for one in layout.texts:
+        fits &= text.contains(one.decode(), literal=True)
+    return fits
 
 
 class _Cuts:
@@ -216,61 +240,6 @@ class _Cuts:
                 self.fit &= raw.bin.starts_with(text)
             elif not (name == "after" and layout.ends_at_quote):
                 self.fit &= piece == pl.lit(text)
-
-
-def add_skeletons(layout: Layout, cut: pl.DataFrame) -> pl.DataFrame:
-    """Put the pieces that vary into one binary column skeleton; notification_here holds the id where it was cut out."""
-    names = [name for name, text in zip(_PIECES, layout.fixed, strict=True) if text is None]
-    if len(names) == 1:
-        cut = cut.rename({names[0]: "skeleton"})
-    else:
-        cut = cut.with_columns(
-            skeleton=pl.concat_str(pl.col(names).cast(pl.String), separator=_JOINT).cast(pl.Binary)
-        ).drop(names)
-    crowded = cut["skeleton"].n_unique() * _CROWDED > cut.height
-    if not crowded:
-        return cut.with_columns(notification_here=pl.lit(None, pl.String)).filter(pl.col("skeleton").is_not_null())
-    text = pl.col("skeleton").cast(pl.String)
-    return cut.with_columns(
-        notification_here=text.str.extract(_NOTIFICATION),
-        skeleton=text.str.replace(_NOTIFICATION, _NOTIFICATION_HERE).cast(pl.Binary),
-    ).filter(pl.col("skeleton").is_not_null())
-
-
-def parse_skeleton(layout: Layout, skeleton: bytes) -> Fields | None:
-    """Parse what a layout's lines have in common; None when they are not all events with our slots in the right fields.
-
-    That is sound because a slot that holds a checked time, 40 hex digits or an unreserved notification id can be
-    exchanged for another such value without changing what JSON or percent-decoding make of the rest.
-    """
-    first, second = (_filled(layout, skeleton, sample) for sample in _SAMPLES)
-    return first if first == second else None
-
-
-def _filled(layout: Layout, skeleton: bytes, sample: tuple[str, str, str]) -> Fields | None:
-    stamp, delivery_id, notification = sample
-    varying = skeleton.split(_JOINT.encode())
-    if len(varying) != layout.fixed.count(None):
-        return None
-    rest = iter(varying)
-    before, between, after = (next(rest) if text is None else text for text in layout.fixed)
-    slots = [stamp.encode(), delivery_id.encode()]
-    if not layout.stamp_first:
-        slots.reverse()
-    line = before + slots[0] + between + slots[1] + after + (b"}" if layout.joint else b"")
-    here = line.count(b"\x01")
-    if here > 1:
-        return None
-    try:
-        event = parse_line(line.replace(b"\x01", notification.encode()), _FOREVER)
-    except LineRefusedError:
-        return None
-    if not isinstance(event, Event) or (event.stamp, event.delivery_id) != (stamp, delivery_id):
-        return None
-    if here and event.notification_id != notification:
-        return None
-    notification_id = None if here else event.notification_id
-    return Fields(event.event, notification_id, event.platform, event.provider, event.action)
 
 
 def _end(joint: bytes) -> pl.Expr:

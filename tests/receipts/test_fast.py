@@ -170,6 +170,83 @@ def test_texts_that_look_like_slots() -> None:
         check([one] * 30)
 
 
+AGENT: dict[str, Any] = {"status": 204, "user_agent": "App/1", "client_ip": "10.0.0.0", "pop": "LCY"}
+# Each is good JSON, has the keys of AGENT in another sense than it, or is nearly JSON.
+TAILS = [
+    b',"status":204,"user_agent":","client_ip":"a","pop":"b"}',
+    b',"status":204,"user_agent":"","client_ip":","pop":"b"}',
+    b',"status":204,"user_agent":",","client_ip":",","pop":":"}',
+    b',"status":204,"user_agent":"a","client_ip":"b","pop":"}',
+    b',"status":204,"user_agent":"a","client_ip":"b","pop":""}',
+    b',"status":204,"user_agent":"a","b","client_ip":"b","pop":"c"}',
+    b',"status":204,"user_agent":"a"b","client_ip":"b","pop":"c"}',
+    b',"status":204,"user_agent":"a","pop":"b","client_ip":"c"}',
+    b',"status":204,"user_agent":"a","client_ip":"b","pop":"c","pop":"d"}',
+    b',"status":204,"user_agent":"a","client_ip":"b","pop":"c","status":"404"}',
+    b',"status":204,"user_agent":"a","client_ip":"b","pop":"c","event":"/"}',
+    b',"status":204,"user_agent":"a","client_ip":"b"}',
+    b',"status":204,"user_agent":"a","client_ip":"b","pop":"c"}}',
+    b',"status":204,"user_agent":"a\\","client_ip":"b","pop":"c"}',
+    b',"status":204,"user_agent":"a\\"","client_ip":"b","pop":"c"}',
+    b',"status":204,"user_agent":"a\tb","client_ip":"b","pop":"c"}',
+    b',"status":204,"user_agent":"a\rb","client_ip":"b","pop":"c"}',
+    b',"status":404,"user_agent":"a","client_ip":"b","pop":"c"}',
+    b',"client_ip":"b","pop":"c","status":204,"user_agent":"a"}',
+    b',"client_ip":"b","status":204,"user_agent":"a","pop":"c"}',
+    b',"client_ip":"b","pop":"c","status":204,"user_agent":"a","x":"}',
+    b',"status":204,"user_agent":"a","status":204,"user_agent":"a","client_ip":"b","pop":"c"}',
+]
+USUAL = [line(query(f"n{n % 3}", str(n)), **{**AGENT, "user_agent": f"App/{n}"}) for n in range(40)]
+
+
+def test_lines_may_end_as_windows_writes_them() -> None:
+    unix, windows = (BlockParser().parse(b"".join(raw + end for raw in USUAL), LATEST) for end in (b"\n", b"\r\n"))
+    assert windows.events.equals(unix.events)
+    assert (windows.lines, windows.refused) == (len(USUAL), [])
+
+
+def test_texts_are_looked_for_instead_of_a_form() -> None:
+    parser = BlockParser()
+    check(USUAL, parser)
+    assert parser._layouts[0].texts == (b'","client_ip":"', b'","pop":"')
+
+
+@pytest.mark.parametrize("tail", [*TAILS, b"".join(TAILS)], ids=range(len(TAILS) + 1))
+def test_a_tail_with_the_same_texts_is_read_exactly(tail: bytes) -> None:
+    trick = (line()[:-1] + tail).rstrip(b"\r")
+    check([*USUAL, trick])
+    # Lines whose quotes together are as many as they should be.
+    check([trick, *USUAL, USUAL[0].replace(b"App/0", b'App"0'), USUAL[1].replace(b'"pop":"', b'"pop":')])
+    check([trick, *USUAL, *(line()[:-1] + other for other in TAILS)])
+
+
+def test_texts_before_the_query_are_not_those_behind_it() -> None:
+    front = line().replace(b',"event"', b',"client_ip":"b","pop":"c","event"', 1)[:-1]
+    check([front + b',"status":204,"user_agent":"a' + b'"' * 8 + b'b"}', *USUAL])
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """A usual line in which something was put in, taken away or doubled."""
+    raw = draw(st.sampled_from(USUAL))
+    for _ in range(draw(st.integers(0, 2))):
+        begin = draw(st.integers(0, len(raw)))
+        end = min(len(raw), begin + draw(st.integers(0, 20)))
+        put = draw(
+            st.sampled_from(
+                ['"', '","', '":"', "\\", "\0", "\t", "\r", "{", "}", ",", "é", "\x01", "\x02", "", "x" * 70_000]
+            )
+        )
+        raw = raw[:begin] + (raw[begin:end] * 2 if draw(st.booleans()) else put.encode()) + raw[end:]
+    return raw
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(st.lists(spoilt().map(lambda raw: raw.rstrip(b"\r")), max_size=12))
+def test_spoilt_lines_among_usual_ones_are_read_exactly(lines: list[bytes]) -> None:
+    check([*USUAL, *lines])
+
+
 def test_every_notification_of_its_own_takes_the_third_slot() -> None:
     check([line(query(f"single-{n}", str(n)), status=204, user_agent=f"agent {n}") for n in range(500)])
 
