@@ -96,7 +96,8 @@ def to_parquet(table: pa.Table, notes: dict[str, str]) -> bytes:
 
 
 def _events(parts: list[pl.DataFrame]) -> pa.Table:
-    tables = [part.to_arrow(compat_level=pl.CompatLevel.oldest()) for part in parts if not part.is_empty()]
+    # The newest level has views of strings, as polars does: they are copied once, by the cast, and not twice.
+    tables = [part.to_arrow(compat_level=pl.CompatLevel.newest()) for part in parts if not part.is_empty()]
     if not tables:
         return RECEIPTS.schema.empty_table()
     return pa.concat_tables(tables).cast(_ints_for_times()).cast(RECEIPTS.schema)

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import tracemalloc
 import zlib
 
 import pyarrow as pa
@@ -136,3 +137,25 @@ def test_what_inflates_a_thousandfold_is_parsed_in_blocks_of_bounded_size() -> N
     blocks = list(read_blocks("bomb.gz", raw))
     assert all(isinstance(block, Block) and len(block.data) <= 16 * 1024 * 1024 for block in blocks)
     assert sum(block.data.count(b"\n") for block in blocks if isinstance(block, Block)) == 20_000_000
+
+
+def test_gzip_that_inflates_a_thousandfold_is_not_in_memory_at_once() -> None:
+    raw = gzip.compress(b"x" * 8 * 1024 * 1024 + b"\n" * 80_000_000, 1)
+    tracemalloc.start()
+    try:
+        blocks = list(zip(range(3), read_blocks("bomb.gz", raw), strict=False))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(blocks) == 3
+    assert peak < 48 * 1024 * 1024
+
+
+@pytest.mark.parametrize("size", [8 * 1024 * 1024 - 1, 8 * 1024 * 1024, 8 * 1024 * 1024 + 1, 24 * 1024 * 1024])
+@pytest.mark.parametrize("more", [b"", b"and another\n"])
+def test_a_piece_of_exactly_the_size_that_is_inflated_at_once_ends_well(size: int, more: bytes) -> None:
+    content = b"y\n" * (size // 2) + b"z" * (size % 2)
+    raw = gzip.compress(content, 1) + (gzip.compress(more) if more else b"")
+    blocks = list(read_blocks("a.gz", raw))
+    assert b"".join(block.data for block in blocks if isinstance(block, Block)) == content + more
+    assert all(isinstance(block, Block) for block in blocks)
