@@ -46,6 +46,10 @@ ID_PATTERN = r"^[0-9a-f]{32}$"
 NAME_PATTERN = r"^[A-Za-z0-9_.:/\-]{1,100}$"
 PLAIN_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 NO_NUL_PATTERN = r"^[^\x00]*$"
+# How long it may be is said beside them: whoever compiles "2,048 characters of any script" is at it for milliseconds.
+HTTPS_PATTERN = r"^https://[^\x00-\x20\x7f]+$"
+WEB_PATTERN = r"^https?://[^\x00-\x20\x7f]+$"
+LINK_PATTERN = r"^[^\x00-\x20\x7f]+$"
 
 Token = Annotated[str, Field(pattern=TOKEN_PATTERN, examples=["dGhlIGRldmljZQ:APA91bHun4MxP5egoKMwt2KZFBaFUH"])]
 # Topics of a registration are filtered, not refused: any text is legal, and what was stored is shown.

@@ -11,12 +11,13 @@ from pydantic import ConfigDict, Field
 
 from ingest_api.camel import CamelLoose, CamelPage, CamelStrict
 from ingest_api.errors import FieldError
-from ingest_api.fields import NAME_PATTERN, NO_NUL_PATTERN, Moment, Name, UtcTime, VisitorGuid
-from ingest_api.notifications.content import HTTPS_PATTERN, MAX_BODY, MAX_TITLE
+from ingest_api.fields import HTTPS_PATTERN, NAME_PATTERN, NO_NUL_PATTERN, Moment, Name, UtcTime, VisitorGuid
+from ingest_api.notifications.content import MAX_BODY, MAX_TITLE
 from ingest_api.tracking.models import RecipientOutcome
 from notify_pipeline.core import send_checks
 from notify_pipeline.core.personal import unknown_in
 from notify_pipeline.core.records import MAX_TTL_S
+from notify_pipeline.core.send_checks import MAX_URL
 from notify_pipeline.core.vocabulary import Priority
 
 # Reports and filters know messages by it, where the sender says nothing else.
@@ -27,7 +28,7 @@ MAX_VALUE = 1_000
 # Every hour of it that anything was sent in is looked through.
 HISTORY_DAYS = 30
 
-HttpsUrl = Annotated[str, Field(pattern=HTTPS_PATTERN, examples=["https://example.com/offers"])]
+HttpsUrl = Annotated[str, Field(pattern=HTTPS_PATTERN, max_length=MAX_URL, examples=["https://example.com/offers"])]
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 FieldValue = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=MAX_VALUE)]
 Fields = Annotated[

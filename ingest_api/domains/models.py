@@ -10,8 +10,10 @@ from typing import Annotated, cast
 from pydantic import AfterValidator, ConfigDict, Field
 
 from ingest_api.camel import CamelShown, CamelStrict
+from ingest_api.fields import HTTPS_PATTERN
 from notify_pipeline.core import domain_names
 from notify_pipeline.core.ledger.domains import DomainChange
+from notify_pipeline.core.send_checks import MAX_URL
 
 # Far more than a site has, and few enough to be told in every list.
 MAX_ORIGINS = 50
@@ -34,9 +36,7 @@ PageOrigin = Annotated[
     ),
     AfterValidator(domain_names.origin),
 ]
-IconUrl = Annotated[
-    str, Field(pattern=r"^https://[^\x00-\x20\x7f]{1,2048}$", examples=["https://example.com/icon.png"])
-]
+IconUrl = Annotated[str, Field(pattern=HTTPS_PATTERN, max_length=MAX_URL, examples=["https://example.com/icon.png"])]
 
 
 class NewDomain(CamelStrict):

@@ -8,13 +8,12 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from ingest_api.fields import Shown, Strict, UserId, UserInPath
+from ingest_api.fields import LINK_PATTERN, WEB_PATTERN, Shown, Strict, UserId, UserInPath
+from notify_pipeline.core.send_checks import MAX_LINK, MAX_URL
 
 # As in a send's content, which they become.
-ImageUrl = Annotated[
-    str, Field(pattern=r"^https?://[^\x00-\x20\x7f]{1,2048}$", examples=["https://example.com/look-7.jpg"])
-]
-DeepLink = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f]{1,2048}$", examples=["app://looks/look-7"])]
+ImageUrl = Annotated[str, Field(pattern=WEB_PATTERN, max_length=MAX_URL, examples=["https://example.com/look-7.jpg"])]
+DeepLink = Annotated[str, Field(pattern=LINK_PATTERN, max_length=MAX_LINK, examples=["app://looks/look-7"])]
 # What fits into a path, as a user's id does.
 LookId = UserInPath
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ingest_api.errors import FieldError
-from ingest_api.fields import NO_NUL_PATTERN, Strict
+from ingest_api.fields import HTTPS_PATTERN, LINK_PATTERN, NO_NUL_PATTERN, WEB_PATTERN, Strict
 from notify_pipeline.core import send_checks, templating
 from notify_pipeline.core.personal import PERSONAL_FIELDS, unknown_in
 from notify_pipeline.core.records import content_over
@@ -27,9 +27,9 @@ RESERVED_DATA = frozenset(
     {"from", "message_type", "notification", "aps", "notificationId", "platform", "provider", "d", "receipt"}
 )
 RESERVED_DATA_PREFIXES = ("google.", "gcm.")
-_LINK = r"^[^\x00-\x20\x7f]{1,2048}$"
+_LINK = Field(pattern=LINK_PATTERN, max_length=send_checks.MAX_LINK)
 # Browsers show nothing else, and open what a page of theirs gives them.
-HTTPS_PATTERN = r"^https://[^\x00-\x20\x7f]{1,2048}$"
+_HTTPS = Field(pattern=HTTPS_PATTERN, max_length=send_checks.MAX_URL)
 
 DataKey = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
 DataValue = Annotated[str, Field(pattern=NO_NUL_PATTERN, max_length=4_096)]
@@ -53,10 +53,10 @@ class Action(Strict):
     title: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=send_checks.MAX_ACTION_TITLE)] = Field(
         description="What it says.", examples=["Read on"]
     )
-    link: Annotated[str, Field(pattern=HTTPS_PATTERN)] | None = Field(
+    link: Annotated[str, _HTTPS] | None = Field(
         default=None, description="Opened by a click. By default nothing is, and the click is counted."
     )
-    icon_url: Annotated[str, Field(pattern=HTTPS_PATTERN)] | None = None
+    icon_url: Annotated[str, _HTTPS] | None = None
 
     @model_serializer(mode="wrap")
     def _stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def _none_if_empty(actions: list[Action] | None) -> list[Action] | None:
 class _Texts(Strict):
     title: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_TITLE)] | None = None
     body: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_BODY)] | None = None
-    link: Annotated[str, Field(pattern=_LINK)] | None = Field(
+    link: Annotated[str, _LINK] | None = Field(
         default=None, description="Opened on a tap: a URL, or the app's own scheme."
     )
-    image_url: Annotated[str, Field(pattern=r"^https?://[^\x00-\x20\x7f]{1,2048}$")] | None = None
+    image_url: Annotated[str, Field(pattern=WEB_PATTERN, max_length=send_checks.MAX_URL)] | None = None
     html: Annotated[str, Field(pattern=NO_NUL_PATTERN, min_length=1, max_length=MAX_HTML)] | None = Field(
         default=None, description="For e-mail only: the page that is shown. By default one is made of the rest."
     )
-    icon_url: Annotated[str, Field(pattern=HTTPS_PATTERN)] | None = Field(
+    icon_url: Annotated[str, _HTTPS] | None = Field(
         default=None, description="For browsers: the small picture beside the text."
     )
     actions: Annotated[

@@ -21,10 +21,14 @@ _RESERVED = frozenset(
 )
 _RESERVED_PREFIXES = ("google.", "gcm.")
 _DATA_KEY = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
-_HTTPS = re.compile(r"https://[^\x00-\x20\x7f]{1,2048}\Z")
+# As long as browsers' addresses mostly are at most; a URL's after its scheme.
+MAX_LINK = 2_048
+MAX_URL = len("https://") + MAX_LINK
+_HTTPS = re.compile(rf"(?=.{{1,{MAX_URL}}}\Z)https://[^\x00-\x20\x7f]+\Z")
+IMAGE = re.compile(rf"(?=.{{1,{MAX_URL}}}\Z)https?://[^\x00-\x20\x7f]+\Z")
 _LINKS = {
-    "link": re.compile(r"[^\x00-\x20\x7f]{1,2048}\Z"),
-    "image_url": re.compile(r"https?://[^\x00-\x20\x7f]{1,2048}\Z"),
+    "link": re.compile(rf"[^\x00-\x20\x7f]{{1,{MAX_LINK}}}\Z"),
+    "image_url": IMAGE,
     "icon_url": _HTTPS,
 }
 # Buttons in browsers. Those of today show two (``Notification.maxActions``); what is left over is left out by them.

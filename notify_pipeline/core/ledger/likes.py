@@ -7,7 +7,6 @@ A like that was taken back stays as a row: whoever likes the same look again is 
 it a second time.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,10 +23,9 @@ from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.looks import Look
 from notify_pipeline.core.ledger.statements import insert_for
 from notify_pipeline.core.route_sends import notification_id
+from notify_pipeline.core.send_checks import IMAGE
 from notify_pipeline.core.vocabulary import Channel, PolicyKind
 
-# What a content's image may be; attributes are whatever the tenant likes.
-_IMAGE = re.compile(r"https?://[^\x00-\x20\x7f]{1,2048}\Z")
 _L = event_tables.LIKES.c
 
 
@@ -122,7 +120,7 @@ def _tell(conn: Connection, new: NewLike, look: Look, event_id: str, told: str) 
         "look_id": new.look_id,
         "owner_id": look.owner_id,
         "customer_id": new.customer_id,
-        "media_urls": [url for url in (look.image_url, picture) if isinstance(url, str) and _IMAGE.match(url)],
+        "media_urls": [url for url in (look.image_url, picture) if isinstance(url, str) and IMAGE.match(url)],
         "deep_link": look.deep_link,
     }
     event = events.NewEvent(
