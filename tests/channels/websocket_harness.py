@@ -31,6 +31,7 @@ from notify_pipeline.core.vocabulary import Channel, Platform
 from tests.channels.buckets import OwnBucket
 from tests.channels.harness import notification, utc_now
 from tests.channels.outcomes import Case, Harness, Open
+from tests.ledgers import made_at
 from tests.waiting import PATIENCE_S
 
 USERS = 100
@@ -150,7 +151,7 @@ async def opened(ledger: Ledger, management: Management) -> AsyncIterator[WebSoc
 def _open(gateway: str) -> Open:
     @asynccontextmanager
     async def open_websocket(folder: Path) -> AsyncIterator[Harness]:
-        with Ledger.open(f"sqlite:///{folder}/websocket.db") as ledger:
+        with Ledger.open(made_at(folder / "websocket.db")) as ledger:
             async with served() as management, opened(ledger, management) as harness:
                 tenant = notification().tenant
                 rows = [

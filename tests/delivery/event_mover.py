@@ -1,13 +1,12 @@
 """A process of its own for tests: routes all events there are, and dies in or after a transaction that moves one.
 
-Run as ``python -m tests.delivery.event_mover before|after|never claim|begin|settle <folder> <ledger url>``. ``before``
+It is told ``before``, ``after`` or ``never``, and of ``claim``, ``begin`` or ``settle`` (see ``main``). ``before``
 dies inside the first such transaction, ``after`` once it is durable. It exits with 0 when no event waits.
 """
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -84,7 +83,3 @@ def main(when: str, at: str, folder: str, url: str) -> None:
         die(when, at)
     with Ledger.open(url) as ledger:
         asyncio.run(route(ledger, folder))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

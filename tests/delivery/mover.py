@@ -1,13 +1,12 @@
 """A process of its own for tests: does all the work there is, and dies at the first move of a request, or right after.
 
-Run as ``python -m tests.delivery.mover before|after|never <folder> <ledger url>``. ``before`` dies inside the
+It is told ``before``, ``after`` or ``never`` (see ``main``). ``before`` dies inside the
 transaction of the first move that it makes, ``after`` once that is durable. It exits with 0 when no work is left.
 """
 
 import os
 import random
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -66,6 +65,7 @@ def die_at_a_move(when: str) -> None:
 
 
 def main(when: str, folder: str, url: str) -> None:
+    random.seed()  # forked: each would draw the same
     if when != "never":
         die_at_a_move(when)
     senders = [FakeSender(channel, answer) for channel in (Channel.FCM, Channel.APNS)]
@@ -76,7 +76,3 @@ def main(when: str, folder: str, url: str) -> None:
             for ref in broadcast.snapshot(ctx, due.request_id):
                 broadcast.send_shard(ctx, due.request_id, ref.shard)
             broadcast.finish(ctx, due.request_id)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

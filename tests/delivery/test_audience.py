@@ -19,6 +19,7 @@ from notify_pipeline.delivery import audience, audience_base
 from notify_pipeline.delivery.audience import AudienceReader, CountedAudience, NotLanded, rebuild_base
 from tests.delivery.lakes import T0, Landing, row, table
 from tests.examples import examples
+from tests.ledgers import made_at
 
 
 def tokens(reader: AudienceReader, *topics: str, tenant: str = "t1") -> list[str]:
@@ -260,7 +261,7 @@ CONDITIONS: dict[str, Callable[[set[str]], bool]] = {
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, late=st.randoms(use_true_random=False))
 def test_the_latest_revision_decides_in_any_order_of_landing(steps: list[tuple[str, object]], late: object) -> None:
-    with TemporaryDirectory() as folder, Ledger.open(f"sqlite:///{Path(folder) / 'ledger.db'}") as ledger:
+    with TemporaryDirectory() as folder, Ledger.open(made_at(Path(folder) / "ledger.db")) as ledger:
         landing = Landing(Lake(f"{folder}/lake"), ledger)
         reader = AudienceReader(landing.lake, ledger)
         model: dict[str, tuple[int, list[str], str, str | None]] = {}

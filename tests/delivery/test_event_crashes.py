@@ -1,8 +1,6 @@
 """kill -9 in and after every transaction that touches events: nothing is lost, and each route sends once."""
 
 import itertools
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,16 +10,16 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.ledger.tables import AUDIT
 from notify_pipeline.core.vocabulary import EventState
+from tests.delivery import event_mover
 from tests.delivery.fakes import TENANT, land, rows_of
 from tests.delivery.test_event_router import LOOKS_UP, found, post, put, sends
-from tests.waiting import PATIENCE_S
+from tests.forked import exit_code_of
 
 SIGKILLED = -9
 
 
 def live(when: str, at: str, folder: Path, url: str) -> int:
-    command = [sys.executable, "-m", "tests.delivery.event_mover", when, at, str(folder), url]
-    return subprocess.run(command, timeout=PATIENCE_S).returncode
+    return exit_code_of(event_mover.main, when, at, str(folder), url)
 
 
 def test_a_process_dies_around_each_transaction(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:

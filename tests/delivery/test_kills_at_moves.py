@@ -1,7 +1,5 @@
 """kill -9 in and after every transaction that moves a request: no state is skipped, and each move is audited once."""
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +10,11 @@ from notify_pipeline.core.ledger import devices
 from notify_pipeline.core.ledger.devices import Registration
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.vocabulary import Platform, RequestState
+from tests.delivery import mover
 from tests.delivery.fakes import TENANT, accept, land, rows_of
 from tests.delivery.histories import histories
 from tests.delivery.lakes import Landing, row
-from tests.waiting import PATIENCE_S
+from tests.forked import exit_code_of
 
 SIGKILLED = -9
 A, R, S = RequestState.ACCEPTED, RequestState.ROUTED, RequestState.SENDING
@@ -23,8 +22,7 @@ TO_THE_END = [A, R, S, RequestState.DONE]
 
 
 def live(when: str, folder: Path, url: str) -> int:
-    command = [sys.executable, "-m", "tests.delivery.mover", when, str(folder), url]
-    return subprocess.run(command, timeout=PATIENCE_S).returncode
+    return exit_code_of(mover.main, when, str(folder), url)
 
 
 def sends(ledger: Ledger, number: int) -> dict[str, list[RequestState]]:
