@@ -5,14 +5,15 @@ Does not belong here: what is in a file (``files``), Dagster.
 
 Noticing is cheap however many files there are. In a folder, an hour's own modification time tells whether a file came
 or went, so only changed and recent hours are listed. On S3 there is no such thing: the recent days are listed each
-time, and one older day in turn, so that a late file of any age is found sooner or later.
+time, a request per source and day. What neither of the two sees is found by going round all days (``rounds``).
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ _RECENT: Final = timedelta(hours=3)
 _SLACK_NS: Final = 60 * 1_000_000_000
 # On S3, days listed each time: CDNs deliver within minutes, and all but always within two days.
 _RECENT_DAYS: Final = 3
+# Listings on their way at once: S3 takes tens of milliseconds for a thousand files, however many ask.
+_LISTINGS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,15 @@ class _Cursor:
     """What is remembered: how far folder times have been seen, and what recent hours held."""
 
     through_ns: int = 0
-    turn: int = 0
     digests: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "_Cursor":
-        return cls(**orjson.loads(text)) if text else cls()
+        fields = orjson.loads(text) if text else {}
+        return cls(fields.get("through_ns", 0), fields.get("digests", {}))
 
     def text(self) -> str:
-        fields: dict[str, Any] = {"through_ns": self.through_ns, "turn": self.turn, "digests": self.digests}
+        fields: dict[str, Any] = {"through_ns": self.through_ns, "digests": self.digests}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -76,7 +79,26 @@ class Logs:
         """Return all sources' files of the hour that a moment lies in, sorted by path."""
         part = partition(hour)
         found = [self._store.list(f"{source}/{part}", suffix="") for source in self._store.folders()]
-        return [file for files in found for file in files if not file.path.rpartition("/")[2].startswith(".")]
+        return [file for files in found for file in files if _counts(file)]
+
+    def files_of(self, days: Collection[date]) -> dict[datetime, list[LakeFile]]:
+        """Return all sources' files of some days by hour, sorted by path. A listing for each day of each source."""
+        folders = [f"{source}/date={day}" for day in sorted(set(days)) for source in self._store.folders()]
+        if not folders:
+            return {}
+        with ThreadPoolExecutor(min(len(folders), _LISTINGS)) as pool:
+            found = list(pool.map(lambda folder: self._store.list(folder, suffix=""), folders))
+        hours: dict[datetime, list[LakeFile]] = {}
+        for file in sorted((file for files in found for file in files), key=lambda each: each.path):
+            hour = _hour_of("/".join(file.path.split("/")[1:3]))
+            if hour is not None and _counts(file):
+                hours.setdefault(hour, []).append(file)
+        return hours
+
+    def days(self) -> list[date]:
+        """Return every day that has a folder, in order. A listing for each source."""
+        names = {name for source in self._store.folders() for name in self._store.folders(source)}
+        return sorted(day for day in map(_day_of, names) if day is not None)
 
     def hours(self) -> list[datetime]:
         """Return every hour that has a folder, in order. On S3 that takes a listing for each day of each source."""
@@ -96,42 +118,32 @@ class Logs:
         """Return a file's bytes as stored."""
         return self._store.read_bytes(path)
 
-    def candidates(self, now: datetime, through_ns: int, turn: int) -> tuple[set[datetime], int]:
-        """Return the hours that may have changed since ``through_ns``, and the newest folder time seen."""
+    def candidates(self, now: datetime, through_ns: int) -> tuple[dict[datetime, list[LakeFile]], int]:
+        """Return the hours that may have changed since ``through_ns``, each with its files, and the newest time seen.
+
+        The time is of folders; S3 has none.
+        """
         if self._store.is_s3:
-            return self._days_in_turn(now, turn), 0
+            today = now.date()
+            # Of tomorrow, too: a host's clock may be ahead.
+            return self.files_of([today - timedelta(days=back) for back in range(-1, _RECENT_DAYS)]), 0
         hours: set[datetime] = set()
         newest = through_ns
         for hour, modified_ns in self._hour_folders():
             newest = max(newest, modified_ns)
             if modified_ns >= through_ns - _SLACK_NS or hour >= now - _RECENT:
                 hours.add(hour)
-        return hours, newest
+        return {hour: self.files(hour) for hour in sorted(hours)}, newest
 
     def _hour_folders(self) -> Iterator[tuple[datetime, int]]:
         root = Path(self._store.root)
         for source in self._store.folders():
-            for date in self._store.folders(source):
-                with os.scandir(root / source / date) as entries:
+            for day in self._store.folders(source):
+                with os.scandir(root / source / day) as entries:
                     for entry in entries:
-                        hour = _hour_of(f"{date}/{entry.name}")
+                        hour = _hour_of(f"{day}/{entry.name}")
                         if hour is not None:
                             yield hour, entry.stat().st_mtime_ns
-
-    def _days_in_turn(self, now: datetime, turn: int) -> set[datetime]:
-        days = sorted({date for source in self._store.folders() for date in self._store.folders(source)})
-        recent_from = f"date={now - timedelta(days=_RECENT_DAYS - 1):%Y-%m-%d}"
-        older = [day for day in days if day < recent_from]
-        looked_at = [day for day in days if day >= recent_from]
-        if older:
-            looked_at.append(older[turn % len(older)])
-        hours = {
-            _hour_of(f"{day}/{name}")
-            for day in looked_at
-            for source in self._store.folders()
-            for name in self._store.folders(f"{source}/{day}")
-        }
-        return {hour for hour in hours if hour is not None}
 
 
 def discover(logs: Logs, since_cursor: str | None, now: datetime) -> Discovery:
@@ -139,23 +151,21 @@ def discover(logs: Logs, since_cursor: str | None, now: datetime) -> Discovery:
 
     Args:
         logs: The raw logs.
-        since_cursor: What the last call returned; None or empty gives every hour there is, in a folder; on S3 the
-            recent days at once and the older ones in turn.
+        since_cursor: What the last call returned; None or empty gives every hour there is, in a folder; on S3 those of
+            the recent days.
         now: The present.
 
     Returns:
         Changed hours, some perhaps without need (processing an unchanged hour costs a listing), and the new cursor.
     """
     cursor = _Cursor.parse(since_cursor)
-    hours, newest = logs.candidates(now, cursor.through_ns, cursor.turn)
-    digests = {hour.isoformat(): _digest(logs.files(hour)) for hour in sorted(hours)}
+    hours, newest = logs.candidates(now, cursor.through_ns)
+    digests = {hour.isoformat(): _digest(files) for hour, files in hours.items()}
     empty = _digest([])
     changed = [
         hour for hour in sorted(hours) if digests[hour.isoformat()] != cursor.digests.get(hour.isoformat(), empty)
     ]
-    if logs.is_s3:  # an hour that is looked at in turn is compared with what it held the last time
-        digests = {**cursor.digests, **digests}
-    return Discovery(changed, _Cursor(newest, cursor.turn + 1, digests).text())
+    return Discovery(changed, _Cursor(newest, digests).text())
 
 
 def source_of(path: str) -> str:
@@ -168,6 +178,19 @@ def _digest(files: Iterable[LakeFile]) -> str:
     for file in files:
         state.update(f"{file.path}\0{file.etag}\n".encode())
     return state.hexdigest()
+
+
+def _counts(file: LakeFile) -> bool:
+    return not file.path.rpartition("/")[2].startswith(".")
+
+
+def _day_of(name: str) -> date | None:
+    """Return the day of ``date=…``, None for a folder that is something else."""
+    key, _, value = name.partition("=")
+    try:
+        return date.fromisoformat(value) if key == "date" else None
+    except ValueError:
+        return None
 
 
 def _hour_of(path: str) -> datetime | None:

@@ -6,7 +6,7 @@ Belongs here: from a log file to its results' names, and listing those. Does not
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 
 from notify_pipeline.core.lake import Lake, LakeFile, partition
 from notify_pipeline.core.schemas import RECEIPTS, LakeTable
@@ -27,7 +27,12 @@ def result_path(table: LakeTable, hour: datetime, key: str) -> str:
 
 def result_keys(lake: Lake, hour: datetime, table: LakeTable = RECEIPTS) -> set[str]:
     """Return the names of the results that an hour has."""
-    return {file.path.rpartition("/")[2].removesuffix(_SUFFIX) for file in lake.list(partition(table, hour))}
+    return {_name(file) for file in lake.list(partition(table, hour))}
+
+
+def keys_of_days(lake: Lake, days: Iterable[date]) -> set[str]:
+    """Return the names of all receipts of some days, with a listing for each."""
+    return {_name(file) for day in days for file in lake.list(f"{RECEIPTS.name}/date={day}")}
 
 
 def unread(lake: Lake, hour: datetime, files: Iterable[LakeFile]) -> list[LakeFile]:
@@ -37,3 +42,7 @@ def unread(lake: Lake, hour: datetime, files: Iterable[LakeFile]) -> list[LakeFi
     waiting = [file for file in present if result_key(file) not in done]
     gone = retracted(lake, hour) if waiting else {}
     return [file for file in waiting if file.path not in gone]
+
+
+def _name(file: LakeFile) -> str:
+    return file.path.rpartition("/")[2].removesuffix(_SUFFIX)

@@ -19,6 +19,7 @@ from notify_pipeline.core.schemas import ATTEMPTS
 from notify_pipeline.defs.receipts.asset import FRESHNESS_JOB, JOB, key_of
 from notify_pipeline.defs.receipts.hours import MAX_HOURS, Batch, Memory, batches
 from notify_pipeline.defs.receipts.schedules import NIGHTLY, RECENT
+from notify_pipeline.receipts import rounds
 from notify_pipeline.receipts.hours import process_hour
 from tests.defs.conftest import World
 
@@ -119,6 +120,29 @@ def test_the_sensor_asks_again_when_a_run_failed_but_not_at_once(world: World, m
     assert [r.partition_key for r in third.run_requests] == [key_of(START + HOUR)], "what came meanwhile is not lost"
 
 
+def test_the_sensor_comes_round_to_an_old_file_that_was_overwritten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "STEP", timedelta())
+    add_log(world, START, "one")
+    process_hour(world.lake, world.logs, START)
+    first = world.tick(SENSOR)
+    for request in first.run_requests:
+        finish(world, request, dg.DagsterEventType.RUN_SUCCESS)
+    path = Path(world.settings.logs) / "fastly" / partition(START) / "one.log.gz"
+    folder = path.parent.stat().st_mtime_ns
+    path.write_bytes(gzip.compress(b"what it should have said"))
+    os.utime(path, (START.timestamp(),) * 2)
+    assert path.parent.stat().st_mtime_ns == folder, "nothing but the file itself tells"
+    found = world.tick(SENSOR, first.cursor)
+    (request,) = found.run_requests
+    assert request.partition_key == key_of(START)
+    assert request.run_key not in {each.run_key for each in first.run_requests}
+    process_hour(world.lake, world.logs, START)
+    finish(world, request, dg.DagsterEventType.RUN_SUCCESS)
+    assert world.tick(SENSOR, found.cursor).run_requests == []
+
+
 def test_consecutive_hours_share_a_run(world: World) -> None:
     for hour in (START, START + HOUR, START + 5 * HOUR):
         add_log(world, hour, "log")
@@ -144,8 +168,10 @@ def test_a_year_is_cut_into_weeks() -> None:
 
 
 def test_the_memory_survives_being_a_cursor() -> None:
-    memory = Memory("logs", (Batch("a", "b", "t", 3),))
+    memory = Memory("logs", (Batch("a", "b", "t", 3),), "2026-11-20", "2026-11-21T06:00:00+00:00")
     assert Memory.parse(memory.text()) == memory
+    before = {"logs": "logs", "pending": []}
+    assert Memory.parse(orjson.dumps(before).decode()) == Memory("logs"), "as it was before there were rounds"
     assert orjson.loads(memory.text())["logs"] == "logs"
     assert Memory.parse(None) == Memory()
 

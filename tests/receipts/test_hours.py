@@ -209,25 +209,6 @@ def test_changed_hours_are_found(logs: Logs, raw_logs: Lake) -> None:
     assert discover(logs, found.cursor, NOW).hours == []
 
 
-def test_a_late_file_of_any_age_is_found(logs: Logs, raw_logs: Lake) -> None:
-    for days in range(1, 10):
-        put(raw_logs, "a.gz", b"1", hours=-24 * days)
-    cursor, seen = None, set()
-    for _ in range(10):
-        found = discover(logs, cursor, NOW)
-        seen.update(found.hours)
-        cursor = found.cursor
-    assert seen == {HOUR - timedelta(days=days) for days in range(1, 10)}
-    late = -24 * 8
-    put(raw_logs, "late.gz", b"2", hours=late)
-    hours = []
-    for _ in range(10):
-        found = discover(logs, cursor, NOW)
-        hours += found.hours
-        cursor = found.cursor
-    assert hours == [HOUR + timedelta(hours=late)]
-
-
 def test_old_hours_are_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_logs, logs = Lake(str(tmp_path)), Logs(str(tmp_path))
     for hours in range(50):

@@ -52,10 +52,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the sensor's cursor holds: how far logs were looked through, and what was asked for and is not done."""
+    """What the sensor's cursor holds.
+
+    Attributes:
+        logs: How far logs were looked through.
+        pending: What was asked for and is not done.
+        day: The day that the last step of a round ended with, ISO 8601.
+        stepped_at: When that was, ISO 8601.
+    """
 
     logs: str | None = None
     pending: tuple[Batch, ...] = field(default=())
+    day: str | None = None
+    stepped_at: str | None = None
 
     @classmethod
     def parse(cls, cursor: str | None) -> Self:
@@ -63,7 +72,8 @@ class Memory:
         if not cursor:
             return cls()
         found = orjson.loads(cursor)
-        return cls(found["logs"], tuple(Batch(**batch) for batch in found["pending"]))
+        pending = tuple(Batch(**batch) for batch in found["pending"])
+        return cls(found["logs"], pending, found.get("day"), found.get("stepped_at"))
 
     def text(self) -> str:
         """The cursor."""

@@ -1,18 +1,22 @@
 """Asks for the hours whose log files changed.
 
-Belongs here: the sensor. Does not belong here: noticing changes (``receipts.logs``), what it remembers (``hours``).
+Belongs here: the sensor. Does not belong here: noticing changes (``receipts.logs``, ``receipts.rounds``), what it
+remembers (``hours``).
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.receipts.asset import JOB
 from notify_pipeline.defs.receipts.hours import Batch, Memory, batches
 from notify_pipeline.defs.receipts.requests import run_request
 from notify_pipeline.defs.watching import patience
+from notify_pipeline.receipts import rounds
 from notify_pipeline.receipts.logs import Logs, discover
 from notify_pipeline.receipts.looking import AHEAD
 
@@ -28,14 +32,17 @@ _LOOK_S = 0.5
     description="Asks for hours whose log files changed, and asks again until a run of each has succeeded.",
 )
 def process_changed_hours(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], logs: dg.ResourceParam[Logs]
+    context: dg.SensorEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    lake: dg.ResourceParam[Lake],
+    logs: dg.ResourceParam[Logs],
 ) -> dg.SensorResult:
     """Request runs; the cursor holds what was asked for until it is done."""
     memory = Memory.parse(context.cursor)
 
     def look() -> list[dg.RunRequest] | None:
         nonlocal memory
-        memory, requests = _step(context, settings, logs, memory)
+        memory, requests = _step(context, settings, lake, logs, memory)
         return requests or None
 
     requests = patience.wait_for(look, _LOOK_S)
@@ -44,23 +51,42 @@ def process_changed_hours(
 
 
 def _step(
-    context: dg.SensorEvaluationContext, settings: Settings, logs: Logs, memory: Memory
+    context: dg.SensorEvaluationContext, settings: Settings, lake: Lake, logs: Logs, memory: Memory
 ) -> tuple[Memory, list[dg.RunRequest]]:
     """Follow what was asked for, and look for changes once all of it is done; return what to ask for now."""
     now = datetime.now(UTC)
     if memory.pending:
         followed = list(_follow(context.instance, memory.pending, now))
-        pending = tuple(batch for batch, _ in followed)
-        if pending:
-            return Memory(memory.logs, pending), [run_request(batch) for batch, due in followed if due]
+        memory = replace(memory, pending=tuple(batch for batch, _ in followed))
+        if memory.pending:
+            return memory, [run_request(batch) for batch, due in followed if due]
     found = discover(logs, memory.logs, now)
-    hours = [hour for hour in found.hours if settings.receipts_from <= hour <= now + AHEAD]
-    if len(hours) < len(found.hours):
+    memory, older = _go_round(replace(memory, logs=found.cursor), settings, lake, logs, now)
+    changed = sorted({*found.hours, *older})
+    hours = [hour for hour in changed if settings.receipts_from <= hour <= now + AHEAD]
+    if len(hours) < len(changed):
         context.log.warning(
-            f"{len(found.hours) - len(hours)} hours with logs are far in the future, or before receipts_from"
+            f"{len(changed) - len(hours)} hours with logs are far in the future, or before receipts_from"
         )
-    pending = tuple(batches(hours, found.cursor))
-    return Memory(found.cursor, pending), [run_request(batch) for batch in pending]
+    # What a round finds may have been asked for before, and have become another file since.
+    pending = tuple(batches(hours, f"{found.cursor}{memory.stepped_at if older else ''}"))
+    return replace(memory, pending=pending), [run_request(batch) for batch in pending]
+
+
+def _go_round(
+    memory: Memory, settings: Settings, lake: Lake, logs: Logs, now: datetime
+) -> tuple[Memory, list[datetime]]:
+    """Take a step of a round when it is time for one; return the hours that are to be read."""
+    if memory.stepped_at is not None and now < datetime.fromisoformat(memory.stepped_at) + rounds.STEP:
+        return memory, []
+    kept = settings.lake_receipts_days
+    first = settings.receipts_from.astimezone(UTC)
+    if kept is not None:  # of older days the lake has nothing any more, whatever was read
+        first = max(first, now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=kept))
+    after = None if memory.day is None else date.fromisoformat(memory.day)
+    found = rounds.step(lake, logs, now, after, first)
+    day = None if found.last is None else found.last.isoformat()
+    return replace(memory, day=day, stepped_at=now.isoformat()), found.hours
 
 
 def _follow(instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datetime) -> Iterator[tuple[Batch, bool]]:
