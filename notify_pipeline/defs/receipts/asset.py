@@ -13,15 +13,13 @@ from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs import lanes, metadata
 from notify_pipeline.defs.process import yield_to_delivery, yield_to_higher_priority
+from notify_pipeline.defs.receipts.following import KEY_FORMAT, QUARANTINE_KEY, quarantined, told
 from notify_pipeline.receipts.logs import Logs
 from notify_pipeline.receipts.looking import look
 
 JOB = "process_receipts"
-QUARANTINE_KEY = "quarantine"
 FRESHNESS = "logs_come"
 FRESHNESS_JOB = "check_logs_come"
-_ROWS = "dagster/partition_row_count"
-KEY_FORMAT = "%Y-%m-%d-%H:%M"
 if TYPE_CHECKING:
     from notify_pipeline.receipts.hours import HourReport
 
@@ -84,12 +82,9 @@ def make_receipts(settings: Settings) -> dg.AssetsDefinition:
 
 def _tell(context: dg.AssetExecutionContext, report: "HourReport") -> None:
     """Show what the hour holds by now, and what this run did."""
-    key, total = key_of(report.hour), report.total
-    now = {"parsed_now": report.parsed, "removed_now": report.removed, _ROWS: total.events}
-    context.add_asset_metadata({**metadata.of(total), **now}, partition_key=key)
-    if report.parsed or report.removed:
-        told = {"quarantined": total.quarantined, **{f"reason {name}": n for name, n in total.reasons.items()}}
-        context.log_event(dg.AssetMaterialization(QUARANTINE_KEY, partition=key, metadata=told))
+    context.add_asset_metadata(told(report), partition_key=key_of(report.hour))
+    for materialization in quarantined(report):
+        context.log_event(materialization)
 
 
 def quarantine(settings: Settings) -> dg.AssetSpec:

@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from notify_pipeline.core.lake import Lake
+from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
 from notify_pipeline.defs.receipts.asset import JOB
+from notify_pipeline.defs.receipts.following import hours_followed
 from notify_pipeline.defs.receipts.hours import Batch, Memory, batches
 from notify_pipeline.defs.receipts.requests import run_request
 from notify_pipeline.defs.watching import patience
@@ -34,6 +36,7 @@ _LOOK_S = 0.5
 def process_changed_hours(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],
+    ledger: dg.ResourceParam[Ledger],
     lake: dg.ResourceParam[Lake],
     logs: dg.ResourceParam[Logs],
 ) -> dg.SensorResult:
@@ -42,7 +45,7 @@ def process_changed_hours(
 
     def look() -> list[dg.RunRequest] | None:
         nonlocal memory
-        memory, requests = _step(context, settings, lake, logs, memory)
+        memory, requests = _step(context, settings, ledger, lake, logs, memory)
         return requests or None
 
     requests = patience.wait_for(look, _LOOK_S)
@@ -51,7 +54,7 @@ def process_changed_hours(
 
 
 def _step(
-    context: dg.SensorEvaluationContext, settings: Settings, lake: Lake, logs: Logs, memory: Memory
+    context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, lake: Lake, logs: Logs, memory: Memory
 ) -> tuple[Memory, list[dg.RunRequest]]:
     """Follow what was asked for, and look for changes once all of it is done; return what to ask for now."""
     now = datetime.now(UTC)
@@ -60,9 +63,11 @@ def _step(
         memory = replace(memory, pending=tuple(batch for batch, _ in followed))
         if memory.pending:
             return memory, [run_request(batch) for batch, due in followed if due]
+    theirs = hours_followed(ledger, now)
     found = discover(logs, memory.logs, now)
     memory, older = _go_round(replace(memory, logs=found.cursor), settings, lake, logs, now)
-    changed = sorted({*found.hours, *older})
+    # A follower that dies leaves files to the schedule, which looks through its hours every few minutes.
+    changed = sorted({*found.hours, *older} - theirs)
     hours = [hour for hour in changed if settings.receipts_from <= hour <= now + AHEAD]
     if len(hours) < len(changed):
         context.log.warning(

@@ -24,8 +24,6 @@ from notify_pipeline.reports import build, checks, merging, verification, versio
 JOB = "build_reports"
 VERIFY_JOB = "verify_reports"
 GROUP = "reports"
-# The tag of a run while a broadcast is sent, which leaves others little of the processors.
-HURRY = "notify/hurry"
 # A rebuild by hand holds the right to build for as long as it takes; a run that waits longer gives its place up.
 _WRITER_WAIT_S = 60.0
 _LANDED = (REQUESTS, AUDIT, AUDIENCES, ATTEMPTS, REGISTRATIONS)
@@ -35,10 +33,7 @@ _SOURCES = (*(lake_tables.key_of(table.name) for table in _LANDED), dg.AssetKey(
 @dg.resource(required_resource_keys={"settings"}, description="The right to build reports, held for a whole run.")
 def report_writer(context: dg.InitResourceContext) -> Iterator[Path]:
     """Take it, waiting for another builder to end; give the folder."""
-    run = context.run
-    # With a share of the processors such a build is soon over: nobody waits long for it, and fewer keep the promise.
-    if run is None or HURRY not in run.tags:
-        yield_to_delivery()
+    yield_to_delivery()
     root: Path = context.resources.settings.reports
     deadline = time.monotonic() + _WRITER_WAIT_S
     while True:

@@ -3,16 +3,18 @@
 Belongs here: sensor and schedules. Does not belong here: the rule (``watch``), noticing a change (``reports.build``).
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import broadcasts, outbox
 from notify_pipeline.core.ledger.engine import Ledger
 from notify_pipeline.core.settings import Settings
-from notify_pipeline.defs.receipts.asset import JOB as RECEIPTS_JOB
-from notify_pipeline.defs.reports.assets import HURRY, JOB, VERIFY_JOB
+from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
+from notify_pipeline.defs.reports.follow import JOB as FOLLOW_JOB
 from notify_pipeline.defs.reports.watch import Build, may_build
 from notify_pipeline.defs.watching import patience
 from notify_pipeline.reports import build
@@ -23,26 +25,35 @@ _LATEST = 8
 _LOOK_S = 0.5
 
 
-@dg.sensor(
-    job_name=JOB,
-    minimum_interval_seconds=1,  # the sensor loop is 5 s; more here would be added to it
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Builds the reports when files that they are made of came or went.",
-)
-def build_when_the_lake_changed(
-    context: dg.SensorEvaluationContext,
-    settings: dg.ResourceParam[Settings],
-    ledger: dg.ResourceParam[Ledger],
-    lake: dg.ResourceParam[Lake],
-) -> dg.SensorResult:
-    """Request a build."""
+def make_sensor(jobs: list[UnresolvedAssetJobDefinition | dg.JobDefinition]) -> dg.SensorDefinition:
+    """The sensor, which asks for runs of these jobs."""
+
+    @dg.sensor(
+        jobs=jobs,
+        minimum_interval_seconds=1,  # the sensor loop is 5 s; more here would be added to it
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Builds the reports when files that they are made of came or went, and has broadcasts followed.",
+    )
+    def build_when_the_lake_changed(
+        context: dg.SensorEvaluationContext,
+        settings: dg.ResourceParam[Settings],
+        ledger: dg.ResourceParam[Ledger],
+        lake: dg.ResourceParam[Lake],
+    ) -> dg.SensorResult:
+        return _tick(context, settings, ledger, lake)
+
+    return build_when_the_lake_changed
+
+
+def _tick(context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, lake: Lake) -> dg.SensorResult:
+    """Request a build, or that a broadcast is followed."""
     # Since when each broadcast is under way whose end no build has seen yet.
     known = {name: float(since) for name, since in map(_split, (context.cursor or "").split())}
     builds = _builds(context.instance)
-    hurry = False
+    job = JOB
 
     def look() -> bool | None:
-        nonlocal builds, hurry
+        nonlocal builds, job
         if any(run.ended_at is None for run in builds):
             builds = _builds(context.instance)  # once it ended nobody but us begins another, but for the schedule
         now = datetime.now(UTC)
@@ -50,9 +61,8 @@ def build_when_the_lake_changed(
         known.update({name: now.timestamp() for name in under_way - known.keys()})
         since = min((datetime.fromtimestamp(known[name], UTC) for name in under_way), default=None)
         ended = known.keys() > under_way and outbox.is_empty(ledger)
-        hurry = since is not None  # a log file that comes while it is built waits for it
-        beacons = hurry and _beacons_wait(context.instance, builds)
-        if not may_build(builds, now, sending_since=since, ended=ended, beacons=beacons):
+        job = JOB if since is None else FOLLOW_JOB
+        if not may_build(builds, now, sending_since=since, ended=ended):
             return None
         is_stale = build.is_stale(lake, settings.reports, settings)
         for name in known.keys() - under_way if ended else ():
@@ -64,7 +74,7 @@ def build_when_the_lake_changed(
     cursor = " ".join(f"{name}@{since:.1f}" for name, since in sorted(known.items())) or " "
     if due is None:
         return dg.SensorResult(skip_reason=dg.SkipReason("nothing changed, or the last build is recent"), cursor=cursor)
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags={HURRY: "broadcast"} if hurry else {})], cursor=cursor)
+    return dg.SensorResult(run_requests=[dg.RunRequest(job_name=job)], cursor=cursor)
 
 
 def _split(item: str) -> tuple[str, str]:
@@ -73,22 +83,21 @@ def _split(item: str) -> tuple[str, str]:
 
 
 def _builds(instance: dg.DagsterInstance) -> list[Build]:
-    records = instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=_LATEST)
-    return [
-        Build(
-            record.update_timestamp if record.dagster_run.is_finished else None,
-            record.dagster_run.status is dg.DagsterRunStatus.FAILURE,
-            _took(record),
-        )
-        for record in records
-    ]
+    """The latest runs that build, newest first."""
+    found = [_build(record) for record in instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=_LATEST)]
+    for record in instance.get_run_records(dg.RunsFilter(job_name=FOLLOW_JOB), limit=1):
+        # How long it followed says nothing about how long a build takes.
+        found.append(replace(_build(record), took=timedelta()))
+    latest = datetime.max.replace(tzinfo=UTC)
+    return sorted(found, key=lambda each: each.ended_at or latest, reverse=True)
 
 
-def _beacons_wait(instance: dg.DagsterInstance, builds: list[Build]) -> bool:
-    """Tell whether a run that reads log files ended since the last build began."""
-    began = [build.ended_at - build.took for build in builds[:1] if build.ended_at is not None]
-    read = dg.RunsFilter(job_name=RECEIPTS_JOB, statuses=[dg.DagsterRunStatus.SUCCESS])
-    return any(record.update_timestamp >= began[0] for record in instance.get_run_records(read, limit=1) if began)
+def _build(record: dg.RunRecord) -> Build:
+    return Build(
+        record.update_timestamp if record.dagster_run.is_finished else None,
+        record.dagster_run.status is dg.DagsterRunStatus.FAILURE,
+        _took(record),
+    )
 
 
 def _took(record: dg.RunRecord) -> timedelta:

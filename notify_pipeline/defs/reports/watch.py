@@ -17,8 +17,7 @@ FIRST_PAUSE = timedelta(seconds=5)
 MAX_BROADCAST_PAUSE = timedelta(minutes=1)
 # What devices report is seen by builds only: with a new log file it is to be in the report after this time.
 PROMISE = timedelta(seconds=30)
-# Of it passes before a build can know of the file, and until the build begins: the sensors' looks, the run queue twice,
-# and the run that reads the file, all of which the broadcast leaves little of the processors.
+# Of it passes before the file is read, and as much is left for a machine that does more than send.
 BEFORE_BUILD = timedelta(seconds=14)
 LEAST_PAUSE = timedelta(seconds=2)
 # People wait for its figures when it is over.
