@@ -81,11 +81,11 @@ def test_it_reads_and_builds_alone_and_what_it_does_not_read_is_still_read(sendi
         assert clicked(world) == 0
         add_log(world, "now", now)
         add_log(world, "late", now - timedelta(days=2))
-        assert asked(world, READS) == [key_of(now - timedelta(days=2))]
+        assert asked(world, READS) == [key_of(hour_start(now) - timedelta(days=2))]
         wait_for(lambda: clicked(world) == 1, what="the beacon in the report")
         assert hour_start(now) in follower.read
     add_log(world, "again", now)
-    assert key_of(now) in asked(world, READS), "it has gone"
+    assert key_of(hour_start(now)) in asked(world, READS), "it has gone"
 
 
 def test_a_run_tells_what_it_read_and_built(sending: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_run_tells_what_it_read_and_built(sending: World, monkeypatch: pytest.
     add_log(sending, "now", now)
     assert sending.run(FOLLOW_JOB).success
     assert clicked(sending) == 1
-    assert sending.instance.get_materialized_partitions(dg.AssetKey("receipts")) == {key_of(now)}
+    assert sending.instance.get_materialized_partitions(dg.AssetKey("receipts")) == {key_of(hour_start(now))}
     assert sending.instance.get_latest_materialization_event(dg.AssetKey(["reports", "notifications"])) is not None
 
 
