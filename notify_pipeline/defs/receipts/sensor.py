@@ -63,11 +63,10 @@ def _step(
         memory = replace(memory, pending=tuple(batch for batch, _ in followed))
         if memory.pending:
             return memory, [run_request(batch) for batch, due in followed if due]
-    theirs = hours_followed(ledger, now)
     found = discover(logs, memory.logs, now)
     memory, older = _go_round(replace(memory, logs=found.cursor), settings, lake, logs, now)
-    # A follower that dies leaves files to the schedule, which looks through its hours every few minutes.
-    changed = sorted({*found.hours, *older} - theirs)
+    # Asked after looking: a follower looks once more when it has gone. One that dies leaves its hours to the schedule.
+    changed = sorted({*found.hours, *older} - hours_followed(ledger, datetime.now(UTC)))
     hours = [hour for hour in changed if settings.receipts_from <= hour <= now + AHEAD]
     if len(hours) < len(changed):
         context.log.warning(

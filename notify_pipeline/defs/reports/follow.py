@@ -78,7 +78,9 @@ class Follower:
                     self._build()
                 stop.wait(pause)
         finally:
+            # The sensor asks who follows after it has looked: what it left to us is there by now.
             leases.release(self.ledger, lease)
+            self._look(datetime.now(UTC))
 
     def _look(self, now: datetime) -> None:
         """Read what log files came."""
