@@ -15,8 +15,6 @@ from notify_pipeline.receipts.hours import process_hour
 from notify_pipeline.receipts.logs import Logs, discover
 from tests.receipts.samples import HOUR, line, log, query
 
-# Whatever clock the store has: files that it takes now came more than a minute ago.
-NOW = datetime.now(UTC) + timedelta(minutes=2)
 FIRST = HOUR - timedelta(days=365)
 DAY = timedelta(days=1)
 
@@ -33,6 +31,11 @@ def logs(raw_logs: Lake) -> Logs:
     return Logs(raw_logs.root, raw_logs.s3_endpoint_url)
 
 
+def soon() -> datetime:
+    """A moment when the files that a store takes now, by its own clock, came more than a minute ago."""
+    return datetime.now(UTC) + timedelta(minutes=2)
+
+
 def put(raw_logs: Lake, hour: datetime, who: str, source: str = "fastly", name: str = "a.gz") -> str:
     path = f"{source}/{partition(hour)}/{name}"
     raw_logs.write_bytes(path, log(line(query(who), at=hour + timedelta(minutes=1))))
@@ -43,7 +46,7 @@ def round_of(lake: Lake, logs: Logs, steps: int) -> list[datetime]:
     """Return what a round of so many steps finds."""
     found, after = [], None
     for _ in range(steps):
-        step = rounds.step(lake, logs, NOW, after, FIRST)
+        step = rounds.step(lake, logs, soon(), after, FIRST)
         found += step.hours
         after = step.last
     return found
@@ -57,12 +60,12 @@ def test_a_file_of_any_age_that_came_late_or_was_overwritten_is_found(lake: Lake
     assert round_of(lake, logs, len(days)) == days, "a day at a step, from the latest back"
     for hour in days:
         process_hour(lake, logs, hour)
-    seen = discover(logs, None, NOW).cursor
+    seen = discover(logs, None, soon()).cursor
     assert round_of(lake, logs, 2 * len(days)) == []
     put(raw_logs, days[3], "another, of another length")
     put(raw_logs, days[4] + timedelta(hours=3), "c", name="late.gz")
     if raw_logs.root.startswith("s3:"):
-        assert discover(logs, seen, NOW).hours == [], "which is not seen at once"
+        assert discover(logs, seen, soon()).hours == [], "which is not seen at once"
     assert round_of(lake, logs, len(days)) == [days[3], days[4] + timedelta(hours=3)]
     for hour in (days[3], days[4] + timedelta(hours=3)):
         process_hour(lake, logs, hour)
@@ -73,19 +76,19 @@ def test_what_was_taken_back_or_has_just_come_or_does_not_count_is_left_alone(
     lake: Lake, logs: Logs, raw_logs: Lake
 ) -> None:
     gone = put(raw_logs, HOUR - 9 * DAY, "gone")
-    retractions.retract(lake, gone, NOW, "a load test")
+    retractions.retract(lake, gone, soon(), "a load test")
     put(raw_logs, FIRST - timedelta(hours=1), "before all")
-    put(raw_logs, NOW + 2 * DAY, "a clock gone wrong")
+    put(raw_logs, soon() + 2 * DAY, "a clock gone wrong")
     raw_logs.write_bytes(f"fastly/{partition(HOUR)}/.unfinished", b"x")
     raw_logs.write_bytes("fastly/date=2026-11-20/stray.log", b"x")
     assert round_of(lake, logs, 6) == []
     put(raw_logs, HOUR, "just now")
     just_now = datetime.now(UTC) + timedelta(seconds=30)
-    assert rounds.step(lake, logs, just_now, (NOW + 2 * DAY).date(), FIRST).hours == []
+    assert rounds.step(lake, logs, just_now, (soon() + 2 * DAY).date(), FIRST).hours == []
 
 
 def test_an_empty_store_has_no_days(lake: Lake, logs: Logs) -> None:
-    assert rounds.step(lake, logs, NOW, date(2026, 11, 21), FIRST) == rounds.Found([], None)
+    assert rounds.step(lake, logs, soon(), date(2026, 11, 21), FIRST) == rounds.Found([], None)
 
 
 def test_in_a_folder_an_old_file_overwritten_in_place_keeps_its_folders_time(folder_lake: Lake, tmp_path: Path) -> None:
