@@ -10,7 +10,7 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup up demo notebook test test-long lint format bench bench-ingress bench-audience bench-receipts \
-  bench-reports bench-engine bench-fanout bench-million bench-priority bench-gateway bench-events bench-isolation bench-automation lock clean
+  bench-reports bench-engine bench-fanout bench-million bench-priority bench-freshness bench-gateway bench-events bench-isolation bench-automation lock clean
 
 setup: $(READY)
 
@@ -50,10 +50,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: bench-ingress bench-audience bench-receipts bench-reports bench-engine bench-fanout bench-million bench-priority \
-  bench-gateway bench-events bench-isolation bench-automation
+  bench-freshness bench-gateway bench-events bench-isolation bench-automation
 
-bench-ingress bench-audience bench-reports bench-engine bench-fanout bench-million bench-priority bench-gateway \
-  bench-events bench-isolation: bench-%: $(READY)
+bench-ingress bench-audience bench-reports bench-engine bench-fanout bench-million bench-priority bench-freshness \
+  bench-gateway bench-events bench-isolation: bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
 
 # What this one is compared with is no dependency: it lies in a folder of its own, from the first time on.
