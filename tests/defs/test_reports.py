@@ -10,6 +10,7 @@ import pytest
 from dagster import DagsterRunStatus
 
 from notify_pipeline.defs.delivery.work import REQUEST_TAG
+from notify_pipeline.defs.reports import watch
 from notify_pipeline.defs.reports.assets import JOB, VERIFY_JOB
 from notify_pipeline.defs.reports.watch import END_PAUSE, Build, may_build
 from notify_pipeline.reports import checks, reading_details, versions
@@ -161,7 +162,10 @@ def test_a_log_file_is_not_kept_waiting_by_a_broadcast(took: float, pause: float
     assert not may(pause - 0.1)
 
 
-def test_the_end_of_a_broadcast_is_built_at_once(make_world: Callable[..., World], sandbox_url: str) -> None:
+def test_the_end_of_a_broadcast_is_built_at_once(
+    make_world: Callable[..., World], sandbox_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PAUSE", timedelta(hours=1))  # however long the broadcast takes here
     world = make_world(sandbox_url=sandbox_url, inline_limit=1)
     world.register(4)
     request_id = world.send("all", topics=[TOPIC])
