@@ -37,6 +37,7 @@ notebook: $(READY)
 test: $(READY)
 	$(BIN)/pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
+# Hours on two cores: twenty rounds of kills of each kind, and fuzzing of every route. A part of it: PYTEST_ARGS="-m long tests/core".
 test-long: $(READY)
 	$(BIN)/pytest $(PYTEST_ARGS)
 
