@@ -193,6 +193,7 @@ def test_a_client_at_work(steps: list[Step], first_stream: int, window_size: int
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @settings(deadline=None, max_examples=5_000)
 @given(STEPS, st.sampled_from([1, LAST_IDS]), st.sampled_from([5, 1_000, frames.DEFAULT_WINDOW]))
 def test_a_client_at_work_at_length(steps: list[Step], first_stream: int, window_size: int) -> None:

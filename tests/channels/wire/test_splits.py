@@ -216,6 +216,7 @@ def test_damaged_bytes_at_length(seed: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @settings(max_examples=20_000, deadline=None)
 @given(st.lists(FRAMES, max_size=60), st.lists(st.integers(0, 6000), max_size=60))
 def test_any_split_at_length(sent: list[bytes], cuts: list[int]) -> None:
