@@ -6,6 +6,7 @@ when (``months``), a day's rows (``segments``).
 A step that dies leaves a file that no reader knows of; the next one removes it.
 """
 
+import logging
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ from notify_pipeline.reports.database import OPTIONS, first_row, schema_digest
 from notify_pipeline.reports.manifests import Segment
 from notify_pipeline.reports.months import Month
 
+log = logging.getLogger(__name__)
+
 FOLDER: Final = "months"
 # Late logs come for hours, and each changes its day once more: only then is a copy worth making.
 _QUIET: Final = timedelta(hours=6)
@@ -39,7 +42,7 @@ def merge_next(root: Path, settings: Settings, now: datetime) -> str | None:
         now: The present.
 
     Returns:
-        The month, ``YYYY-MM``; None when there is nothing to do.
+        The month, ``YYYY-MM``; None when there is nothing to do, or it could not be done, which is logged.
     """
     version = versions.current(root)
     if version is None or version.build is None:
@@ -50,7 +53,12 @@ def merge_next(root: Path, settings: Settings, now: datetime) -> str | None:
     if due is None:
         return None
     name, days = due
-    made = [_write(root, name, days, settings)] if days else []
+    try:
+        made = [_write(root, name, days, settings)] if days else []
+    except (duckdb.Error, OSError) as error:
+        # What was published is whole without it, and no build shall fail for a copy.
+        log.warning("the days of %s could not be copied into one file: %s", name, error)
+        return None
     months.save(root, sorted([*(each for each in found if each.name != name), *made], key=lambda each: each.name))
     remove_unnamed(root)
     return name

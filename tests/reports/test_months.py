@@ -171,6 +171,21 @@ def test_a_month_that_cannot_be_read_is_passed_over(desk: Desk, content: bytes |
     assert reading_lists.page(desk.reader, _WHERE, 50, Sort.RECEIVED).rows == before
 
 
+def test_a_day_that_cannot_be_copied_fails_no_build(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    version = versions.current(desk.root)
+    assert version is not None
+    path = desk.root / version.segments[3].file
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    os.utime(path, (0, 0))
+    assert _merge(desk) is None
+    assert "2026-11 could not be copied" in caplog.text
+    assert months.load(desk.root) == ()
+    path.write_bytes(whole)
+    os.utime(path, (0, 0))
+    assert _merge(desk) == "2026-11"
+
+
 def test_what_a_step_that_died_has_left_is_removed(desk: Desk) -> None:
     leftover = desk.root / merging.FOLDER / "2026-11-dead.duckdb"
     leftover.parent.mkdir()
