@@ -65,6 +65,7 @@ class DeadLetterReason(StrEnum):
     EXPIRES = "expires_before_retry"
     NO_RETRY = "retry_not_wanted"
     PERMANENT = "permanent"
+    RECORD_FAILED = "record_failed"
 
 
 class Channel(StrEnum):

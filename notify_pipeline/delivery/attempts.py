@@ -28,6 +28,8 @@ LAPSED = "not_processed:lease_lapsed"  # this process was late, so it did not ca
 STOPPED = "not_processed:stopped"  # this run was told to stop before it called
 NOT_PREPARED = "not_processed:prepare_failed"  # the channel's own code failed before it called anybody
 SENDER_FAILED = "sender_failed"  # the channel's own code failed: it may have been called or not
+RECORD_FAILED = "record_failed"  # it may have been called, and what came of it cannot be recorded (``recording``)
+NOT_LOOKED = "not_processed:look_failed"  # what has changed since it was queued cannot be read: nobody was called
 # Columns that a result holds under the same name and in the same form.
 _AS_REPORTED = ("outcome", "sent_at", "answered_at", "provider_code", "provider_message_id")
 # Columns of which hardly two rows are equal.
@@ -66,13 +68,20 @@ def of_claim(
         "user_id": orjson.loads(claimed.recipient)[0],
         "delivery_id": claimed.delivery_id,
         "attempt_no": claimed.attempt_no,
+        **of_result(result),
+        "run_id": run_id,
+        "consent": claimed.consent,
+    }
+
+
+def of_result(result: AttemptResult) -> dict[str, Any]:
+    """Return what a row says of how its attempt ended."""
+    return {
         "sent_at": result.sent_at,
         "answered_at": result.answered_at,
         "outcome": result.outcome.value,
         "provider_code": result.provider_code,
         "provider_message_id": result.provider_message_id,
-        "run_id": run_id,
-        "consent": claimed.consent,
     }
 
 
@@ -149,6 +158,17 @@ def of_chunk(
         for field in ATTEMPTS.schema
     ]
     return pa.table(columns, names=ATTEMPTS.schema.names)
+
+
+def fits(results: Results, words: Sequence[str] | None) -> bool:
+    """Tell whether these results, and words, are ones that an attempts file takes."""
+    given = {name: getattr(results, name) for name in _AS_REPORTED} | ({} if words is None else {"consent": words})
+    try:
+        for name, values in given.items():
+            pa.array(values, ATTEMPTS.schema.field(name).type)
+    except Exception:  # whatever it is: it would be raised for the file, too
+        return False
+    return True
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -53,7 +53,12 @@ class ChunkCalls:
         now = self._ctx.clock()
         if (uncalled := self._uncalled(now)) is not None:
             return attempts.by_column([uncalled] * len(recipients.addresses)), None
-        looked = await asyncio.to_thread(self._late.look, recipients, to_micros(now))
+        try:
+            looked = await asyncio.to_thread(self._late.look, recipients, to_micros(now))
+        except Exception:
+            log.exception("who of request %s wants it by now cannot be read", self._notification.request_id)
+            unread = _without_call(Outcome.TRANSIENT, attempts.NOT_LOOKED, to_micros(now))
+            return attempts.by_column([unread] * len(recipients.addresses)), None
         results: list[AttemptResult | None] = [None] * len(recipients.addresses)
         if looked.results is not None:
             results = looked.results

@@ -3,8 +3,8 @@
 Belongs here: that sequence. Does not belong here: which chunk comes when (``shard``), its recipients (``recipients``),
 calling them (``chunk_calls``), retry decisions (``shard_state``, ``retry``).
 
-The attempts file of a chunk is written once by whoever comes first: the one that sent it, or its successor that calls
-it ambiguous. The other one reads what is there. So file and ledger can only tell one story.
+The attempts file of a chunk is written once by whoever comes first (``chunk_record``): the one that sent it, or its
+successor that calls it ambiguous. The other one reads what is there. So file and ledger can only tell one story.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from notify_pipeline.channels.base import BAD_ADDRESS, ChannelSender
 from notify_pipeline.core.ids import DeliveryIds, from_micros, to_micros
@@ -31,12 +32,14 @@ from notify_pipeline.core.vocabulary import Channel, Outcome
 from notify_pipeline.delivery import attempts, dead_letters, notifications, retry_policies, tokens
 from notify_pipeline.delivery.attempts import Results
 from notify_pipeline.delivery.chunk_calls import ChunkCalls
+from notify_pipeline.delivery.chunk_record import ChunkRecord, Written
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.patience import patiently
 from notify_pipeline.delivery.recipients import Recipients
+from notify_pipeline.delivery.recording import is_passing
 from notify_pipeline.delivery.retry import RetryPolicy
 from notify_pipeline.delivery.shard_file import ShardFile, open_shard
-from notify_pipeline.delivery.shard_state import Chunk, ChunkPace, Settled, ShardState, settle
+from notify_pipeline.delivery.shard_state import Chunk, ChunkPace, Settled, ShardState, final, settle
 from notify_pipeline.delivery.tokens import DropGuard
 
 log = logging.getLogger(__name__)
@@ -92,6 +95,8 @@ class ChunkSender:
         self._wishes = notifications.wishes(shard.notification)
         self._calls = ChunkCalls(ctx, shard.row, shard.notification, sender)
         self._guard = DropGuard(ctx.settings, whole_send=True)
+        provider = None if sender is None else sender.provider
+        self._record = ChunkRecord(ctx.lake, shard.notification, shard.row.channel, provider)
         self._tables = tables
         self._stop = stop
         # One fewer than are in flight: while a chunk is recorded or read, others are being sent, out of step with it.
@@ -124,22 +129,32 @@ class ChunkSender:
             await asyncio.to_thread(broadcasts.intend, self._ctx.ledger, self._ctx.owner, new)
             results, words = await self._call(recipients)
         # Before any record: whoever goes on after us calls nobody again whose outcome there is, and would not hear it.
-        await self._drop_tokens(recipients.addresses, results)
+        try:
+            await self._drop_tokens(recipients.addresses, results)
+        except Exception:
+            log.exception("dead tokens stay until a send finds them again")
         lease_s, name = self._ctx.settings.lease_seconds, f"chunk {new.chunk} of shard {new.shard}"
-        written = await patiently(
-            lambda: loop.run_in_executor(self._tables, self._write, new, recipients, results, words), lease_s, name
-        )
-        if not written:
-            raise LeaseLost(f"{name} was recorded by another process")
-        return await patiently(lambda: asyncio.to_thread(self._settle, new, chunk, recipients, results), lease_s, name)
 
-    def settle_left(self) -> None:
+        async def write() -> Written:
+            return await loop.run_in_executor(self._tables, self._record.write, new, recipients, results, words)
+
+        async def settle() -> Settled:
+            return await asyncio.to_thread(self._settle, new, chunk, recipients, written)
+
+        written = await patiently(write, lease_s, name, self._stop.is_set)
+        if not written.is_mine:
+            raise LeaseLost(f"{name} was recorded by another process")
+        return await patiently(settle, lease_s, name, self._stop.is_set)
+
+    async def settle_left(self) -> None:
         """Settle what a dead process intended and did not settle.
 
         What nobody recorded is ambiguous as a whole: any of these recipients may have been called.
         """
-        for row in chunks.left(self._ctx.ledger, self._shard.row.request_id, self._shard.row.shard):
-            self._settle_one_left(row)
+        row, lease_s = self._shard.row, self._ctx.settings.lease_seconds
+        for each in await asyncio.to_thread(chunks.left, self._ctx.ledger, row.request_id, row.shard):
+            store = partial(asyncio.to_thread, self._settle_one_left, each)
+            await patiently(store, lease_s, f"chunk {each.chunk} of shard {each.shard}", self._stop.is_set)
 
     def restore(self, state: ShardState) -> None:
         """Bring a new state to where the shard stands, once nothing is left unsettled."""
@@ -196,62 +211,55 @@ class ChunkSender:
             path=f"{partition(ATTEMPTS, now)}/bc-{row.request_id}-{row.shard:05d}-{chunk.number:06d}.parquet",
         )
 
-    def _settle(self, new: NewChunk, chunk: Chunk, recipients: Recipients, results: Results) -> Settled:
-        now = to_micros(self._ctx.clock())
-        settled = settle(
-            chunk, results.outcome, results.retry_after_s, self._shard.policy, self._wishes, now, results.provider_code
-        )
-        dead = dead_letters.of_chunk(chunk, recipients, results.outcome, results.provider_code, settled)
-        if not self._store(new, settled, dead, now, ambiguous=False):
+    def _settle(self, new: NewChunk, chunk: Chunk, recipients: Recipients, written: Written) -> Settled:
+        settled = self._store(new, chunk, recipients, written, ambiguous=False)
+        if settled is None:
             raise LeaseLost(f"chunk {new.chunk} of shard {new.shard} was settled by another process")
         return settled
 
-    def _write(
-        self, new: NewChunk, recipients: Recipients, results: Results, words: Sequence[str] | None = None
-    ) -> bool:
-        """Write an attempts file once; an equal one that is there is ours, from a put whose answer was lost."""
-        provider = None if self._sender is None else self._sender.provider
-        shard, lake = self._shard, self._ctx.lake
-        table = attempts.of_chunk(shard.notification, shard.row.channel, provider, new, recipients, results, words)
-        if lake.write_once(new.path, table, unique=attempts.UNIQUE_COLUMNS):
-            return True
-        return bool(lake.read(new.path).equals(table.cast(ATTEMPTS.schema)))
+    def _store(
+        self, new: NewChunk, chunk: Chunk, recipients: Recipients, written: Written, *, ambiguous: bool
+    ) -> Settled | None:
+        """Settle a chunk as its file says; None where it was settled before."""
+        now, outcomes, codes = to_micros(self._ctx.clock()), written.outcomes, written.codes
+        try:
+            settled = settle(chunk, outcomes, written.waits, self._shard.policy, self._wishes, now, codes)
+            dead = dead_letters.of_chunk(chunk, recipients, outcomes, codes, settled)
+            return settled if self._put(new, written, settled, dead, now, ambiguous) else None
+        except Exception as error:
+            if is_passing(error):
+                raise
+            log.exception("what follows chunk %d of shard %d cannot be recorded; it ends", new.chunk, new.shard)
+        settled = final(outcomes)
+        return settled if self._put(new, written, settled, (), now, ambiguous) else None
 
-    def _store(self, new: NewChunk, settled: Settled, dead: Sequence[DeadLetter], now: int, *, ambiguous: bool) -> bool:
-        return broadcasts.settle(
-            self._ctx.ledger,
-            broadcasts.SettledChunk(
-                request_id=new.request_id,
-                shard=new.shard,
-                chunk=new.chunk,
-                channel=self._shard.row.channel,
-                ambiguous=ambiguous,
-                counts=settled.counts,
-                retries=settled.retries,
-                gave_up={reason.value: number for reason, number in settled.gave_up.items()},
-                now=now,
-                dead=dead,
-            ),
+    def _put(
+        self, new: NewChunk, written: Written, settled: Settled, dead: Sequence[DeadLetter], now: int, ambiguous: bool
+    ) -> bool:
+        of_chunk = broadcasts.SettledChunk(
+            request_id=new.request_id,
+            shard=new.shard,
+            chunk=new.chunk,
+            channel=self._shard.row.channel,
+            ambiguous=ambiguous,
+            counts=settled.counts,
+            retries=settled.retries,
+            gave_up={reason.value: number for reason, number in settled.gave_up.items()},
+            now=now,
+            dead=dead,
+            path=written.path if written.path != new.path else None,
         )
+        return broadcasts.settle(self._ctx.ledger, of_chunk)
 
     def _settle_one_left(self, row: ChunkRow) -> None:
         unknown = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, row.intended_at, None)
         results = attempts.by_column([unknown] * len(row.ordinals))
         recipients = self._shard.recipients(row)
-        mine = self._write(row, recipients, results)
-        outcomes: Sequence[Outcome] = results.outcome
-        codes: Sequence[str | None] = results.provider_code
-        if not mine:
-            # Its sender wrote what happened and died before it said so in the ledger.
-            written = self._ctx.lake.read(row.path, ["outcome", "provider_code"])
-            outcomes = [Outcome(name) for name in written["outcome"].to_pylist()]
-            codes = written["provider_code"].to_pylist()
-        now = to_micros(self._ctx.clock())
-        chunk = Chunk(row.chunk, row.ordinals, row.attempts)
-        settled = settle(chunk, outcomes, results.retry_after_s, self._shard.policy, self._wishes, now, codes)
-        dead = dead_letters.of_chunk(chunk, recipients, outcomes, codes, settled)
+        # Not mine: its sender wrote what happened and died before it said so in the ledger.
+        written = self._record.found(row) or self._record.write(row, recipients, results)
+        chunk, mine = Chunk(row.chunk, row.ordinals, row.attempts), written.is_mine
         since = from_micros(row.intended_at).isoformat()
-        if self._store(row, settled, dead, now, ambiguous=mine):
+        if self._store(row, chunk, recipients, written, ambiguous=mine) is not None:
             what = "ambiguous" if mine else "recorded"
             log.warning("chunk %d of shard %d, intended %s, is %s", row.chunk, row.shard, since, what)
 

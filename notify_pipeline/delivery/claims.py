@@ -4,9 +4,11 @@ Belongs here: everything between the queue and one call of a channel that needs 
 calling (``drain_lane``), claiming's order (``core.ledger.deliveries``).
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import deliveries, later
 from notify_pipeline.core.ledger.deliveries import Claimed
 from notify_pipeline.core.ledger.fair import Wanted
@@ -17,7 +19,13 @@ from notify_pipeline.delivery.consenting import Ruling
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.notifications import Notifications
 from notify_pipeline.delivery.planning import recipient_of
+from notify_pipeline.delivery.recording import is_passing
 from notify_pipeline.delivery.scheduling import Schedules
+
+log = logging.getLogger(__name__)
+
+# Whatever keeps a request from being prepared is mended by people, or passes within minutes.
+_WAIT_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,32 @@ class Claims:
         lease_s = ctx.settings.lease_seconds
         claimed = deliveries.claim(ctx.ledger, self._channel, self._owner, now, lease_s, wanted)
         self.turns.update((each.priority_rank, each.tenant) for each in claimed)
-        about = self._notifications.find(ctx.ledger, (each.request_id for each in claimed))
+        try:
+            return self._together(claimed)
+        except Exception as error:
+            if is_passing(error):
+                raise
+            log.exception("%s: some of %d claims cannot be prepared", self._channel, len(claimed))
+        return self._apart(claimed)
+
+    def _apart(self, claimed: Sequence[Claimed]) -> list[Together]:
+        """Prepare request by request; what cannot be prepared waits: nobody was called, and no attempt is counted."""
+        by_request: dict[str, list[Claimed]] = {}
+        for each in claimed:
+            by_request.setdefault(each.request_id, []).append(each)
+        found: list[Together] = []
+        for request_id, mine in by_request.items():
+            try:
+                found += self._together(mine)
+            except Exception:
+                log.exception("%s: request %s cannot be prepared; it waits", self._channel, request_id)
+                now = to_micros(self._ctx.clock())
+                due = {each.delivery_id: now + _WAIT_US for each in mine}
+                later.put_off(self._ctx.ledger, self._owner, due, now)
+        return found
+
+    def _together(self, claimed: Sequence[Claimed]) -> list[Together]:
+        about = self._notifications.find(self._ctx.ledger, (each.request_id for each in claimed))
         together: dict[tuple[str, str, int | None], list[Claimed]] = {}
         for each in claimed:
             together.setdefault((each.request_id, each.platform, each.expires_at), []).append(each)

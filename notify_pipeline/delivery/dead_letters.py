@@ -28,7 +28,7 @@ def of_claim(claimed: Claimed, result: AttemptResult, decision: Final) -> DeadLe
         claimed.address,
         recipient.user_id,
         result.outcome,
-        result.provider_code,
+        _stored(result.provider_code),
         why,
         claimed.attempt_no,
         recipient.fields,
@@ -63,10 +63,15 @@ def of_chunk(
             recipients.addresses[at],
             user_id,
             outcomes[at],
-            codes[at],
+            _stored(codes[at]),
             why,
             chunk.attempts[at],
             own,
         )
         for (at, why), platform, user_id, own in people
     ]
+
+
+def _stored(code: str | None) -> str | None:
+    """Return a provider's word as every store takes it: without NUL, and without halves of surrogate pairs."""
+    return None if code is None else code.encode(errors="replace").decode().replace("\x00", "")

@@ -20,7 +20,7 @@ from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
 from notify_pipeline.core.ledger.fair import Wanted
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Outcome, Platform
-from notify_pipeline.delivery import attempts, dead_letters, notifications, tokens
+from notify_pipeline.delivery import attempts, dead_letters, notifications, recording, tokens
 from notify_pipeline.delivery.claims import Claims, Together
 from notify_pipeline.delivery.context import DeliveryContext
 from notify_pipeline.delivery.drain_recovery import Recovery
@@ -62,6 +62,7 @@ class Lane:
         self._results_ready = asyncio.Event()
         self._sends: set[asyncio.Task[None]] = set()
         self._finishing = False
+        self._is_closing = lambda: False
         self._renewed_at = time.monotonic()
         self._least_room = max(1, ctx.settings.drain_batch // _LEAST_ROOM)
         self.wake = asyncio.Event()
@@ -74,6 +75,7 @@ class Lane:
 
     async def run(self, closing: asyncio.Event) -> None:
         """Work until ``closing``, then let what is under way end and be stored."""
+        self._is_closing = closing.is_set
         with Idling(self._ctx, self.wake) as idling:
             await self._work(closing, idling)
 
@@ -202,9 +204,12 @@ class Lane:
         if undecided and self._policies.stale(undecided):
             await asyncio.to_thread(self._policies.refresh, undecided)
         now = to_micros(self._ctx.clock())
-        ended = [self._decide(*each, now, self._ctx.run_id) for each in batch]
+        ended = [self._decided(each, now) for each in batch]
         # First: should we die in between, whoever takes over asks again, and hears it again.
-        await self._drop_tokens(batch)
+        try:
+            await self._drop_tokens(batch)
+        except Exception:
+            log.exception("%s: dead tokens stay until a send finds them again", self.channel)
         settlement = await self._settle(ended)
         self.late += len(settlement.late)
         if settlement.late:
@@ -212,13 +217,26 @@ class Lane:
         self.outcomes.update(each.outcome.value for each in ended)
 
     async def _settle(self, ended: Sequence[Ended]) -> Settlement:
-        """Store, again where the ledger fails: a settlement that was stored already changes nothing."""
+        """Store, again where the ledger is away: a settlement that was stored already changes nothing."""
         ctx, channel = self._ctx, self.channel.value
 
-        async def store() -> Settlement:
-            return await asyncio.to_thread(deliveries.settle, ctx.ledger, channel, ended, ctx.clock())
+        def settle(some: Sequence[Ended]) -> Settlement:
+            return deliveries.settle(ctx.ledger, channel, some, ctx.clock())
 
-        return await patiently(store, ctx.settings.lease_seconds, f"{channel}: {len(ended)} outcomes")
+        async def store() -> Settlement:
+            return await asyncio.to_thread(recording.settle_apart, settle, ended)
+
+        what = f"{channel}: {len(ended)} outcomes"
+        return await patiently(store, ctx.settings.lease_seconds, what, self._is_closing)
+
+    def _decided(self, ended: _Result, now: int) -> Ended:
+        try:
+            return self._decide(*ended, now, self._ctx.run_id)
+        except Exception:
+            log.exception("what follows delivery %s cannot be decided; it ends", ended.claimed.delivery_id)
+        result, provider = recording.unknown(ended.claimed.intended_at), self._sender.provider
+        row = attempts.of_claim(ended.notification, self.channel, provider, ended.claimed, result, self._ctx.run_id)
+        return recording.without_outcome(Ended(ended.claimed, result.outcome, None, row))
 
     def _decide(
         self, claimed: Claimed, notification: Notification, result: AttemptResult, now: int, run_id: str

@@ -6,15 +6,16 @@ Belongs here: that look, and the loop around it. Does not belong here: what foll
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from notify_pipeline.core.ids import to_micros
 from notify_pipeline.core.ledger import deliveries
-from notify_pipeline.core.ledger.deliveries import Claimed, Ended
+from notify_pipeline.core.ledger.deliveries import Claimed, Ended, Settlement
 from notify_pipeline.core.records import AttemptResult, Notification
 from notify_pipeline.core.vocabulary import Channel, Outcome
 from notify_pipeline.delivery import attempts, notifications
 from notify_pipeline.delivery.context import DeliveryContext, run_of
+from notify_pipeline.delivery.recording import settle_apart
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +65,18 @@ class Recovery:
         for _ in range(_BATCHES):
             found = deliveries.abandoned(ctx.ledger, self._channel.value, ctx.clock(), _BATCH)
             others = [each for each in found if each.owner != self._owner]
-            about = {n.request_id: n for n in notifications.load(ctx.ledger, {each.request_id for each in others})}
+            about = notifications.load_readable(ctx.ledger, {each.request_id for each in others})
             now = to_micros(ctx.clock())
-            ended = [self._abandoned(each, about[each.request_id], now) for each in others]
-            settlement = deliveries.settle_abandoned(ctx.ledger, self._channel.value, ended, ctx.clock())
+            readable = [each for each in others if each.request_id in about]
+            ended = [self._abandoned(each, about[each.request_id], now) for each in readable]
+            settlement = settle_apart(self._settle, ended)
             taken += len(ended) - len(settlement.late)
             if len(found) < _BATCH:
                 break
         return taken
+
+    def _settle(self, ended: Sequence[Ended]) -> Settlement:
+        return deliveries.settle_abandoned(self._ctx.ledger, self._channel.value, ended, self._ctx.clock())
 
     def _abandoned(self, claimed: Claimed, notification: Notification, now: int) -> Ended:
         result = AttemptResult(Outcome.AMBIGUOUS, attempts.ABANDONED, claimed.intended_at, None)

@@ -3,6 +3,7 @@
 Belongs here: those caches. Does not belong here: reading requests for anything else (``core.ledger.requests``).
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +17,8 @@ from notify_pipeline.core.ledger.requests import RequestRow
 from notify_pipeline.core.records import Notification, notification_from_body
 from notify_pipeline.core.vocabulary import Platform
 from notify_pipeline.delivery.retry import Wishes
+
+log = logging.getLogger(__name__)
 
 # A few kilobytes each; more than a drain has in work at once.
 _KEPT = 4_096
@@ -72,6 +75,17 @@ class Notifications:
 def load(ledger: Ledger, request_ids: Iterable[str]) -> list[Notification]:
     """Read notifications from the ledger."""
     return [parse(row) for row in routing.load(ledger, sorted(request_ids))]
+
+
+def load_readable(ledger: Ledger, request_ids: Iterable[str]) -> dict[str, Notification]:
+    """Read notifications by request; those that cannot be understood are left out, and said so."""
+    found: dict[str, Notification] = {}
+    for row in routing.load(ledger, sorted(request_ids)):
+        try:
+            found[row.request_id] = parse(row)
+        except (KeyError, TypeError, ValueError):
+            log.exception("request %s cannot be read; what was claimed of it stays as it is", row.request_id)
+    return found
 
 
 class Messages:

@@ -1,6 +1,7 @@
 """Waiting out a store that does not take what is known: whoever forgot it would send to people again.
 
-Belongs here: that wait. Does not belong here: what is stored (``core.ledger``, the lake), what is done when it is over.
+Belongs here: that wait. Does not belong here: what is stored (``core.ledger``, the lake), what is done when it is over,
+what no store takes at any time (``recording``).
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from notify_pipeline.core.ledger.leases import LeaseLost
+from notify_pipeline.delivery.recording import is_passing
 
 log = logging.getLogger(__name__)
 
@@ -18,25 +20,30 @@ Result = TypeVar("Result")
 PAUSE_S: Final = 0.5
 
 
-async def patiently(store: Callable[[], Awaitable[Result]], for_s: float, what: str) -> Result:
-    """Store something, again and again where the store fails.
+async def patiently(
+    store: Callable[[], Awaitable[Result]], for_s: float, what: str, is_ending: Callable[[], bool]
+) -> Result:
+    """Store something, again and again where the store is away.
 
     Args:
         store: Does it; once more must change nothing where it was done although it failed.
-        for_s: How long to try, seconds. While the store is away nobody else can take anything over either.
+        for_s: How long to go on trying once whoever calls has to end, seconds.
         what: For the log.
+        is_ending: Tells whether it has to. Until then there is no end: this memory is all that knows what was done.
 
     Raises:
         LeaseLost: As ``store`` does, at once: it is somebody else's.
-        Exception: The last failure, when time is up.
+        Exception: What another try would not change, at once; or the last failure, when time is up.
     """
-    give_up = time.monotonic() + for_s
+    give_up = float("inf")
     while True:
         try:
             return await store()
-        except LeaseLost:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, LeaseLost) or not is_passing(error):
+                raise
+            if is_ending():
+                give_up = min(give_up, time.monotonic() + for_s)
             if time.monotonic() >= give_up:
                 raise
             log.exception("%s: not stored; trying again", what)

@@ -23,6 +23,7 @@ class GaveUp(StrEnum):
     EXPIRES = DeadLetterReason.EXPIRES
     NO_RETRY = DeadLetterReason.NO_RETRY
     LEFT = "ambiguous_left"
+    RECORD_FAILED = DeadLetterReason.RECORD_FAILED
 
 
 # Outcomes that a dead letter may have; a chunk with none of them has no dead letters.

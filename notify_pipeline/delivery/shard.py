@@ -209,7 +209,7 @@ class _ShardRun:
             await asyncio.gather(keeper, looker, work, *self._in_flight, return_exceptions=True)
 
     async def _work(self) -> str:
-        await asyncio.to_thread(self._chunks.settle_left)
+        await self._chunks.settle_left()
         await asyncio.to_thread(self._chunks.restore, self._state)
         await self._chunks.recall()
         await self._yielding.look()

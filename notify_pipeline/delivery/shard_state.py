@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from notify_pipeline.core.vocabulary import DeadLetterReason, Outcome
-from notify_pipeline.delivery.retry import MAY_DIE, Again, GaveUp, RetryPolicy, Wishes
+from notify_pipeline.delivery.attempts import RECORD_FAILED
+from notify_pipeline.delivery.retry import MAY_DIE, Again, Final, GaveUp, RetryPolicy, Wishes
 
 # Retries due within this long go together: they would come one by one, where only retries are left.
 _TOGETHER_US = 50_000
@@ -229,6 +230,8 @@ def settle(
         wait_s, attempt_no = waits[index], chunk.attempts[index]
         is_put_off = bool(codes) and codes[index] == PUT_OFF
         decision = _put_off(now, wait_s) if is_put_off else policy.after(outcome, attempt_no, now, wishes, wait_s)
+        if codes and codes[index] == RECORD_FAILED:
+            decision = Final(GaveUp.RECORD_FAILED)
         if isinstance(decision, Again):
             result.retries.append((chunk.ordinals[index], decision.due_at))
             counts[outcome] -= 1
@@ -239,6 +242,12 @@ def settle(
             result.dead.append((index, why))
     result.counts = {outcome: number for outcome, number in counts.items() if number}
     return result
+
+
+def final(outcomes: Sequence[Outcome]) -> Settled:
+    """Return what a chunk means of which no more can be recorded than its outcomes: nobody of it is sent to again."""
+    counts = Counter(outcomes)
+    return Settled(counts, gave_up={GaveUp.RECORD_FAILED: sum(counts[outcome] for outcome in MAY_DIE)})
 
 
 def _put_off(now: int, wait_s: float | None) -> Again:

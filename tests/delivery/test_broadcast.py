@@ -328,8 +328,9 @@ def test_a_chunk_whose_outcomes_were_written_is_not_sent_again(ctx: DeliveryCont
     results = attempts.by_column([result(outcome) for outcome in answers])
     with intended(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(4)) as (dying, chunk):
         (stored,) = chunks.left(ctx.ledger, request_id, 0)
-        assert dying._write(stored, dying._shard.recipients(chunk), results)
-        assert dying._write(stored, dying._shard.recipients(chunk), results), "the same again is its own"
+        assert dying._record.write(stored, dying._shard.recipients(chunk), results).is_mine
+        again = dying._record.write(stored, dying._shard.recipients(chunk), results)
+        assert again.is_mine, "the same again is its own"
     assert broadcast.send_shard(ctx, request_id, 0).outcomes == {"accepted": FIRST - 1, "permanent": 1}
     assert len(fcm.calls) == FIRST - 4 + 1
 
@@ -371,9 +372,10 @@ def test_a_sleeper_cannot_change_what_its_successor_settled(ctx: DeliveryContext
         rows = attempts_of(ctx, "recipient", "attempt_no", "outcome")
         late = replace(before, path=stored[-1].path, intended_at=stored[-1].intended_at)
         results = attempts.by_column([result(Outcome.ACCEPTED)] * 4)
-        assert not sleeper._write(late, sleeper._shard.recipients(chunk), results)
+        written = sleeper._record.write(late, sleeper._shard.recipients(chunk), results)
+        assert not written.is_mine
         with pytest.raises(LeaseLost):
-            sleeper._settle(late, chunk, sleeper._shard.recipients(chunk), results)
+            sleeper._settle(late, chunk, sleeper._shard.recipients(chunk), written)
     with pytest.raises(LeaseLost):
         broadcasts.intend(ctx.ledger, "dead/1", replace(before, chunk=99))
     with pytest.raises(LeaseLost):

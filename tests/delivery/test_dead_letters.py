@@ -159,7 +159,7 @@ def test_what_a_dead_process_wrote_and_did_not_settle_is_settled_with_its_codes(
     results = attempts.by_column([result(outcome, "its_word") for outcome in answers])
     with intended(replace(ctx, run_id="dead", owner="dead/1"), request_id, range(3)) as (dying, chunk):
         (stored,) = chunks.left(ctx.ledger, request_id, 0)
-        assert dying._write(stored, dying._shard.recipients(chunk), results)
+        assert dying._record.write(stored, dying._shard.recipients(chunk), results).is_mine
     assert dead(ctx) == []
     assert broadcast.send_shard(ctx, request_id, 0).done
     (letter,) = dead(ctx)

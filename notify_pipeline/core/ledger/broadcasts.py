@@ -78,6 +78,7 @@ class SettledChunk:
         gave_up: Why recipients were finished whose outcome would have allowed another attempt.
         now: Microseconds since the epoch.
         dead: Its dead letters.
+        path: Where its attempts are, where that is not the path that it was intended with.
     """
 
     request_id: str
@@ -90,6 +91,7 @@ class SettledChunk:
     gave_up: Mapping[str, int]
     now: int
     dead: Sequence[DeadLetter] = ()
+    path: str | None = None
 
 
 def due(ledger: Ledger, now: datetime, limit: int = 1_000) -> list[DueBroadcast]:
@@ -261,6 +263,7 @@ def _settle_one(conn: Connection, item: SettledChunk) -> bool:
             state="ambiguous" if item.ambiguous else "recorded",
             counts=orjson.dumps(counts).decode(),
             retries=pack_retries(item.retries) if item.retries else None,
+            **({} if item.path is None else {"path": item.path}),
         )
     )
     if moved.rowcount != 1:
