@@ -61,8 +61,7 @@ class Lane:
         self._results: list[_Result] = []
         self._results_ready = asyncio.Event()
         self._sends: set[asyncio.Task[None]] = set()
-        self._finishing = False
-        self._is_closing = lambda: False
+        self._finishing, self._is_closing = False, lambda: False
         self._renewed_at = time.monotonic()
         self._least_room = max(1, ctx.settings.drain_batch // _LEAST_ROOM)
         self.wake = asyncio.Event()
@@ -273,17 +272,15 @@ class Lane:
 
     async def _keep(self) -> None:
         """Extend the leases on what is in flight."""
-        lease_s = self._ctx.settings.lease_seconds
+        ctx, channel, lease_s = self._ctx, self.channel.value, self._ctx.settings.lease_seconds
         while True:
             await asyncio.sleep(lease_s / 3)
-            began, now = time.monotonic(), self._ctx.clock()
+            began, now = time.monotonic(), ctx.clock()
             if not self.in_flight:  # what is being claimed just now has a lease as new as this
                 self._renewed_at = began
                 continue
             try:
-                await asyncio.to_thread(
-                    deliveries.renew, self._ctx.ledger, self.channel.value, self._owner, now, lease_s
-                )
+                await asyncio.to_thread(deliveries.renew, ctx.ledger, channel, self._owner, now, lease_s)
             except Exception:
                 # Nothing more is sent once the leases may have run out.
                 log.exception("%s: leases were not extended", self.channel)
