@@ -236,18 +236,11 @@ class ChunkSender:
     def _put(
         self, new: NewChunk, written: Written, settled: Settled, dead: Sequence[DeadLetter], now: int, ambiguous: bool
     ) -> bool:
+        which = (new.request_id, new.shard, new.chunk, self._shard.row.channel)
+        gave_up = {reason.value: number for reason, number in settled.gave_up.items()}
+        moved_to = written.path if written.path != new.path else None
         of_chunk = broadcasts.SettledChunk(
-            request_id=new.request_id,
-            shard=new.shard,
-            chunk=new.chunk,
-            channel=self._shard.row.channel,
-            ambiguous=ambiguous,
-            counts=settled.counts,
-            retries=settled.retries,
-            gave_up={reason.value: number for reason, number in settled.gave_up.items()},
-            now=now,
-            dead=dead,
-            path=written.path if written.path != new.path else None,
+            *which, ambiguous, settled.counts, settled.retries, gave_up, now, dead, moved_to
         )
         return broadcasts.settle(self._ctx.ledger, of_chunk)
 

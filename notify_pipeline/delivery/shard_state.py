@@ -228,10 +228,8 @@ def settle(
         if outcome not in MAY_DIE:
             continue
         wait_s, attempt_no = waits[index], chunk.attempts[index]
-        is_put_off = bool(codes) and codes[index] == PUT_OFF
-        decision = _put_off(now, wait_s) if is_put_off else policy.after(outcome, attempt_no, now, wishes, wait_s)
-        if codes and codes[index] == RECORD_FAILED:
-            decision = Final(GaveUp.RECORD_FAILED)
+        ours = _decided(codes[index], now, wait_s) if codes else None
+        decision = ours or policy.after(outcome, attempt_no, now, wishes, wait_s)
         if isinstance(decision, Again):
             result.retries.append((chunk.ordinals[index], decision.due_at))
             counts[outcome] -= 1
@@ -250,5 +248,8 @@ def final(outcomes: Sequence[Outcome]) -> Settled:
     return Settled(counts, gave_up={GaveUp.RECORD_FAILED: sum(counts[outcome] for outcome in MAY_DIE)})
 
 
-def _put_off(now: int, wait_s: float | None) -> Again:
-    return Again(now + round((wait_s or 0.0) * 1e6))
+def _decided(code: str | None, now: int, wait_s: float | None) -> Again | Final | None:
+    """Return what follows where no policy is asked."""
+    if code == PUT_OFF:
+        return Again(now + round((wait_s or 0.0) * 1e6))
+    return Final(GaveUp.RECORD_FAILED) if code == RECORD_FAILED else None
