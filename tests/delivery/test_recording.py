@@ -4,11 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
+from notify_pipeline.channels.base import NOT_PROCESSED
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger import broadcasts, chunks, deliveries, routing
 from notify_pipeline.core.ledger.engine import Ledger
@@ -45,7 +47,10 @@ def dead(ledger: Ledger) -> list[tuple[str, str, str | None, str]]:
 
 
 def ends(ctx: DeliveryContext) -> Counter[tuple[str, str | None]]:
-    return Counter((row["outcome"], row["provider_code"]) for row in rows_of(ctx.lake, "attempts"))
+    """Return how attempts ended; but for those where nobody was called, because this machine stood still too long."""
+    rows = rows_of(ctx.lake, "attempts")
+    called = [row for row in rows if not (row["provider_code"] or "").startswith(NOT_PROCESSED)]
+    return Counter((row["outcome"], row["provider_code"]) for row in called)
 
 
 @pytest.fixture
@@ -92,15 +97,15 @@ def test_what_cannot_be_decided_is_not_sent_again(ctx: DeliveryContext, fcm: Fak
 def test_a_ledger_that_is_away_for_several_leases_loses_no_answer(
     ctx: DeliveryContext, fcm: FakeSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, back_at = deliveries.settle, time.monotonic() + 2.0
+    back_at = time.monotonic() + 2.0
 
-    def away(*args: Any) -> Any:
+    def away(real: Callable[..., Any], *args: Any) -> Any:
         if time.monotonic() < back_at:
             raise LedgerBusy("away")
         return real(*args)
 
-    monkeypatch.setattr(deliveries, "settle", away)
-    monkeypatch.setattr(deliveries, "renew", away)
+    monkeypatch.setattr(deliveries, "settle", partial(away, deliveries.settle))
+    monkeypatch.setattr(deliveries, "renew", partial(away, deliveries.renew))
     register(ctx.ledger, "d", user_id="u")
     assert drain_to_end(ctx, accept(ctx.ledger, users=["u"])).failures == 0
     land(ctx.ledger, ctx.lake)
