@@ -180,8 +180,12 @@ def test_what_follows_a_chunk_and_cannot_be_recorded_ends_it(
 ) -> None:
     fcm.answer = lambda recipient, number: Outcome.PERMANENT if recipient.address == "a007" else Outcome.ACCEPTED
 
+    real = dead_letters.of_chunk
+
     def broken(*args: Any) -> Any:
-        raise ValueError("a bug")
+        if args[-1].dead:
+            raise ValueError("a bug")
+        return real(*args)
 
     monkeypatch.setattr(dead_letters, "of_chunk", broken)
     request_id = routed(wide, topics=["t"])
