@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.ledger.engine import Ledger
@@ -20,7 +20,9 @@ from notify_pipeline.core.ledger.schema import METADATA
 from tests import browsers
 
 # CI tries the same examples at every run, so that a change is what turns it red, and half as many as hypothesis does by
-# itself; elsewhere each run tries new ones.
+# itself; elsewhere each run tries new ones. How long an example takes says what else the machine does.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 settings.register_profile("ci", derandomize=True, max_examples=50)
 if os.environ.get("CI"):
     settings.load_profile("ci")

@@ -16,7 +16,12 @@ from tests.delivery.fakes import FakeSender, context
 def main(folder: str, url: str) -> None:
     with Ledger.open(url) as ledger:
         sender = FakeSender(Channel.FCM, lambda *_: Outcome.ACCEPTED)
-        quick = {"callback_timeout_s": 1.0, "drain_idle_seconds": 60.0, "callback_retry_base_s": 0.0001}
+        quick = {
+            "lease_seconds": 2.5,
+            "callback_timeout_s": 1.0,
+            "drain_idle_seconds": 60.0,
+            "callback_retry_base_s": 0.0001,
+        }
         ctx = context(ledger, Lake(f"{folder}/lake"), sender, callback_allow_private=True, **quick)
         run_drain(ctx, threading.Event())
 

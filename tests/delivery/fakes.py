@@ -89,7 +89,8 @@ def context(
 ) -> DeliveryContext:
     quick = {
         "retry_attempts": ATTEMPTS,
-        "lease_seconds": 2.5,
+        # Whose subject a takeover is sets a short one: a machine that stands still must not lose another's lease.
+        "lease_seconds": 60.0,
         "poll_seconds": 0.01,
         "retry_base_s": 0.02,
         "landing_wait_s": 2.0,

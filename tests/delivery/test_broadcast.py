@@ -214,6 +214,7 @@ def test_a_channel_without_credentials_is_skipped(ctx: DeliveryContext, apns: Fa
 
 
 def test_a_shard_is_held_by_one_and_waited_for_when_its_holder_died(ctx: DeliveryContext, fcm: FakeSender) -> None:
+    ctx = replace(ctx, settings=ctx.settings.model_copy(update={"lease_seconds": 2.5}))
     request_id = routed(ctx, topics=["t"], channels=["fcm"])
     broadcast.snapshot(ctx, request_id)
     shards.hold_shard(ctx.ledger, request_id, 0, "other", datetime.now(UTC), 60)

@@ -105,7 +105,7 @@ def _stop_after(seconds: float, over: threading.Event) -> threading.Event:
 
 @pytest.fixture
 def ctx(ledger: Ledger, folder_lake: Lake, fcm: FakeSender, clock: Clock) -> DeliveryContext:
-    return context(ledger, folder_lake, fcm, clock=clock, **SIZES)
+    return context(ledger, folder_lake, fcm, clock=clock, lease_seconds=2.5, **SIZES)
 
 
 def test_work_of_the_dead_does_not_wait_for_the_clock_to_come_back(
@@ -287,7 +287,7 @@ def test_a_broadcast_s_retry_does_not_wait_for_an_hour_that_is_gone(
     """Neither in the process that decided it, nor in one that goes on after it."""
     clock = Jumping()
     clock.offset = HOUR
-    ctx = context(ledger, folder_lake, fcm, clock=clock, **{**SIZES, "retry_base_s": 1.0})
+    ctx = context(ledger, folder_lake, fcm, clock=clock, lease_seconds=2.5, **{**SIZES, "retry_base_s": 1.0})
     ctx = replace(ctx, draw=lambda: 0.9)
     Landing(ctx.lake, ctx.ledger).land(*(row(f"a{n}", 1, ["t"]) for n in range(8)))
     stop = threading.Event()

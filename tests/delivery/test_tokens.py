@@ -218,7 +218,9 @@ def test_a_shard_s_dead_tokens_go_whenever_its_process_dies(
 
     fcm = FakeSender(Channel.FCM, answer)  # type: ignore[arg-type]
     sample = 15 if moment == "held" else 5  # the first chunk has ten
-    ctx = context(ledger, folder_lake, fcm, chunk_size=50, chunks_in_flight=1, token_drop_sample=sample)
+    ctx = context(
+        ledger, folder_lake, fcm, chunk_size=50, chunks_in_flight=1, token_drop_sample=sample, lease_seconds=2.5
+    )
     names = [f"d{n:02d}" for n in range(30)]
     for name in names:
         register(ledger, name, topics=["t"])
