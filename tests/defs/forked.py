@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from notify_pipeline.defs import warm
 from notify_pipeline.delivery.context import DeliveryContext
@@ -38,6 +39,22 @@ def ask(kill_server: bool) -> tuple[int, int]:
     reader, writer = context.Pipe(duplex=False)
     context.Process(target=tell_parents, args=(writer, kill_server)).start()
     parents: tuple[int, int] = reader.recv()
+    return parents
+
+
+def ask_twice() -> list[tuple[int, str]]:
+    """Fork a process, kill the server it came from, and fork another; return each one's parent and its kernel name."""
+    warm.PRELOAD = warm.PRELOAD[-1:]
+    warm.start()
+    context = multiprocessing.get_context("forkserver")
+    parents = []
+    for _ in range(2):
+        reader, writer = context.Pipe(duplex=False)
+        context.Process(target=tell_parent, args=(writer,)).start()
+        parent = reader.recv()
+        parents.append((parent, Path(f"/proc/{parent}/comm").read_text().strip()))
+        os.kill(parent, signal.SIGKILL)
+        os.waitid(os.P_PID, parent, os.WEXITED | os.WNOWAIT)  # until it is gone; multiprocessing collects it
     return parents
 
 

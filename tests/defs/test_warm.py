@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.waiting import PATIENCE_S
 
@@ -29,6 +30,15 @@ def test_what_was_forked_forks_from_the_same_server() -> None:
 def test_where_the_server_died_a_process_starts_one_of_its_own() -> None:
     mine, its = _python("from tests.defs import forked; print(list(forked.ask(True)))")
     assert mine != its
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server is a new process from the start")
+def test_the_server_is_a_copy_of_who_started_it_and_one_that_died_is_replaced() -> None:
+    (first, name), (second, other_name) = _python(
+        "from tests.defs import forked; import orjson; print(orjson.dumps(forked.ask_twice()).decode())"
+    )
+    assert first != second
+    assert name == "notify-forks" != other_name
 
 
 def test_forked_processes_draw_different_jitter() -> None:
