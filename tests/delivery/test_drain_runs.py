@@ -89,7 +89,7 @@ def test_a_drain_gives_up_waiting(
 
 
 def test_a_drain_whose_lease_is_taken_ends(sqlite_ledger: Ledger, folder_lake: Lake, fcm: FakeSender) -> None:
-    ctx = context(sqlite_ledger, folder_lake, fcm)
+    ctx = context(sqlite_ledger, folder_lake, fcm, lease_seconds=2.5)
     later = datetime.fromtimestamp(time.time() + 3600, UTC)
     thief = threading.Timer(0.4, lambda: leases.acquire(sqlite_ledger, drain.LEASE, "thief", 60, later))
     thief.start()
