@@ -71,7 +71,7 @@ def process_hour(
         threads: How many files are parsed side by side; default: one per CPU.
 
     Returns:
-        What was done.
+        What was done. What a file raised that cannot be read is raised when all others have been.
     """
     gone = retracted(lake, hour).keys()
     files = [file for file in logs.files(hour) if file.path not in gone]
@@ -123,7 +123,9 @@ def _parse_all(
         return key, counts
 
     with ThreadPoolExecutor(threads) as pool:
-        return dict(pool.map(work, todo))
+        # One that cannot be read keeps no other from being read: only then is it raised.
+        tasks = [pool.submit(work, task) for task in todo]
+    return dict(task.result() for task in tasks)
 
 
 def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedFile, counts: FileCounts) -> None:

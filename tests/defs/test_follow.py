@@ -88,6 +88,37 @@ def test_it_reads_and_builds_alone_and_what_it_does_not_read_is_still_read(sendi
     assert key_of(hour_start(now)) in asked(world, READS), "it has gone"
 
 
+def test_a_file_that_cannot_be_read_keeps_neither_builds_nor_other_files_from_their_turn(
+    sending: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime.now(UTC)
+    add_log(sending, "other", now)
+    broken = Path(sending.settings.logs) / "fastly" / partition(now) / "broken.log.gz"
+    broken.symlink_to("/proc/self/mem")  # a file that everybody sees, and that gives an error when it is read
+    with following(sending) as follower:
+        wait_for(lambda: clicked(sending) == 1, what="the beacon in the report")
+        assert list(follower.unread) == [hour_start(now)]
+        assert "could be read" in caplog.text
+        broken.unlink()
+        wait_for(lambda: hour_start(now) in follower.read, what="the hour without it")
+        assert not follower.unread
+    monkeypatch.setattr(follow, "LONGEST", timedelta(seconds=1))
+    broken.symlink_to("/proc/self/mem")
+    assert sending.run(FOLLOW_JOB).success, "and a run is no failure for it"
+
+
+def test_a_build_that_raises_is_a_build_that_failed(sending: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as patch, following(sending) as follower:
+        patch.setattr(follow.build, "build_candidate", away)
+        wait_for(lambda: follower.builds, what="a build that fails")
+        assert follower.builds[-1].failed
+        patch.undo()
+        wait_for(lambda: not follower.builds[0].failed, what="the next one")
+
+
 def test_a_run_tells_what_it_read_and_built(sending: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "LONGEST", timedelta(seconds=1))
     now = datetime.now(UTC)

@@ -103,21 +103,30 @@ def test_the_sensor_asks_for_changed_hours_until_they_are_done(world: World) -> 
     assert again.run_key != request.run_key
 
 
-def test_the_sensor_asks_again_when_a_run_failed_but_not_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_hour_that_fails_is_asked_for_again_but_not_at_once_and_keeps_no_other_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_log(world, START, "one")
     first = world.tick(SENSOR)
     finish(world, first.run_requests[0], dg.DagsterEventType.RUN_FAILURE)
+    add_log(world, START, "more")
     add_log(world, START + HOUR, "two")
     waiting = world.tick(SENSOR, first.cursor)
-    assert waiting.run_requests == []
-    assert len(Memory.parse(waiting.cursor).pending) == 1
+    assert [r.partition_key for r in waiting.run_requests] == [key_of(START + HOUR)]
+    assert len(Memory.parse(waiting.cursor).pending) == 2
+    finish(world, waiting.run_requests[0], dg.DagsterEventType.RUN_SUCCESS)
+    still = world.tick(SENSOR, waiting.cursor)
+    assert still.run_requests == []
 
     monkeypatch.setattr("notify_pipeline.defs.receipts.hours._DELAY_STEP", timedelta(0))
-    second = world.tick(SENSOR, waiting.cursor)
+    second = world.tick(SENSOR, still.cursor)
     assert [r.partition_key for r in second.run_requests] == [key_of(START)]
+    add_log(world, START + 2 * HOUR, "three")
+    asked = [r.partition_key for r in world.tick(SENSOR, second.cursor).run_requests]
+    assert key_of(START + 2 * HOUR) not in asked, "a run that is under way may have listed the files before"
     finish(world, second.run_requests[0], dg.DagsterEventType.RUN_SUCCESS)
     third = world.tick(SENSOR, second.cursor)
-    assert [r.partition_key for r in third.run_requests] == [key_of(START + HOUR)], "what came meanwhile is not lost"
+    assert [r.partition_key for r in third.run_requests] == [key_of(START + 2 * HOUR)], "nothing is lost"
 
 
 def test_the_sensor_comes_round_to_an_old_file_that_was_overwritten(

@@ -112,6 +112,25 @@ def test_a_file_without_events_is_parsed_once(lake: Lake, logs: Logs, raw_logs: 
     assert process_hour(lake, logs, NOW).parsed == 0
 
 
+def test_a_file_that_cannot_be_read_keeps_no_other_waiting(
+    lake: Lake, logs: Logs, raw_logs: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcdef":
+        put(raw_logs, f"{name}.gz", log(line(query(name))))
+    read = logs.read
+
+    def refusing(path: str) -> bytes:
+        if path.endswith("/a.gz"):
+            raise PermissionError(path)
+        return read(path)
+
+    with monkeypatch.context() as patch, pytest.raises(PermissionError):
+        patch.setattr(logs, "read", refusing)
+        process_hour(lake, logs, NOW, threads=1)
+    assert receipts(lake) == list("bcdef")
+    assert process_hour(lake, logs, NOW).parsed == 1
+
+
 def test_a_crash_before_the_receipts_leaves_the_file_to_do(
     lake: Lake, logs: Logs, raw_logs: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

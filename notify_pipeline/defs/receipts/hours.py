@@ -12,6 +12,8 @@ from typing import Self
 
 import orjson
 
+from notify_pipeline.core.partitions import hours_between
+
 _HOUR = timedelta(hours=1)
 # A week: a run over it takes seconds to minutes, and one that dies does little again.
 MAX_HOURS = 168
@@ -40,6 +42,10 @@ class Batch:
     def run_key(self) -> str:
         """The run key: never the same for two runs."""
         return f"{self.first}/{self.last}:{self.token}:{self.attempt}"
+
+    def hours(self) -> list[datetime]:
+        """The hours, in order."""
+        return hours_between(datetime.fromisoformat(self.first), datetime.fromisoformat(self.last))
 
     def next(self) -> "Batch":
         """The same hours once more."""

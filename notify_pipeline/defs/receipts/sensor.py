@@ -56,25 +56,30 @@ def process_changed_hours(
 def _step(
     context: dg.SensorEvaluationContext, settings: Settings, ledger: Ledger, lake: Lake, logs: Logs, memory: Memory
 ) -> tuple[Memory, list[dg.RunRequest]]:
-    """Follow what was asked for, and look for changes once all of it is done; return what to ask for now."""
+    """Follow what was asked for; look for changes once all of it is done, or failed; return what to ask for now.
+
+    What failed is read anew when it is tried again, whatever changes until then.
+    """
     now = datetime.now(UTC)
-    if memory.pending:
-        followed = list(_follow(context.instance, memory.pending, now))
-        memory = replace(memory, pending=tuple(batch for batch, _ in followed))
-        if memory.pending:
-            return memory, [run_request(batch) for batch, due in followed if due]
+    followed = list(_follow(context.instance, memory.pending, now))
+    memory = replace(memory, pending=tuple(batch for batch, _ in followed))
+    if any(due is not None for _, due in followed):
+        return memory, [run_request(batch) for batch, due in followed if due]
     found = discover(logs, memory.logs, now)
     memory, older = _go_round(replace(memory, logs=found.cursor), settings, lake, logs, now)
     # Asked after looking: a follower looks once more when it has gone. One that dies leaves its hours to the schedule.
-    changed = sorted({*found.hours, *older} - hours_followed(ledger, datetime.now(UTC)))
+    left_alone = {hour for batch in memory.pending for hour in batch.hours()} | hours_followed(
+        ledger, datetime.now(UTC)
+    )
+    changed = sorted({*found.hours, *older} - left_alone)
     hours = [hour for hour in changed if settings.receipts_from <= hour <= now + AHEAD]
     if len(hours) < len(changed):
         context.log.warning(
             f"{len(changed) - len(hours)} hours with logs are far in the future, or before receipts_from"
         )
     # What a round finds may have been asked for before, and have become another file since.
-    pending = tuple(batches(hours, f"{found.cursor}{memory.stepped_at if older else ''}"))
-    return replace(memory, pending=pending), [run_request(batch) for batch in pending]
+    new = tuple(batches(hours, f"{found.cursor}{memory.stepped_at if older else ''}"))
+    return replace(memory, pending=memory.pending + new), [run_request(batch) for batch in new]
 
 
 def _go_round(
@@ -93,8 +98,10 @@ def _go_round(
     return replace(memory, day=day, stepped_at=now.isoformat()), found.hours
 
 
-def _follow(instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datetime) -> Iterator[tuple[Batch, bool]]:
-    """What is not done yet, each with whether to request a run of it now."""
+def _follow(
+    instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datetime
+) -> Iterator[tuple[Batch, bool | None]]:
+    """What is not done yet, each with whether to request a run of it now; None when it failed, and is to wait."""
     for batch in pending:
         records = instance.get_run_records(dg.RunsFilter(job_name=JOB, tags={_RUN_KEY: batch.run_key}), limit=1)
         if not records:  # the daemon stopped after keeping the cursor: the run key makes asking again harmless
@@ -103,4 +110,4 @@ def _follow(instance: dg.DagsterInstance, pending: tuple[Batch, ...], now: datet
             yield batch, False
         elif not records[0].dagster_run.is_success:
             due = now >= batch.retry_at(records[0].update_timestamp)
-            yield (batch.next() if due else batch), due
+            yield (batch.next(), True) if due else (batch, None)

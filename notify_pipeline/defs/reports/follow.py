@@ -5,9 +5,12 @@ Belongs here: the job, and what it does time and again. Does not belong here: wh
 
 A run for each log file and another for each build cost seconds where processes are busy sending: each is asked for,
 queued and started, and notes some fifty events, one by one on the disk. Here that happens once for two minutes of both,
-and a log file is seen within a second or so. Checks block a version as they do elsewhere.
+and a log file is seen within a second or so. Checks block a version as they do elsewhere. An hour that cannot be read,
+or a build that fails, is logged and tried again: everything else goes on. The hour's own run, which the schedule asks
+for, shows what is wrong with it.
 """
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,27 +36,34 @@ from notify_pipeline.reports.manifests import Version
 if TYPE_CHECKING:
     from notify_pipeline.receipts.hours import HourReport
 
+log = logging.getLogger(__name__)
+
 JOB = "follow_broadcasts"
 # Others that build, by hand or by schedule, get their turn after this time.
 LONGEST = timedelta(minutes=2)
 _LOOK_S = 0.5
 # A look lists what some hours hold: it may take this share of the time, so that a slow store is asked less often.
 _SHARE = 0.1
-# A process that died keeps new files from the sensor for so long; ``process_recent_receipts`` finds them.
-_LEASE_S = 60.0
+_LONGEST_PAUSE_S = 5.0
+# What could not be read, or asked for, is tried again after this time.
+_RETRY = timedelta(seconds=5)
+# A process that died keeps files from the sensor, and its successor from following, for so long. A build that takes
+# longer does no harm: who follows meanwhile may go on.
+_LEASE_S = 20.0
 # Enough to see how many builds failed in a row.
 _LATEST = 8
 
 
 @dataclass(slots=True)
 class Follower:
-    """One run's work, and what it has done so far."""
+    """One run's work, and what it has done so far; ``unread`` has when an hour that failed may be tried again."""
 
     settings: Settings
     ledger: Ledger
     lake: Lake
     logs: Logs
     read: dict[datetime, "HourReport"] = field(default_factory=dict)
+    unread: dict[datetime, datetime] = field(default_factory=dict)
     published: Version | None = None
     builds: list[Build] = field(default_factory=list)
     _beacons: bool = True
@@ -71,8 +81,7 @@ class Follower:
                     return
                 if leases.renew(self.ledger, lease, _LEASE_S, now) is None:
                     return
-                self._look(now)
-                pause = max(_LOOK_S, (datetime.now(UTC) - now).total_seconds() / _SHARE)
+                pause = self._look(now)
                 # The run was asked for when a first build was due.
                 if may_build(self.builds, now, sending_since=began - FIRST_PAUSE, beacons=self._beacons):
                     self._build()
@@ -82,27 +91,45 @@ class Follower:
             leases.release(self.ledger, lease)
             self._look(datetime.now(UTC))
 
-    def _look(self, now: datetime) -> None:
-        """Read what log files came."""
+    def _look(self, now: datetime) -> float:
+        """Read what log files came; return how many seconds to wait before the next look."""
+        try:
+            hours = waiting_hours(self.lake, self.logs, now, self.settings.receipts_from)
+        except Exception:
+            log.exception("which log files there are could not be found out")
+            return _LONGEST_PAUSE_S
+        pause = (datetime.now(UTC) - now).total_seconds() / _SHARE
+        for hour in hours:
+            if hour not in self.unread or now >= self.unread[hour]:
+                self._read(hour)
+        return min(max(_LOOK_S, pause), _LONGEST_PAUSE_S)
+
+    def _read(self, hour: datetime) -> None:
         from notify_pipeline.receipts.hours import process_hour  # loads polars
 
-        for hour in waiting_hours(self.lake, self.logs, now, self.settings.receipts_from):
+        self._beacons = True  # of some files, even if another one fails
+        try:
             self.read[hour] = process_hour(self.lake, self.logs, hour)
-            self._beacons = True
+            self.unread.pop(hour, None)
+        except Exception:
+            log.exception("not every log file of the hour %s could be read", hour)
+            self.unread[hour] = datetime.now(UTC) + _RETRY
 
     def _build(self) -> None:
         """Build a version, check it, and publish it if every check passes and it says anything new."""
-        began = datetime.now(UTC)
-        if not build.is_stale(self.lake, self.settings.reports, self.settings):
-            return
-        self._beacons = False
+        began, passed = datetime.now(UTC), False
         try:
+            if not build.is_stale(self.lake, self.settings.reports, self.settings):
+                return
+            self._beacons = False
             with versions.writer(self.settings.reports):
                 candidate = build.build_candidate(self.lake, self.settings.reports, self.settings, began)
                 passed = self._publish(candidate)
         except versions.WriterBusyError:
             self._beacons = True
             return
+        except Exception:
+            log.exception("a build of the reports failed")
         ended = datetime.now(UTC)
         self.builds = [Build(ended, not passed, ended - began), *self.builds][:_LATEST]
 
@@ -138,8 +165,10 @@ def follow(
                 context.log_event(materialization)
     failed = sum(each.failed for each in follower.builds)
     context.add_output_metadata({"hours": len(follower.read), "builds": len(follower.builds), "failed": failed})
+    for hour in follower.unread:
+        context.log.error(f"not every log file of {hour:%Y-%m-%d %H:%M} could be read: a run of this hour says why")
     if failed == len(follower.builds) > 0:
-        raise dg.Failure("no version passed its checks: run build_reports, which says which failed")
+        raise dg.Failure("no build succeeded: run build_reports, which says what fails")
 
 
 @dg.job(
