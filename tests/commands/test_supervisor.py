@@ -6,13 +6,14 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from notify_pipeline.commands.up import guard as guard_module
-from notify_pipeline.commands.up.processes import ChildSpec, Guard, adopt_orphans, end_children
+from notify_pipeline.commands.up import supervisor as supervising
+from notify_pipeline.commands.up.processes import Child, ChildSpec, Guard, adopt_orphans, end_children
 from notify_pipeline.commands.up.supervisor import StartError, Supervisor
 from tests.waiting import wait_for
 
@@ -124,22 +125,44 @@ def test_gives_up_on_a_child_that_keeps_dying_and_shows_its_last_words(
     supervisor.stop()
 
 
+STUBBORN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(600)
+"""
+
+
 def test_a_child_that_ignores_sigterm_is_killed_and_named(tmp_path: Path, guard: Guard, said: list[str]) -> None:
     ready = tmp_path / "ready"
-    stubborn = """
-    import pathlib, signal, sys, time
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    pathlib.Path(sys.argv[1]).touch()
-    time.sleep(600)
-    """
-    supervisor = Supervisor(
-        [spec("stubborn", textwrap.dedent(stubborn), str(ready), ready=ready.exists)], tmp_path, guard, said.append
-    )
+    supervisor = Supervisor([spec("stubborn", STUBBORN, str(ready), ready=ready.exists)], tmp_path, guard, said.append)
     supervisor.start(lambda name, state: None, lambda: True)
     pid = supervisor.children[0].pid
     assert pid is not None
     assert end_children(supervisor.children, 0.2, lambda: False) == ["stubborn"]
     assert not alive(pid)
+
+
+def test_those_that_outlive_others_that_hang_have_little_time_left(
+    tmp_path: Path, guard: Guard, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that hangs keeps all of them: an end takes its limit once, not for each stage."""
+    given: list[float] = []
+
+    def ending(children: Sequence[Child], grace_s: float, hurry: Callable[[], bool]) -> list[str]:
+        given.append(grace_s)
+        return end_children(children, grace_s, hurry)
+
+    monkeypatch.setattr(supervising, "_STOP_S", 0.5)
+    monkeypatch.setattr(supervising, "_LAST_S", 0.125)
+    monkeypatch.setattr(supervising, "end_children", ending)
+    paths = [tmp_path / "first", tmp_path / "last"]
+    specs = [spec(path.name, STUBBORN, str(path), ready=path.exists, outlives=path.name == "last") for path in paths]
+    supervisor = Supervisor(specs, tmp_path, guard, said.append)
+    assert supervisor.start(lambda name, state: None, lambda: True)
+    supervisor.stop()
+    assert given[1] == 0.125
+    assert said == ["had to be killed: first, last"]
 
 
 def test_output_past_the_limit_moves_aside(

@@ -26,6 +26,9 @@ _HOPELESS_DEATHS = 3
 # Long enough for a provider request in flight to be answered and recorded (10 s by default), on a loaded machine too.
 # Who does not want to wait asks a second time.
 _STOP_S = 45.0
+# Who outlives others has what those left of it, and this at least: a database that hangs keeps all of them until they
+# are killed, and whoever asked for the end shall not wait for that twice.
+_LAST_S = 5.0
 _TRIM_S = 60.0
 
 
@@ -107,9 +110,11 @@ class Supervisor:
         """End all children and their descendants."""
         signals = self._signals
         killed = []
+        deadline = time.monotonic() + _STOP_S
         for outlives in (False, True):
             stage = [child for child in self.children if child.spec.outlives is outlives]
-            killed += end_children(stage, _STOP_S, lambda: self._signals > signals)
+            left_s = max(_LAST_S, deadline - time.monotonic())
+            killed += end_children(stage, left_s, lambda: self._signals > signals)
         if killed:
             self._say(f"had to be killed: {', '.join(sorted(killed))}")
 
