@@ -73,6 +73,15 @@ def drop(root: Path, names: set[str]) -> None:
     remove_unnamed(root)
 
 
+def drop_unreadable(root: Path, settings: Settings) -> set[str]:
+    """Remove months that cannot be read to their last row; they are written anew. Only the writer may do this."""
+    names = {each.name for each in months.load(root) if not _is_readable(root, each, settings)}
+    if names:
+        log.warning("damaged copies of the days of %s are removed, and made again", ", ".join(sorted(names)))
+        drop(root, names)
+    return names
+
+
 def remove_unnamed(root: Path) -> None:
     """Remove the files that no month names. Who has one open keeps its data until it is closed."""
     named = {each.file for each in months.load(root)}
@@ -89,6 +98,20 @@ def _quiet(root: Path, segments: Sequence[Segment], now: datetime) -> set[str]:
             if (root / segment.file).stat().st_mtime < before:
                 found.add(segment.file)
     return found
+
+
+def _is_readable(root: Path, month: Month, settings: Settings) -> bool:
+    spill = versions.building(root) / f"{month.name}.spill"
+    connection = database.connect(settings.duckdb_memory, settings.duckdb_threads, spill)
+    try:
+        connection.execute(f"ATTACH {quoted(str(root / month.file))} AS month (READ_ONLY)")
+        for table in month.tables:  # every block of it, whose checksum DuckDB compares
+            connection.execute(f"SELECT bit_xor(hash(one)) FROM month.facts.{table} AS one")  # noqa: S608 - our own names
+    except duckdb.Error:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def _write(root: Path, name: str, days: Sequence[Segment], settings: Settings) -> Month:

@@ -167,7 +167,7 @@ class Versions:
             places = self._months.of(version)
             try:
                 return self._held(version, parts(choose(version), places))
-            except (duckdb.IOException, FileNotFoundError):
+            except (duckdb.Error, FileNotFoundError):  # for a wrong checksum DuckDB raises no narrower one
                 # Pruned since we looked; by now another answers, or none is kept.
                 if self.find(as_of) == version and self._months.of(version) == places:
                     # A month that cannot be read is no more than days that take longer.

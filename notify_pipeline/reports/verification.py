@@ -9,6 +9,7 @@ from typing import Final
 
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.settings import Settings
+from notify_pipeline.reports import merging
 from notify_pipeline.reports.build import build_candidate
 from notify_pipeline.reports.comparison import Difference, compare, files_of
 
@@ -19,11 +20,13 @@ _TRIES: Final = 3
 def verify(lake: Lake, root: Path, settings: Settings, now: datetime) -> dict[str, Difference]:
     """Compare what building step by step gives with what computing everything from the lake gives.
 
-    What is frozen is in both as it is. Only the writer may do this (``versions.writer``).
+    What is frozen is in both as it is. Damaged copies of days are removed. Only the writer may do this
+    (``versions.writer``).
 
     Returns:
         By table, what differs: ``a`` is step by step, ``b`` is everything. Empty if nothing does.
     """
+    merging.drop_unreadable(root, settings)
     differing: dict[str, Difference] = {}
     for _ in range(_TRIES):
         step = build_candidate(lake, root, settings, now)

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from notify_pipeline.core.lake import Lake
-from notify_pipeline.reports import merging, months, reading_downloads, reading_lists, reading_totals, versions
+from notify_pipeline.reports import (
+    merging,
+    months,
+    reading_downloads,
+    reading_lists,
+    reading_totals,
+    verification,
+    versions,
+)
 from notify_pipeline.reports.manifests import Segment, Version
 from notify_pipeline.reports.months import Month
 from notify_pipeline.reports.reading import ReportReader
@@ -162,13 +170,36 @@ def test_a_reader_goes_on_when_months_come_and_go(desk: Desk) -> None:
         assert reading_lists.page(desk.reader, _WHERE, 50, Sort.RECEIVED).rows == before
 
 
-@pytest.mark.parametrize("content", [None, b"no database"])
+@pytest.mark.parametrize("content", [None, b"no database", b"header"])
 def test_a_month_that_cannot_be_read_is_passed_over(desk: Desk, content: bytes | None) -> None:
     before = reading_lists.page(desk.reader, _WHERE, 50, Sort.RECEIVED).rows
     _merge(desk)
     (path,) = (desk.root / merging.FOLDER).iterdir()
-    path.unlink() if content is None else path.write_bytes(content)
+    if content == b"header":
+        _damage(path, 4096)
+    else:
+        path.unlink() if content is None else path.write_bytes(content)
     assert reading_lists.page(desk.reader, _WHERE, 50, Sort.RECEIVED).rows == before
+
+
+def test_verifying_removes_a_copy_whose_rows_are_damaged(desk: Desk) -> None:
+    before = reading_lists.page(desk.reader, _WHERE, 50, Sort.RECEIVED).rows
+    _merge(desk)
+    with versions.writer(desk.root):
+        assert merging.drop_unreadable(desk.root, desk.settings) == set()
+        (path,) = (desk.root / merging.FOLDER).iterdir()
+        for block in range(12_288, path.stat().st_size, 262_144):
+            _damage(path, block + 1_000)
+        assert verification.verify(desk.lake, desk.root, desk.settings, _LATER) == {}
+        assert not path.exists()
+    assert reading_lists.page(desk.reader, _WHERE, 50, Sort.RECEIVED).rows == before
+    assert _merge(desk) == "2026-11"
+
+
+def _damage(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(100 * [1]))
 
 
 def test_a_day_that_cannot_be_copied_fails_no_build(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
