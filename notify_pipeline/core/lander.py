@@ -120,6 +120,7 @@ class Lander:
         for _ in range(MAX_ROUNDS):
             # A look costs nothing durable: an idle lander writes nothing, not even its lease.
             if outbox.is_empty(self._ledger):
+                self._rest()
                 return "empty"
             if (lease := self._hold()) is None:
                 return "not_leader"
@@ -128,6 +129,11 @@ class Lander:
                 self._land(lease, segment)
                 lease = self._hold() or lease
         return "busy"
+
+    def _rest(self) -> None:
+        """Give the role up before it runs out: who rests shall not look like somebody who has died."""
+        if self._lease is not None and self._clock() - self._renewed_at >= 2 * _RENEW_AFTER:
+            self.release()
 
     def _hold(self) -> leases.Lease | None:
         """Take the role, or keep it; a role that is lost without our noticing fails where it is checked."""

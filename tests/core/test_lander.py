@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, insert, select
 from notify_pipeline.core.ids import from_micros, to_micros
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.lander import LEASE_S, MAX_FAILURES, Lander, LandReport
-from notify_pipeline.core.ledger import leases, outbox
+from notify_pipeline.core.ledger import leases, outbox, overview
 from notify_pipeline.core.ledger.engine import Ledger, utc_now
 from notify_pipeline.core.ledger.outbox_tables import OUTBOX, OUTBOX_REJECTED, SEGMENTS
 from notify_pipeline.core.schemas import LANDING_TABLES
@@ -262,6 +262,20 @@ def test_stopping_gives_the_role_up(sqlite_ledger: Ledger, folder_lake: Lake) ->
     stopped.set()
     first.run(stopped, 0.1)
     assert leases.holder(sqlite_ledger, "lander", NOW) is None
+
+
+def test_a_lander_that_rests_gives_the_role_up_once(ledger: Ledger, folder_lake: Lake) -> None:
+    """Operators see whose role has run out: that of a dead one."""
+    add(ledger, [event(1)])
+    now = [NOW]
+    resting = lander(ledger, folder_lake, lambda: now[0])
+    resting.run_once()
+    for part, held in ((0.5, True), (0.9, False), (2.0, False)):
+        now[0] = NOW + timedelta(seconds=LEASE_S * part)
+        assert resting.run_once().stopped_reason == "empty"
+        assert [role.is_held for role in overview.roles(ledger, now[0])] == [True] * held
+    add(ledger, [event(2)])
+    assert resting.run_once().rows == 1
 
 
 def test_a_store_that_stays_broken_is_reported_after_a_bound(sqlite_ledger: Ledger, folder_lake: Lake) -> None:
