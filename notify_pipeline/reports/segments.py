@@ -27,6 +27,7 @@ from notify_pipeline.reports.manifests import Segment
 HASHES: Final = ".ids"
 # Half of an MD5, which SQL and Python compute alike; whom it leads to the wrong segment finds nothing there.
 HASH: Final = "md5_number_lower(tenant || chr(0) || notification_id)"
+_WRONG_CHECKSUM: Final = "Corrupt database file"
 _PLACED: Final = (
     "CREATE OR REPLACE TABLE stage.placed AS"
     " SELECT tenant, notification_id, accepted_at::DATE AS day FROM report.facts.notifications"
@@ -121,11 +122,17 @@ def _attached(connection: duckdb.DuckDBPyConnection, segment: Segment | None, ro
     if segment is None:
         yield
         return
-    connection.execute(f"ATTACH {quoted(str(root / segment.file))} AS old (READ_ONLY)")
     try:
-        yield
-    finally:
-        connection.execute("DETACH old")
+        connection.execute(f"ATTACH {quoted(str(root / segment.file))} AS old (READ_ONLY)")
+        try:
+            yield
+        finally:
+            connection.execute("DETACH old")
+    except duckdb.Error as error:
+        if _WRONG_CHECKSUM not in str(error):
+            raise
+        # DuckDB says neither that it is an error of reading nor of which file: only published ones are read here.
+        raise duckdb.IOException(f"{segment.file}: {error}") from error
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, facts: Sequence[Fact], day: Day) -> dict[str, int]:

@@ -119,11 +119,18 @@ def test_what_is_frozen_stays_whatever_the_lake_says(desk: Desk) -> None:
     assert verify(desk.lake, desk.root, desk.settings, NOW) == {}
 
 
-@pytest.mark.parametrize("length", [None, 5_000])
-def test_a_damaged_day_is_computed_anew_unless_it_is_frozen(desk: Desk, length: int | None) -> None:
+@pytest.mark.parametrize(("length", "scratched"), [(None, []), (5_000, []), (None, [4_096]), (None, [12_388, 274_532])])
+def test_a_damaged_day_is_computed_anew_unless_it_is_frozen(
+    desk: Desk, length: int | None, scratched: list[int]
+) -> None:
     def damage() -> None:
         path = desk.root / files(desk)["2026-11-22"]
-        path.unlink() if length is None else os.truncate(path, length)
+        with path.open("r+b") as file:
+            for place in scratched:
+                file.seek(place)
+                file.write(bytes(100 * [1]))
+        if not scratched:
+            path.unlink() if length is None else os.truncate(path, length)
 
     late = World()
     late.beacon(late.attempt("b", "accepted", DAY + 2, notification="n1"), at=2 * DAY, notification="n1")
