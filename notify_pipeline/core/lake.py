@@ -33,6 +33,10 @@ class Lake:
         self.is_s3 = root.startswith("s3://")
         self._store: Store = S3Store(self.root, s3_endpoint_url) if self.is_s3 else FolderStore(Path(self.root))
 
+    def __reduce__(self) -> tuple[type["Lake"], tuple[str, str | None]]:
+        """Pickle where it is: another process connects by itself."""
+        return Lake, (self.root, self.s3_endpoint_url)
+
     def write(self, path: str, table: pa.Table) -> None:
         """Write a Parquet file (zstd). The same table gives the same bytes, as long as pyarrow is the same."""
         with self.writer(path, table.schema) as writer:

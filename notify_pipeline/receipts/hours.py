@@ -6,7 +6,6 @@ out which hours changed (``logs``), anything that sends.
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from notify_pipeline.core.lake import Lake, LakeFile
 from notify_pipeline.core.partitions import hour_start
 from notify_pipeline.core.schemas import QUARANTINE, RECEIPTS
+from notify_pipeline.receipts import side_by_side
 from notify_pipeline.receipts.counts import FileCounts, HourCounts, hour_counts
 from notify_pipeline.receipts.files import ParsedFile, parse_file, to_parquet
 from notify_pipeline.receipts.formats import Parsers
@@ -24,6 +24,7 @@ from notify_pipeline.receipts.retractions import retracted
 # Metadata keys of a receipts file.
 SOURCE_FILE: Final = "source_file"
 SOURCE_ETAG: Final = "source_etag"
+_learnt = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class HourReport:
 
 
 def process_hour(
-    lake: Lake, logs: Logs, hour: datetime, *, reparse: bool = False, threads: int | None = None
+    lake: Lake, logs: Logs, hour: datetime, *, reparse: bool = False, at_once: int | None = None
 ) -> HourReport:
     """Bring the lake in line with one hour's log files.
 
@@ -68,7 +69,7 @@ def process_hour(
         logs: The raw logs.
         hour: Any moment of the hour.
         reparse: Parse files again that already were, as after a change of the parser.
-        threads: How many files are parsed side by side; default: one per CPU.
+        at_once: How many files are parsed side by side; default: one per CPU.
 
     Returns:
         What was done. What a file raised that cannot be read is raised when all others have been.
@@ -78,7 +79,7 @@ def process_hour(
     keyed = {result_key(file): file for file in files}
     done = result_keys(lake, hour)
     todo = [(key, file) for key, file in keyed.items() if reparse or key not in done]
-    counts = _parse_all(lake, logs, hour, todo, threads or os.cpu_count() or 1)
+    counts = _parse_all(lake, logs, hour, todo, at_once or os.cpu_count() or 1)
     stale = _replaced(lake, hour, done - keyed.keys(), {file.path for file in files} | gone)
     stale += _replaced_meanwhile(lake, logs, hour, todo) if todo else []
     remove_results(lake, hour, stale)
@@ -108,24 +109,29 @@ def remove_results(lake: Lake, hour: datetime, keys: list[str]) -> None:
     lake.delete([result_path(RECEIPTS, hour, key) for key in keys])
 
 
-def _parse_all(
-    lake: Lake, logs: Logs, hour: datetime, todo: list[tuple[str, LakeFile]], threads: int
-) -> dict[str, FileCounts]:
-    local = threading.local()
+@dataclass(frozen=True, slots=True)
+class _Parse:
+    """Parse a log file and write its results; return their key and the counts."""
 
-    def work(task: tuple[str, LakeFile]) -> tuple[str, FileCounts]:
+    lake: Lake
+    logs: Logs
+    hour: datetime
+
+    def __call__(self, task: tuple[str, LakeFile]) -> tuple[str, FileCounts]:
         # What a thread has learnt of the log's lines serves its next file.
-        parsers = local.parsers = getattr(local, "parsers", None) or Parsers()
+        parsers = _learnt.parsers = getattr(_learnt, "parsers", None) or Parsers()
         key, file = task
-        parsed = parse_file(file.path, logs.read(file.path), hour, parsers, logs.format_of(file.path))
+        parsed = parse_file(file.path, self.logs.read(file.path), self.hour, parsers, self.logs.format_of(file.path))
         counts = FileCounts.of(parsed, file.size)
-        _store(lake, hour, key, file, parsed, counts)
+        _store(self.lake, self.hour, key, file, parsed, counts)
         return key, counts
 
-    with ThreadPoolExecutor(threads) as pool:
-        # One that cannot be read keeps no other from being read: only then is it raised.
-        tasks = [pool.submit(work, task) for task in todo]
-    return dict(task.result() for task in tasks)
+
+def _parse_all(
+    lake: Lake, logs: Logs, hour: datetime, todo: list[tuple[str, LakeFile]], at_once: int
+) -> dict[str, FileCounts]:
+    size = sum(file.size for _, file in todo)
+    return dict(side_by_side.run(_Parse(lake, logs, hour), todo, at_once, size))
 
 
 def _store(lake: Lake, hour: datetime, key: str, file: LakeFile, parsed: ParsedFile, counts: FileCounts) -> None:

@@ -75,6 +75,10 @@ class Logs:
         self._store = Lake(root, s3_endpoint_url)
         self.is_s3 = self._store.is_s3
 
+    def __reduce__(self) -> tuple[type["Logs"], tuple[str, str | None, dict[str, LogFormat]]]:
+        """Pickle where they are: another process connects by itself."""
+        return Logs, (self._store.root, self._store.s3_endpoint_url, self._formats)
+
     def files(self, hour: datetime) -> list[LakeFile]:
         """Return all sources' files of the hour that a moment lies in, sorted by path."""
         part = partition(hour)

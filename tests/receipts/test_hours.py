@@ -11,7 +11,7 @@ import pytest
 from notify_pipeline.core.lake import Lake
 from notify_pipeline.core.partitions import partition
 from notify_pipeline.receipts import hours as hours_module
-from notify_pipeline.receipts import retractions
+from notify_pipeline.receipts import retractions, side_by_side
 from notify_pipeline.receipts.hours import process_hour
 from notify_pipeline.receipts.logs import Logs, discover
 from notify_pipeline.receipts.results import unread
@@ -72,7 +72,9 @@ def test_an_hour_of_several_sources(lake: Lake, logs: Logs, raw_logs: Lake) -> N
     ]
 
 
-def test_doing_it_again_gives_the_same_bytes(lake: Lake, logs: Logs, raw_logs: Lake) -> None:
+def test_doing_it_again_gives_the_same_bytes(
+    lake: Lake, logs: Logs, raw_logs: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for n in range(4):
         put(raw_logs, f"{n}.gz", log(*(line(query(f"n{n}", str(i))) for i in range(50)), b"\xff", b""))
     process_hour(lake, logs, NOW)
@@ -83,8 +85,12 @@ def test_doing_it_again_gives_the_same_bytes(lake: Lake, logs: Logs, raw_logs: L
     assert process_hour(lake, logs, NOW, reparse=True).parsed == 4
     assert contents(lake) == before
     lake.delete(before)
-    process_hour(lake, logs, NOW, threads=1)
+    process_hour(lake, logs, NOW, at_once=1)
     assert contents(lake) == before
+    lake.delete(before)
+    monkeypatch.setattr(side_by_side, "MUCH", 0)
+    process_hour(lake, logs, NOW, at_once=2)
+    assert contents(lake) == before, "also where other processes parse them"
 
 
 def test_a_replaced_file_replaces_its_result(lake: Lake, logs: Logs, raw_logs: Lake) -> None:
