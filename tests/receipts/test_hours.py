@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_read_keeps_no_other_waiting(
 
     with monkeypatch.context() as patch, pytest.raises(PermissionError):
         patch.setattr(logs, "read", refusing)
-        process_hour(lake, logs, NOW, threads=1)
+        process_hour(lake, logs, NOW, at_once=1)
     assert receipts(lake) == list("bcdef")
     assert process_hour(lake, logs, NOW).parsed == 1
 
