@@ -51,7 +51,7 @@ class House:
     def backfill(self, *, reparse: bool = False) -> None:
         """Process every hour that has log files."""
         for hour in sorted(self._hours):
-            process_hour(self.desk.lake, self._logs, START + timedelta(hours=hour), reparse=reparse, threads=1)
+            process_hour(self.desk.lake, self._logs, START + timedelta(hours=hour), reparse=reparse, at_once=1)
 
     def put(self, world: World) -> None:
         """Put a world as it is: a file per table, and one of the log."""

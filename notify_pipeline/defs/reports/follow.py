@@ -99,6 +99,8 @@ class Follower:
             log.exception("which log files there are could not be found out")
             return _LONGEST_PAUSE_S
         pause = (datetime.now(UTC) - now).total_seconds() / _SHARE
+        # What could not be read may have been taken away.
+        self.unread = {hour: again for hour, again in self.unread.items() if hour in hours}
         for hour in hours:
             if hour not in self.unread or now >= self.unread[hour]:
                 self._read(hour)
